@@ -1,0 +1,35 @@
+# fairway_layer(NAME [LAYERS ...] [LIBS ...] [EXCLUDE regex])
+# One static library fairway_NAME from src/NAME/**.cpp that exports only src/NAME/include.
+# LAYERS are the layers below that its public headers use; LIBS are third-party libraries (private).
+function(fairway_layer name)
+  cmake_parse_arguments(arg "" "" "LAYERS;LIBS;PUBLIC_LIBS;EXCLUDE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  foreach(pattern IN LISTS arg_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX "${pattern}")
+  endforeach()
+  add_library(fairway_${name} STATIC ${sources})
+  add_library(fairway::${name} ALIAS fairway_${name})
+  target_include_directories(fairway_${name}
+    PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+    PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  list(TRANSFORM arg_LAYERS PREPEND "fairway::" OUTPUT_VARIABLE layers)
+  target_link_libraries(fairway_${name} PUBLIC ${layers} ${arg_PUBLIC_LIBS} PRIVATE ${arg_LIBS} $<BUILD_INTERFACE:fairway_flags>)
+endfunction()
+
+# fairway_test(NAME LABELS ... LAYERS ... [LIBS ...]): one GoogleTest program test_NAME from tests/NAME/*.cpp.
+function(fairway_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "LABELS;LAYERS;LIBS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  add_executable(test_${name} ${sources})
+  list(TRANSFORM arg_LAYERS PREPEND "fairway::" OUTPUT_VARIABLE layers)
+  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(test_${name} PRIVATE ${layers} ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main fairway_flags)
+  target_compile_definitions(test_${name} PRIVATE
+    FAIRWAY_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden" FAIRWAY_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
+    FAIRWAY_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST
+    PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+endfunction()

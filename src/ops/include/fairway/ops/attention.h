@@ -1,0 +1,78 @@
+#pragma once
+#include "fairway/ops/operator.h"
+#include "fairway/ops/qkv.h"
+
+namespace fairway::ops {
+
+/// Causal softmax attention, scale 1/sqrt(dh), query head h reads KV head h / (H / Hkv).
+/// The Sq queries are the last Sq of the S positions; query i (position p = S - Sq + i) sees keys
+/// [segment_start[b, p], p] (segment_start absent: from 0).
+///   in:  0 q [B, Sq, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 segment_start [B, S] i32 (may be absent)
+///   out: 0 o [B, Sq, H, dh], 1 lse [B, H, Sq] (log-sum-exp of the scaled scores, natural log)
+/// Scores are never stored beyond one block of queries. FLOPs 2 * 2 * dh * (visible pairs) per head.
+class Attention final : public Operator {
+ public:
+  explicit Attention(HeadShape shape) : shape(shape) {}
+  const HeadShape shape;
+  std::string_view name() const override { return "attention"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
+  std::vector<BackwardStep> backward() const override;
+  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
+  std::string attributes() const override;
+};
+
+/// P rebuilt from lse; delta = rowsum(do . o); ds = P . (do v^T - delta); dq = scale ds k, dk = scale ds^T q, dv = P^T do.
+/// Deterministic: one worker owns a (row, KV head) and sums query blocks in order (Dao et al. 2022 without atomics).
+///   in: q, k, v, segment_start (may be absent), o, lse, do;  out: dq, dk, dv (each may be unwanted)
+class AttentionBackward final : public Operator {
+ public:
+  explicit AttentionBackward(HeadShape shape) : shape(shape) {}
+  const HeadShape shape;
+  std::string_view name() const override { return "attention_backward"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
+  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
+};
+
+/// Attention of new positions against a key/value cache: first stores k, v of the S new positions at
+/// [length[b], length[b] + S) of the caches, then query i sees cache entries [0, length[b] + i].
+///   in:  0 q [B, S, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 length [B] i32 (entries before this step),
+///        4 k_cache [B, C, Hkv, dh], 5 v_cache [B, C, Hkv, dh]  (state: written by this step)
+///   out: 0 o [B, S, H, dh].  No gradient. length + S <= C (checked).
+class AttentionDecode final : public Operator {
+ public:
+  explicit AttentionDecode(HeadShape shape) : shape(shape) {}
+  const HeadShape shape;
+  std::string_view name() const override { return "attention_decode"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
+  std::string attributes() const override;
+};
+
+/// Exclusive self attention (spec/model.md section 9): with n = v[t, h / (H/Hkv)] / max(|v|, 1e-12) of the same
+/// position, y = o - (o . n) n.
+///   in: o [B, Sq, H, dh], v [B, S, Hkv, dh] (the last Sq positions are used);  out: y [B, Sq, H, dh]
+class Xsa final : public Operator {
+ public:
+  explicit Xsa(HeadShape shape) : shape(shape) {}
+  const HeadShape shape;
+  std::string_view name() const override { return "xsa"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  std::vector<BackwardStep> backward() const override;
+  std::string attributes() const override;
+};
+
+/// do = dy - (dy . n) n; dn = -((o . n) dy + (dy . n) o) summed over the group; dv = (dn - (dn . n) n) / |v|
+/// (0 where |v| <= 1e-12, and zeros for positions before the last Sq).
+///   in: o, v, dy;  out: do, dv (each may be unwanted)
+class XsaBackward final : public Operator {
+ public:
+  explicit XsaBackward(HeadShape shape) : shape(shape) {}
+  const HeadShape shape;
+  std::string_view name() const override { return "xsa_backward"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  std::vector<InPlace> in_place() const override { return {{0, 2}}; }
+};
+
+}  // namespace fairway::ops

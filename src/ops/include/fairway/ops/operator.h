@@ -1,0 +1,102 @@
+#pragma once
+// What an operator is. An operator is fused at the size that the hardware likes; its header is its contract:
+// formula, shapes, dtypes, what backward reads, cost, source. Kernels stand beside it in cpu/ and cuda/.
+
+#include "fairway/tensor/view.h"
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace fairway::base { class ThreadPool; }
+
+namespace fairway::ops {
+
+using tensor::DType;
+using tensor::Meta;
+using tensor::Shape;
+using tensor::View;
+
+/// How a step stores one of its outputs.
+enum class Write : std::uint8_t {
+  set,  ///< overwrite
+  add,  ///< add to what is there (gradients with several contributions, residual adds)
+};
+
+/// Work of one step, for `explain`, `bench` and the roofline.
+struct Cost {
+  double flops = 0;  ///< multiply and add count 2
+  double bytes = 0;  ///< each input read once, each output written once
+};
+
+class Operator;
+using OperatorPtr = std::shared_ptr<const Operator>;
+
+/// One value that a backward operator reads, seen from the forward step.
+struct Ref {
+  enum class From : std::uint8_t { input, output, grad_output } from = From::input;
+  int index = 0;
+};
+constexpr Ref input(int i) { return {Ref::From::input, i}; }
+constexpr Ref output(int i) { return {Ref::From::output, i}; }
+constexpr Ref grad(int i) { return {Ref::From::grad_output, i}; }  ///< gradient of forward output i; absent when zero
+
+/// One step of an operator's backward: run `op` on `reads`; its output k is (a contribution to) the gradient of
+/// forward input grads[k]. An output whose gradient nobody wants is passed as an absent view, and the kernel skips
+/// its work; a step none of whose outputs is wanted is not emitted. With a null `op` the gradient of forward
+/// output reads[0].index passes unchanged to forward input grads[0] (an alias, not a copy).
+struct BackwardStep {
+  OperatorPtr op;
+  std::vector<Ref> reads;
+  std::vector<int> grads;
+};
+
+/// An output that may share memory with an input that dies at this step.
+struct InPlace { int output = 0; int input = 0; };
+
+/// An immutable description of one computation: attributes and rules, no memory, no device. Thread-safe.
+class Operator {
+ public:
+  virtual ~Operator() = default;
+  virtual std::string_view name() const = 0;  ///< key of the kernel tables
+  /// Shape rule: checks the inputs and returns the outputs' metas. Absent optional inputs have rank 0 and are
+  /// told apart by the operator's attributes or the number of inputs. Throws a check error on a mismatch.
+  virtual std::vector<Meta> infer(std::span<const Meta> in) const = 0;
+  virtual Cost cost(std::span<const Meta> in, std::span<const Meta> out) const;  ///< default: bytes only
+  virtual std::vector<BackwardStep> backward() const { return {}; }              ///< empty: no gradient flows
+  virtual std::vector<InPlace> in_place() const { return {}; }
+  /// Scratch memory the kernel needs for these shapes on any device, cut by shape alone (never by thread count).
+  virtual std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const;
+  /// Attributes as shown by `explain`: "heads=8 kv_heads=4".
+  virtual std::string attributes() const { return {}; }
+};
+
+/// Precision of matrix products (architecture, "Numbers"): fp32, or bf16 operands with fp32 accumulation.
+enum class Products : std::uint8_t { f32, bf16 };
+
+/// What a kernel may use while it runs.
+struct Context {
+  base::ThreadPool* pool = nullptr;  ///< CPU kernels
+  Products products = Products::f32;
+  void* stream = nullptr;            ///< CUDA kernels: cudaStream_t
+};
+
+/// One call of a kernel. Absent optional inputs and unwanted outputs have null data.
+struct KernelArgs {
+  const Operator& op;
+  std::span<const View> in;
+  std::span<const View> out;
+  std::span<const Write> write;  ///< one per output
+  View workspace;                ///< u8, workspace_bytes()
+  const Context& context;
+};
+using Kernel = void (*)(const KernelArgs&);
+
+/// One line of a backend's kernel table.
+struct KernelEntry {
+  std::string_view op;
+  Kernel kernel;
+};
+
+}  // namespace fairway::ops

@@ -1,0 +1,53 @@
+#pragma once
+#include "fairway/ops/operator.h"
+
+namespace fairway::ops {
+
+/// Geometry of grouped-query attention.
+struct HeadShape {
+  int heads = 0, kv_heads = 0, head_dim = 0;
+  int q_width() const { return heads * head_dim; }
+  int kv_width() const { return kv_heads * head_dim; }
+  int qkv_width() const { return q_width() + 2 * kv_width(); }
+};
+
+/// From the fused projection to attention's inputs (spec/model.md sections 6 to 8), per head of dh columns:
+///   q = gain[h] * rope(rms(q_raw)), k = rope(rms(k_raw)), v = v_raw + w * (vs * ve)
+/// rms: over dh, eps, no gain. rope: the first `rope_dims` dims, half-split pairs (i, i + rope_dims/2),
+///   p' = p cos + r sin, r' = -p sin + r cos. Row t of `rope` holds cos for i < rope_dims/2, then sin.
+///   Position of (b, s) in the table: s + offset[b] (offset absent: s).
+///   in:  0 qkv [B, S, (H + 2 Hkv) dh] columns q | k | v; 1 gain [H]; 2 rope [P, rope_dims] P >= S;
+///        3 offset [B] i32 (may be absent);
+///        4 ve [B, S, Hkv dh], 5 vs [1], 6 w [1] (absent, all three, without a value embedding)
+///   out: 0 q [B, S, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 r [B, S, H + Hkv] (saved 1/rms)
+class QkvPrepare final : public Operator {
+ public:
+  QkvPrepare(HeadShape shape, int rope_dims, float eps, bool value_embedding)
+      : shape(shape), rope_dims(rope_dims), eps(eps), value_embedding(value_embedding) {}
+  const HeadShape shape;
+  const int rope_dims;
+  const float eps;
+  const bool value_embedding;
+  std::string_view name() const override { return "qkv_prepare"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  std::vector<BackwardStep> backward() const override;
+  std::string attributes() const override;
+};
+
+/// in:  0 qkv, 1 gain, 2 rope, 3 offset (may be absent), 4 r, 5 ve, 6 vs, 7 w (absent without), 8 dq, 9 dk, 10 dv
+///      (each gradient may be absent)
+/// out: 0 dqkv, 1 dgain [H], 2 dve, 3 dvs [1], 4 dw [1] (each may be unwanted)
+///   dgain[h] = sum of dq . rope(rms(q_raw)); dve = w vs dv; dvs = w sum dv . ve; dw = vs sum dv . ve
+class QkvPrepareBackward final : public Operator {
+ public:
+  QkvPrepareBackward(HeadShape shape, int rope_dims, bool value_embedding)
+      : shape(shape), rope_dims(rope_dims), value_embedding(value_embedding) {}
+  const HeadShape shape;
+  const int rope_dims;
+  const bool value_embedding;
+  std::string_view name() const override { return "qkv_prepare_backward"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
+};
+
+}  // namespace fairway::ops

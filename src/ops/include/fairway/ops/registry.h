@@ -1,0 +1,20 @@
+#pragma once
+// The kernel tables of the backends.
+
+#include "fairway/base/cpu.h"
+#include "fairway/ops/operator.h"
+#include "fairway/tensor/device.h"
+
+namespace fairway::ops {
+
+/// The kernel of `op` on a device. `isa` chooses among the CPU builds of our kernels (each is compiled for
+/// scalar, AVX2 and AVX-512). Throws a check error when there is none.
+Kernel find_kernel(std::string_view op, const tensor::Device& device, base::Isa isa);
+
+/// All operator names with a CPU kernel, sorted; the harness walks them.
+std::vector<std::string_view> cpu_kernel_names();
+
+/// Pins the instruction set of the matrix-product library as well. Call once, before the first product.
+void pin_isa(base::Isa isa);
+
+}  // namespace fairway::ops
