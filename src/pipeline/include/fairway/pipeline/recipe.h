@@ -1,0 +1,180 @@
+#pragma once
+// A recipe: everything that decides a run's bits, as plain data. What does not (threads, output folder,
+// device) is an option of the command instead, so that two runs of one recipe write the same artifact.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fairway/model/config.h"
+
+namespace fairway::pipeline {
+
+/// Paths are absolute after loading, or `builtin:NAME` for a text inside the program (see `builtin_text`).
+struct DataConfig {
+  std::vector<std::string> train = {
+      "builtin:demo.txt"};  ///< patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz/.xz/.zst)
+  std::vector<std::string> validation;  ///< the same; empty: `holdout` of the training documents
+  std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
+  std::string split_on = "file";  ///< documents of a .txt: "file" | "blank-line" | "line"
+  std::string field = "text";     ///< text field of a .jsonl
+  double holdout = 0.05;          ///< part of the documents kept for validation when `validation` is empty
+  std::int64_t train_bytes = 0;   ///< read at most this much training text; 0: all
+  int slices = 8;                 ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
+  bool operator==(const DataConfig&) const = default;
+};
+
+/// Muon for matrices, AdamW for tables and scalars (spec/training.md sections 3-5).
+struct OptimConfig {
+  double matrix_lr = 0.025;
+  double table_lr = 0.035;
+  double scalar_lr = 0.025;
+  double muon_momentum_start = 0.92;
+  double muon_momentum_end = 0.99;
+  int muon_momentum_steps = 1500;
+  int ns_steps = 5;
+  std::string ns_precision = "f32";  ///< "f32" | "bf16"
+  double muon_weight_decay = 0.04;
+  double adam_weight_decay = 0.04;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double grad_clip = 0.3;      ///< 0: none
+  std::string tables = "f32";  ///< storage of the tables and of their moments: "f32" | "bf16" (as published)
+  bool operator==(const OptimConfig&) const = default;
+};
+
+struct TrainConfig {
+  std::int64_t batch_tokens = 786'432;  ///< targets per step; a multiple of slices * window
+  int micro_batch = 0;                  ///< windows per micro-step; 0: chosen from shape and memory
+  int steps = 7'100;                    ///< the last step; for "wall_clock" only a cap
+  std::string schedule = "steps";       ///< "steps" | "wall_clock"
+  double seconds = 600;                 ///< length of a "wall_clock" run
+  int planned_steps =
+      0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
+  int warmdown_steps = 3'500;    ///< linear decay to 0 over the last steps; 0: none
+  int log_every = 1;             ///< metrics line every so many steps
+  int validate_every = 0;        ///< 0: only at the end
+  int checkpoint_every = 0;      ///< 0: only at the end and when interrupted
+  std::string products = "f32";  ///< matrix products of forward and backward: "f32" | "bf16"
+  std::string init;              ///< safetensors file to start from; "": fresh weights
+  /// What `--scale` divides by.
+  int reference_steps() const {
+    return schedule == "wall_clock" && planned_steps > 0 ? planned_steps : steps;
+  }
+  bool operator==(const TrainConfig&) const = default;
+};
+
+/// Which weights are exported (spec/training.md sections 9, 10).
+struct AverageConfig {
+  std::string kind = "ema";  ///< "none" | "ema" | "swa"
+  double decay = 0.997;      ///< EMA: e <- decay e + (1 - decay) theta after every step
+  int swa_every = 50;        ///< SWA: add the weights every so many completed steps ...
+  double swa_below = 0.2;    ///< ... while the learning-rate scale is below this
+  bool operator==(const AverageConfig&) const = default;
+};
+
+/// spec/quantization.md sections 1-5.
+struct QuantConfig {
+  std::string matrix = "int6_search";       ///< "int6_rowmax" | "int6_search"
+  std::string table = "int8";               ///< "int8"
+  std::int64_t passthrough_limit = 65'536;  ///< tensors of at most so many elements stay fp16
+  std::string coder = "zstd";               ///< "zstd"
+  int level = 22;
+  double prune = 0;  ///< part of each large tensor's smallest weights set to 0 in the export
+  bool operator==(const QuantConfig&) const = default;
+};
+
+/// spec/evaluation.md sections 2, 3.
+struct ScoreConfig {
+  bool plain = true;
+  int stride = 64;             ///< sliding windows; 0: none
+  std::string tail = "clean";  ///< "clean" | "published" (scores the last `stride` targets again)
+  std::string rule = "auto";   ///< byte rule: "auto" | "challenge" | "exact"
+  std::int64_t tokens = 0;     ///< score only the first so many targets; 0: all
+  bool operator==(const ScoreConfig&) const = default;
+};
+
+struct GenerateConfig {
+  int tokens = 128;          ///< length of the sample; 0: no sample
+  double temperature = 0.8;  ///< 0: the most likely token
+  int top_k = 40;            ///< 0: all
+  std::string prompt;
+  bool operator==(const GenerateConfig&) const = default;
+};
+
+/// What the run is measured against; a step, score or artifact over its budget is said, not prevented.
+struct BudgetConfig {
+  double train_seconds = 0;                  ///< 0: no limit
+  double eval_seconds = 0;                   ///< 0: no limit
+  std::int64_t artifact_bytes = 16'000'000;  ///< 0: no limit
+  bool operator==(const BudgetConfig&) const = default;
+};
+
+struct Recipe {
+  std::string name;         ///< from the file's name when not given
+  std::string description;  ///< one line
+  std::int64_t seed = 1337;
+  model::ModelConfig model;
+  DataConfig data;
+  OptimConfig optim;
+  TrainConfig train;
+  AverageConfig average;
+  QuantConfig quant;
+  ScoreConfig score;
+  GenerateConfig generate;
+  BudgetConfig budget;
+  bool operator==(const Recipe&) const = default;
+};
+
+/// Checks the recipe as a whole (every key's range and what keys mean together, model::validate too). Throws
+/// an input error whose message begins with the key: "train.batch_tokens = 1000: ...".
+void validate(const Recipe& recipe);
+
+/// What the command line adds to a recipe.
+struct RecipeOptions {
+  std::vector<std::string> set;  ///< "train.steps=100", applied in order after the file
+  std::string scale = "full";    ///< "tiny" | "small" | "full"; applied before `set`, so what is set stands
+  std::optional<std::int64_t> seed;  ///< --seed: the last word
+};
+
+struct LoadedRecipe {
+  Recipe recipe;
+  std::string source;  ///< path of the file or "builtin:NAME"
+  std::map<std::string, std::string>
+      comments;  ///< key -> why it differs from the file ("7100 before --scale tiny")
+  std::string scale = "full";
+};
+
+/// Reads recipe text. `label` stands for the file in errors ("FILE:LINE:COLUMN: KEY: what is wrong"),
+/// relative paths are relative to `folder`. Missing keys have their defaults; the result is validated.
+LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
+                          const std::filesystem::path& folder, const RecipeOptions& options = {});
+
+/// A file (anything with a '/' or ending in .toml) or the name of a built-in recipe ("demo").
+LoadedRecipe load_recipe(const std::string& name_or_path, const RecipeOptions& options = {});
+
+/// Every key with its value, in the schema's order, ready to be read again: parse_recipe(to_toml(r)) == r.
+/// `comments` go behind their keys.
+std::string to_toml(const Recipe& recipe, const std::map<std::string, std::string>& comments = {});
+std::string to_toml(const LoadedRecipe& loaded);
+/// The same without folders in paths, so that it says nothing of the machine: what an artifact echoes.
+std::string to_portable_toml(const Recipe& recipe);
+
+/// Names of the keys in which two recipes differ, in the schema's order ("train.steps", ...).
+std::vector<std::string> changed_keys(const Recipe& a, const Recipe& b);
+
+/// The recipes and texts inside the program.
+struct Builtin {
+  std::string_view name;  ///< "demo" (recipe) or "demo.txt" (text)
+  std::string_view text;
+};
+const std::vector<Builtin>& builtin_recipes();
+/// The text behind "builtin:NAME", or nothing when `path` is not of that form. Unknown NAME: input error.
+std::optional<std::string_view> builtin_text(std::string_view path);
+
+}  // namespace fairway::pipeline
