@@ -1,0 +1,146 @@
+#include "fairway/graph/builder.h"
+
+#include "derive.h"
+#include "fairway/ops/matmul.h"
+#include "fairway/ops/residual.h"
+
+namespace fairway::graph {
+
+using base::check;
+
+Builder::Builder(std::string name, const ParameterLayout& layout, tensor::DType dtype,
+                 std::function<bool(std::string_view)> trainable)
+    : layout_(layout), dtype_(dtype), trainable_(std::move(trainable)) {
+  graph_.name = std::move(name);
+}
+
+ValueId Builder::add_value(Value value) {
+  const auto id = static_cast<ValueId>(graph_.values.size());
+  if (value.root == absent) value.root = id;
+  graph_.values.push_back(std::move(value));
+  return id;
+}
+
+ValueId Builder::input(std::string name, Meta meta) {
+  return add_value({.name = std::move(name), .meta = meta, .kind = BufferKind::input});
+}
+
+ValueId Builder::constant(std::string name, std::shared_ptr<const tensor::Array> data) {
+  auto id = add_value({.name = std::move(name), .meta = data->meta(), .kind = BufferKind::constant});
+  graph_.constants.push_back({id, std::move(data)});
+  return id;
+}
+
+ValueId Builder::state(std::string name, Meta meta) {
+  return add_value({.name = std::move(name), .meta = meta, .kind = BufferKind::state});
+}
+
+ValueId Builder::parameter(std::string_view name) {
+  if (auto it = parameters_.find(name); it != parameters_.end()) return it->second;
+  const auto& p = layout_.find(name);
+  bool trains = false;
+  const auto parts = layout_.parts(name);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const bool t = trainable_ && trainable_(parts[i]);
+    check(i == 0 || t == trains, "parts of '{}' are not all trainable or all frozen", name);
+    trains = t;
+  }
+  auto id = add_value(
+      {.name = p.name, .meta = {dtype_, p.shape}, .kind = BufferKind::parameter, .requires_grad = trains});
+  parameters_.emplace(p.name, id);
+  return id;
+}
+
+std::vector<ValueId> Builder::record(ops::OperatorPtr op, std::vector<ValueId> in, bool stateful) {
+  std::vector<Meta> metas;
+  bool requires_grad = false;
+  const bool differentiable = !op->backward().empty();
+  for (auto v : in) {
+    metas.push_back(v == absent ? Meta{} : graph_.at(v).meta);
+    if (v != absent) requires_grad = requires_grad || (differentiable && graph_.at(v).requires_grad);
+  }
+  std::vector<ValueId> out;
+  for (const auto& meta : op->infer(metas))
+    out.push_back(add_value({.meta = meta, .requires_grad = requires_grad}));
+  std::vector<ops::Write> write(out.size(), ops::Write::set);
+  graph_.steps.push_back({std::move(op), std::move(in), out, std::move(write), scope_, stateful, false});
+  return out;
+}
+
+std::vector<ValueId> Builder::apply(ops::OperatorPtr op, std::initializer_list<ValueId> in) {
+  return record(std::move(op), std::vector<ValueId>(in), false);
+}
+std::vector<ValueId> Builder::apply(ops::OperatorPtr op, std::vector<ValueId> in) {
+  return record(std::move(op), std::move(in), false);
+}
+std::vector<ValueId> Builder::apply_stateful(ops::OperatorPtr op, std::vector<ValueId> in) {
+  return record(std::move(op), std::move(in), true);
+}
+
+void Builder::update_state(ValueId target, ValueId source) {
+  check(graph_.at(target).kind == BufferKind::state, "update_state of a {}",
+        buffer_kind_name(graph_.at(target).kind));
+  const auto shaped = reshape(source, graph_.at(target).meta.shape);
+  graph_.steps.push_back(
+      {std::make_shared<const ops::Copy>(), {shaped}, {target}, {ops::Write::set}, scope_, true, false});
+}
+
+ValueId Builder::linear(ValueId x, ValueId weight) { return op1<ops::Matmul>({x, weight}, false, true); }
+
+ValueId Builder::reshape(ValueId v, tensor::Shape shape) {
+  if (graph_.at(v).meta.shape == shape) return v;
+  Value copy = graph_.at(v);
+  check(shape.elements() == copy.meta.shape.elements(), "reshape of {} to {}", copy.meta.shape.str(),
+        shape.str());
+  copy.meta.shape = shape;
+  copy.output = false;
+  return add_value(std::move(copy));
+}
+
+void Builder::output(ValueId v, std::string name) {
+  auto& value = graph_.at(v);
+  value.output = true;
+  value.name = std::move(name);
+}
+
+void Builder::backward(ValueId loss) { Derivation(*this).run(loss); }
+
+namespace {
+
+/// Marks what is needed, from the last step to the first; a step lives when it writes a gradient, a state or
+/// a value that is read later or by the host.
+void drop_dead_steps(Graph& graph) {
+  std::vector<bool> needed(graph.values.size(), false);
+  for (const auto& v : graph.values)
+    if (v.output || v.kind == BufferKind::gradient || v.kind == BufferKind::state)
+      needed[static_cast<std::size_t>(v.root)] = true;
+  std::vector<Step> kept;
+  for (auto it = graph.steps.rbegin(); it != graph.steps.rend(); ++it) {
+    bool alive = it->writes_state;
+    for (auto& v : it->out) {
+      if (v == absent) continue;
+      if (needed[static_cast<std::size_t>(graph.root(v))])
+        alive = true;
+      else
+        v = absent;  // an unwanted output: the kernel skips its work
+    }
+    if (!alive) continue;
+    for (auto v : it->in)
+      if (v != absent) needed[static_cast<std::size_t>(graph.root(v))] = true;
+    kept.push_back(std::move(*it));
+  }
+  graph.steps.assign(std::make_move_iterator(kept.rbegin()), std::make_move_iterator(kept.rend()));
+}
+
+}  // namespace
+
+Graph Builder::finish() {
+  drop_dead_steps(graph_);
+  Graph result = std::move(graph_);
+  graph_ = {};
+  parameters_.clear();
+  gradients_.clear();
+  return result;
+}
+
+}  // namespace fairway::graph

@@ -1,0 +1,172 @@
+#include "derive.h"
+
+#include "fairway/ops/residual.h"
+
+namespace fairway::graph {
+
+using base::check;
+using ops::Write;
+
+namespace {
+std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
+}  // namespace
+
+void Derivation::run(ValueId loss) {
+  auto& g = b_.graph_;
+  check(g.at(loss).meta.shape.elements() == 1, "loss has shape {}", g.at(loss).meta.shape.str());
+  producer_.assign(g.values.size(), -1);
+  for (std::size_t s = 0; s < g.steps.size(); ++s)
+    for (auto v : g.steps[s].out)
+      if (v != absent) producer_[at(g.root(v))] = static_cast<std::int32_t>(s);
+
+  auto one = std::make_shared<tensor::Array>(Meta{b_.dtype(), {1}});
+  if (b_.dtype() == tensor::DType::f64)
+    one->span<double>()[0] = 1.0;
+  else
+    one->span<float>()[0] = 1.0f;
+  const auto seed = b_.constant("dloss", std::move(one));
+  gradient_.assign(g.values.size(), absent);
+  gradient_[at(g.root(loss))] = seed;
+
+  const auto scope = b_.scope_;
+  const auto forward_steps = g.steps.size();
+  for (auto s = forward_steps; s-- > 0;) {
+    const Step step = g.steps[s];  // a copy: emitting grows the list
+    b_.scope(step.scope);
+    const auto first = g.steps.size();
+    step_backward(step);
+    for (auto k = first; k < g.steps.size(); ++k) g.steps[k].is_backward = true;
+  }
+  b_.scope(scope);
+}
+
+void Derivation::step_backward(const Step& step) {
+  bool any = false;
+  for (auto v : step.out) any = any || (v != absent && gradient_of(v) != absent);
+  if (!any) return;
+  for (const auto& rule : step.op->backward()) {
+    if (rule.op)
+      emit(step, rule);
+    else
+      pass_through(step, rule);
+  }
+}
+
+bool Derivation::wants_gradient(ValueId v) const {
+  return v != absent && b_.graph_.at(b_.graph_.root(v)).requires_grad;
+}
+
+ValueId Derivation::gradient_of(ValueId v) const {
+  const auto root = at(b_.graph_.root(v));
+  const auto gradient = root < gradient_.size() ? gradient_[root] : absent;
+  return gradient == absent ? absent : b_.reshape(gradient, b_.graph_.at(v).meta.shape);
+}
+
+ValueId Derivation::parameter_gradient(ValueId parameter) {
+  const auto& p = b_.graph_.at(parameter);
+  if (auto it = b_.gradients_.find(p.name); it != b_.gradients_.end()) return it->second;
+  const auto name = p.name;
+  auto id = b_.add_value({.name = name, .meta = p.meta, .kind = BufferKind::gradient});
+  b_.gradients_.emplace(name, id);
+  return id;
+}
+
+std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
+  auto& g = b_.graph_;
+  const auto root = g.root(v);
+  if (g.at(root).kind == BufferKind::parameter)
+    return {b_.reshape(parameter_gradient(root), g.at(v).meta.shape), Write::add};
+  if (const auto known = gradient_of(v); known != absent) return {known, Write::add};
+  const auto fresh = b_.add_value({.meta = g.at(v).meta});
+  gradient_.resize(g.values.size(), absent);
+  gradient_[at(root)] = fresh;
+  return {fresh, Write::set};
+}
+
+ValueId Derivation::available(ValueId v) {
+  auto& g = b_.graph_;
+  const auto root = g.root(v);
+  if (!g.at(root).recompute) return v;
+  rebuilt_.resize(g.values.size(), absent);
+  if (rebuilt_[at(root)] == absent) {
+    check(producer_[at(root)] >= 0, "'{}' is marked recompute but no step makes it", g.at(v).name);
+    Step again = g.steps[static_cast<std::size_t>(producer_[at(root)])];
+    for (auto& in : again.in)
+      if (in != absent) in = available(in);
+    for (auto& out : again.out) {
+      if (out == absent || !g.at(g.root(out)).recompute) {
+        out = absent;
+        continue;
+      }
+      const auto copy = b_.add_value({.meta = g.at(out).meta});
+      rebuilt_.resize(g.values.size(), absent);
+      rebuilt_[at(g.root(out))] = copy;
+      out = copy;
+    }
+    again.is_backward = true;
+    g.steps.push_back(std::move(again));
+  }
+  return b_.reshape(rebuilt_[at(root)], g.at(v).meta.shape);
+}
+
+ValueId Derivation::read(const Step& forward, const ops::Ref& ref) {
+  const auto index = static_cast<std::size_t>(ref.index);
+  if (ref.from == ops::Ref::From::input) {
+    const auto v = index < forward.in.size() ? forward.in[index] : absent;
+    return v == absent ? absent : available(v);
+  }
+  const auto v = forward.out[index];
+  if (v == absent) return absent;
+  return ref.from == ops::Ref::From::output ? available(v) : gradient_of(v);
+}
+
+void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
+  bool wanted = false;
+  auto target = [&](int i) {
+    return i >= 0 && static_cast<std::size_t>(i) < forward.in.size() ? forward.in[static_cast<std::size_t>(i)]
+                                                                     : absent;
+  };
+  for (auto i : rule.grads) wanted = wanted || wants_gradient(target(i));
+  if (!wanted) return;
+  Step step{rule.op, {}, {}, {}, b_.scope_, false, true};
+  for (const auto& ref : rule.reads) step.in.push_back(read(forward, ref));
+  for (auto i : rule.grads) {
+    const auto v = target(i);
+    auto [where, how] = wants_gradient(v) ? contribute(v) : std::pair{absent, Write::set};
+    for (auto earlier : step.out)
+      check(where == absent || earlier == absent || b_.graph_.root(earlier) != b_.graph_.root(where),
+            "{} gives two gradients to one value", rule.op->name());
+    step.out.push_back(where);
+    step.write.push_back(how);
+  }
+  b_.graph_.steps.push_back(std::move(step));
+}
+
+void Derivation::pass_through(const Step& forward, const ops::BackwardStep& rule) {
+  auto& g = b_.graph_;
+  const auto v = forward.in[static_cast<std::size_t>(rule.grads.front())];
+  const auto source = gradient_of(forward.out[static_cast<std::size_t>(rule.reads.front().index)]);
+  if (!wants_gradient(v) || source == absent) return;
+  const auto root = g.root(source);
+  taken_.resize(g.values.size(), false);
+  const bool is_scratch = g.at(root).kind == BufferKind::scratch;
+  // The gradient of the output is complete and read by nobody but this step's rules, of which aliases stand
+  // last: the first alias takes the buffer over, others copy.
+  if (g.at(g.root(v)).kind != BufferKind::parameter && gradient_of(v) == absent && is_scratch &&
+      !taken_[at(root)]) {
+    taken_[at(root)] = true;
+    gradient_.resize(g.values.size(), absent);
+    gradient_[at(g.root(v))] = b_.reshape(source, g.at(v).meta.shape);
+    return;
+  }
+  auto [where, how] = contribute(v);
+  g.steps.push_back({std::make_shared<const ops::Copy>(),
+                     {b_.reshape(source, g.at(v).meta.shape)},
+                     {where},
+                     {how},
+                     b_.scope_,
+                     false,
+                     true});
+}
+
+}  // namespace fairway::graph

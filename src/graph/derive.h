@@ -1,0 +1,33 @@
+#pragma once
+#include "fairway/graph/builder.h"
+
+namespace fairway::graph {
+
+/// Reverse-mode derivation over the recorded steps of a builder (Griewank and Walther, "Evaluating
+/// Derivatives"): walks the steps backwards and appends what each operator's backward() lists. Nothing is
+/// emitted for values above which no trainable parameter stands.
+class Derivation {
+ public:
+  explicit Derivation(Builder& builder) : b_(builder) {}
+  void run(ValueId loss);
+
+ private:
+  void step_backward(const Step& step);
+  void emit(const Step& forward, const ops::BackwardStep& rule);
+  void pass_through(const Step& forward, const ops::BackwardStep& rule);
+  bool wants_gradient(ValueId v) const;
+  ValueId gradient_of(ValueId v) const;  ///< shaped like v; absent when zero
+  /// Where a contribution to v's gradient is to be stored, and how.
+  std::pair<ValueId, ops::Write> contribute(ValueId v);
+  ValueId parameter_gradient(ValueId parameter);
+  ValueId read(const Step& forward, const ops::Ref& ref);
+  ValueId available(ValueId v);  ///< v itself, or its rebuilt copy when it is marked recompute
+
+  Builder& b_;
+  std::vector<ValueId> gradient_;       ///< per value root
+  std::vector<ValueId> rebuilt_;        ///< per value root: copy made in backward
+  std::vector<std::int32_t> producer_;  ///< per value root: forward step
+  std::vector<bool> taken_;             ///< gradient values that became another value's gradient
+};
+
+}  // namespace fairway::graph

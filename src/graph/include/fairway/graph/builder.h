@@ -1,0 +1,75 @@
+#pragma once
+// Records a computation and derives its backward. The model is written once against this class; what is
+// trainable, the batch shape and the mode decide what the recording holds.
+
+#include "fairway/graph/graph.h"
+#include "fairway/graph/parameters.h"
+
+#include <functional>
+#include <initializer_list>
+#include <utility>
+
+namespace fairway::graph {
+
+class Builder {
+ public:
+  /// `trainable` decides by parameter name (packed matrices: asked for each part, all must agree). An empty
+  /// function: nothing is trainable.
+  Builder(std::string name, const ParameterLayout& layout, tensor::DType dtype,
+          std::function<bool(std::string_view)> trainable = {});
+
+  tensor::DType dtype() const noexcept { return dtype_; }  ///< of parameters and activations
+
+  ValueId input(std::string name, Meta meta);
+  ValueId constant(std::string name, std::shared_ptr<const tensor::Array> data);
+  ValueId state(std::string name, Meta meta);
+  ValueId parameter(std::string_view name);
+
+  /// Records a step and returns its outputs.
+  std::vector<ValueId> apply(ops::OperatorPtr op, std::initializer_list<ValueId> in);
+  std::vector<ValueId> apply(ops::OperatorPtr op, std::vector<ValueId> in);
+  /// As apply, for an operator that writes into a state it is given as input.
+  std::vector<ValueId> apply_stateful(ops::OperatorPtr op, std::vector<ValueId> in);
+  /// Records `target = source` at this point; `target` is a state.
+  void update_state(ValueId target, ValueId source);
+
+  template <class Op, class... Args>
+  std::vector<ValueId> op(std::initializer_list<ValueId> in, Args&&... args) {
+    return apply(std::make_shared<const Op>(std::forward<Args>(args)...), in);
+  }
+  /// The only (or first) output.
+  template <class Op, class... Args>
+  ValueId op1(std::initializer_list<ValueId> in, Args&&... args) {
+    return op<Op>(in, std::forward<Args>(args)...).front();
+  }
+  /// x W^T.
+  ValueId linear(ValueId x, ValueId weight);
+
+  ValueId reshape(ValueId v, tensor::Shape shape);  ///< same elements, another shape; no step
+  void mark_recompute(ValueId v) { graph_.at(v).recompute = true; }
+  void output(ValueId v, std::string name);  ///< keep it, readable by name after a run
+  const Meta& meta(ValueId v) const { return graph_.at(v).meta; }
+
+  /// Appends the backward of everything `loss` ([1]) depends on and that stands above a trainable parameter.
+  void backward(ValueId loss);
+
+  /// Names of the steps that follow ("blocks.3.attn").
+  void scope(std::string name) { scope_ = std::move(name); }
+
+  /// Drops steps whose results nobody reads and returns the graph; the builder is empty afterwards.
+  Graph finish();
+
+ private:
+  friend class Derivation;
+  ValueId add_value(Value value);
+  std::vector<ValueId> record(ops::OperatorPtr op, std::vector<ValueId> in, bool stateful);
+
+  const ParameterLayout& layout_;
+  tensor::DType dtype_;
+  std::function<bool(std::string_view)> trainable_;
+  Graph graph_;
+  std::string scope_;
+  std::map<std::string, ValueId, std::less<>> parameters_, gradients_;
+};
+
+}  // namespace fairway::graph

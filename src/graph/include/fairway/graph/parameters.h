@@ -1,0 +1,97 @@
+#pragma once
+// Parameters live in flat buffers: one contiguous range for each group, in a stable order, so that an update,
+// a clip, an average or an all-reduce is one pass. Parameters never move while a run lasts.
+
+#include "fairway/tensor/buffer.h"
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fairway::graph {
+
+/// Optimiser groups of the family (spec/training.md section 3).
+enum class Group : std::uint8_t { matrix, table, scalar };
+constexpr int group_count = 3;
+std::string_view group_name(Group group);
+
+/// One named parameter.
+struct Parameter {
+  std::string name;
+  tensor::Shape shape;
+  Group group = Group::matrix;
+  std::int64_t offset = 0;  ///< first element in the flat buffers
+  std::int64_t elements() const { return shape.elements(); }
+};
+
+/// Half-open range of elements in the flat buffers.
+struct Range {
+  std::int64_t begin = 0, end = 0;
+  std::int64_t size() const { return end - begin; }
+};
+
+/// Which parameters exist and where. Built once by the model; read-only afterwards.
+class ParameterLayout {
+ public:
+  /// Adds one parameter. Names are unique.
+  void add(std::string name, tensor::Shape shape, Group group);
+  /// Adds matrices of one width whose rows follow each other without padding, so that `packed` names them all
+  /// as one matrix [sum of rows, columns] (query, key and value projections as one product).
+  void add_packed(std::string packed, std::int64_t columns,
+                  std::vector<std::pair<std::string, std::int64_t>> parts);
+  /// Assigns offsets (groups in order, each parameter aligned to 64 bytes of fp32). Call once, after the last
+  /// add.
+  void finish();
+
+  const std::vector<Parameter>& parameters() const noexcept { return parameters_; }
+  /// A parameter or a packed alias; a check error for an unknown name.
+  const Parameter& find(std::string_view name) const;
+  bool contains(std::string_view name) const;
+  /// Names covered by `name`: its parts when it is packed, itself otherwise.
+  std::vector<std::string> parts(std::string_view name) const;
+  Range range(Group group) const { return ranges_[static_cast<int>(group)]; }
+  std::int64_t padded_elements() const noexcept { return total_; }
+  std::int64_t count() const;  ///< parameters, padding not counted
+
+ private:
+  struct Packed {
+    Parameter alias;
+    std::vector<std::string> parts;
+  };
+  std::vector<Parameter> parameters_;
+  std::vector<Packed> packed_;
+  std::map<std::string, std::size_t, std::less<>> index_, packed_index_;
+  Range ranges_[group_count];
+  std::int64_t total_ = 0;
+  bool finished_ = false;
+};
+
+/// The values of all parameters, and (when training) one gradient for each, on one device.
+class ParameterStore {
+ public:
+  ParameterStore(ParameterLayout layout, tensor::Device device, bool with_gradients,
+                 tensor::DType dtype = tensor::DType::f32);
+
+  const ParameterLayout& layout() const noexcept { return layout_; }
+  tensor::DType dtype() const noexcept { return dtype_; }
+  const tensor::Device& device() const noexcept { return values_.device(); }
+  bool has_gradients() const noexcept { return gradients_.bytes() > 0; }
+
+  tensor::View value(std::string_view name) const;     ///< of a parameter or packed alias
+  tensor::View gradient(std::string_view name) const;  ///< absent without gradients
+  tensor::View flat_values() const;                    ///< [padded_elements]
+  tensor::View flat_gradients() const;
+  void zero_gradients();
+  std::size_t bytes() const noexcept { return values_.bytes() + gradients_.bytes(); }
+
+ private:
+  tensor::View view(const tensor::Buffer& buffer, const Parameter& parameter) const;
+  ParameterLayout layout_;
+  tensor::DType dtype_;
+  tensor::Buffer values_, gradients_;
+};
+
+}  // namespace fairway::graph

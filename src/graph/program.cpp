@@ -1,0 +1,170 @@
+#include "fairway/graph/program.h"
+
+#include "fairway/base/clock.h"
+#include "fairway/ops/registry.h"
+
+#include <cstring>
+
+namespace fairway::graph {
+
+using base::check;
+using tensor::View;
+
+Program::Program(Graph graph, const Runtime& runtime)
+    : graph_(std::move(graph)), memory_(plan_memory(graph_)), runtime_(runtime) {
+  context_.pool = runtime.pool;
+  context_.products = runtime.products;
+  for (const auto& step : graph_.steps) {
+    Call call;
+    call.kernel = ops::find_kernel(step.op->name(), runtime.device, runtime.isa);
+    call.op = step.op.get();
+    call.write = step.write;
+    calls_.push_back(std::move(call));
+  }
+}
+
+View Program::bound(ValueId v, Plan& plan) const {
+  const auto& value = graph_.at(v);
+  const auto& root = graph_.at(value.root);
+  switch (root.kind) {
+    case BufferKind::parameter:
+      return {plan.parameters_.value(root.name).data, value.meta};
+    case BufferKind::gradient:
+      return {plan.parameters_.gradient(root.name).data, value.meta};
+    case BufferKind::state:
+      return {plan.states_.find(root.name)->second.buffer.data(), value.meta};
+    case BufferKind::constant:
+      for (const auto& c : graph_.constants)
+        if (c.value == value.root)
+          for (const auto& [array, buffer] : plan.constants_)
+            if (array == c.data) return {buffer.data(), value.meta};
+      return {};
+    default:
+      break;
+  }
+  const auto offset = memory_.offset[static_cast<std::size_t>(value.root)];
+  if (offset < 0) return {nullptr, value.meta};  // never used
+  return {plan.arena_.data() + offset, value.meta};
+}
+
+void Program::bind(Plan& plan) {
+  views_.clear();
+  for (std::size_t v = 0; v < graph_.values.size(); ++v)
+    views_.push_back(bound(static_cast<ValueId>(v), plan));
+  auto pick = [&](const std::vector<ValueId>& ids) {
+    std::vector<View> result;
+    for (auto v : ids) result.push_back(v == absent ? View{} : views_[static_cast<std::size_t>(v)]);
+    return result;
+  };
+  for (std::size_t s = 0; s < calls_.size(); ++s) {
+    calls_[s].in = pick(graph_.steps[s].in);
+    calls_[s].out = pick(graph_.steps[s].out);
+    if (memory_.workspace_bytes[s])
+      calls_[s].workspace = {plan.arena_.data() + memory_.workspace_offset[s],
+                             {tensor::DType::u8, {static_cast<std::int64_t>(memory_.workspace_bytes[s])}}};
+  }
+}
+
+View Program::view(std::string_view value_name) const {
+  check(!views_.empty() || graph_.values.empty(), "program '{}' runs before its plan is allocated", name());
+  return views_[static_cast<std::size_t>(graph_.find(value_name))];
+}
+
+void Program::run() {
+  check(!views_.empty(), "program '{}' runs before its plan is allocated", name());
+  for (auto& c : calls_) c.kernel({*c.op, c.in, c.out, c.write, c.workspace, context_});
+}
+
+void Program::run_measured() {
+  check(!views_.empty(), "program '{}' runs before its plan is allocated", name());
+  for (auto& c : calls_) {
+    base::Stopwatch watch;
+    c.kernel({*c.op, c.in, c.out, c.write, c.workspace, context_});
+    c.seconds = watch.seconds();
+  }
+}
+
+std::vector<StepReport> Program::steps() const {
+  std::vector<StepReport> result;
+  auto shapes = [&](const std::vector<ValueId>& ids) {
+    std::string text;
+    for (auto v : ids) {
+      if (!text.empty()) text += ' ';
+      text += v == absent ? "-" : graph_.at(v).meta.shape.str();
+    }
+    return text;
+  };
+  for (std::size_t s = 0; s < graph_.steps.size(); ++s) {
+    const auto& step = graph_.steps[s];
+    result.push_back({step.scope, std::string(step.op->name()), step.op->attributes(), shapes(step.in),
+                      shapes(step.out), graph_.cost(step), calls_[s].seconds, step.is_backward});
+  }
+  return result;
+}
+
+ops::Cost Program::cost() const {
+  ops::Cost total;
+  for (const auto& step : graph_.steps) {
+    const auto c = graph_.cost(step);
+    total.flops += c.flops;
+    total.bytes += c.bytes;
+  }
+  return total;
+}
+
+Plan::Plan(ParameterStore& parameters, Runtime runtime) : parameters_(parameters), runtime_(runtime) {}
+Plan::~Plan() = default;
+
+Program& Plan::add(Graph graph) {
+  programs_.push_back(std::unique_ptr<Program>(new Program(std::move(graph), runtime_)));
+  return *programs_.back();
+}
+
+void Plan::allocate() {
+  std::size_t arena = arena_.bytes();
+  for (auto& p : programs_) {
+    arena = std::max(arena, p->memory_.arena_bytes);
+    for (const auto& v : p->graph_.values) {
+      if (v.kind != BufferKind::state) continue;
+      auto it = states_.find(v.name);
+      if (it == states_.end())
+        states_.emplace(v.name, Stored{v.meta, tensor::Buffer(runtime_.device, v.meta.bytes())});
+      else
+        check(it->second.meta.bytes() == v.meta.bytes(), "state '{}' has two sizes", v.name);
+    }
+    for (const auto& c : p->graph_.constants) {
+      bool known = false;
+      for (const auto& [array, buffer] : constants_) known = known || array == c.data;
+      if (known) continue;
+      tensor::Buffer buffer(runtime_.device, c.data->meta().bytes());
+      check(!runtime_.device.is_cuda(), "constants on {}", runtime_.device.str());
+      std::memcpy(buffer.data(), c.data->view().data, buffer.bytes());
+      constants_.emplace_back(c.data, std::move(buffer));
+    }
+  }
+  if (arena > arena_.bytes()) arena_ = tensor::Buffer(runtime_.device, arena);
+  for (auto& p : programs_) p->bind(*this);
+}
+
+void Plan::zero_state(std::string_view name) {
+  auto it = states_.find(name);
+  check(it != states_.end(), "no state '{}'", name);
+  std::memset(it->second.buffer.data(), 0, it->second.buffer.bytes());
+}
+
+std::vector<MemoryLine> Plan::memory_table() const {
+  std::vector<MemoryLine> table;
+  const auto values = parameters_.flat_values().bytes();
+  table.push_back({"parameters", values});
+  if (parameters_.has_gradients()) table.push_back({"gradients", values});
+  std::size_t states = 0, constants = 0;
+  for (const auto& [name, s] : states_) states += s.meta.bytes();
+  for (const auto& [array, buffer] : constants_) constants += buffer.bytes();
+  if (states) table.push_back({"states", states});
+  table.push_back({"constants", constants});
+  for (const auto& p : programs_) table.push_back({"arena of " + p->name(), p->memory_.arena_bytes});
+  table.push_back({"arena (shared)", arena_.bytes()});
+  return table;
+}
+
+}  // namespace fairway::graph
