@@ -1,0 +1,83 @@
+#pragma once
+// One harness for all operators: test, gradient and performance from one description of a case.
+// No test framework in here, so that bench/ops can use it: checks return a text that is empty when all is
+// well.
+//
+//   OpCase c{.name = "rms_norm odd", .op = std::make_shared<RmsNorm>(1.f, 1e-6f)};
+//   c.inputs = {tensor_input({3, 65}, normal())};
+//   c.saved_outputs = {1};                       // r has no gradient
+//   EXPECT_EQ(run_all_checks(c), "");
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "fairway/base/cpu.h"
+#include "fairway/base/random.h"
+#include "fairway/ops/operator.h"
+
+namespace fairway::ops::harness {
+
+/// Value of element `index` of an input, drawn from the input's own random stream.
+using Generator = std::function<double(const base::Random&, std::uint64_t index)>;
+
+Generator normal(double deviation = 1.0, double mean = 0.0);
+Generator uniform(double low, double high);
+Generator integers(std::int64_t low, std::int64_t end);  ///< uniform in [low, end)
+Generator constant(double value);
+Generator listed(std::vector<double> values);  ///< element i is values[i]
+
+/// One input. Floating dtypes become f64 in the double form, with values rounded to `meta.dtype` first.
+struct InputSpec {
+  Meta meta;
+  Generator generator;          ///< null: the input is absent
+  bool differentiable = false;  ///< must receive a gradient, which is checked; otherwise it may get none
+  bool state = false;           ///< written by the step: compared like an output
+};
+InputSpec tensor_input(Shape shape, Generator generator, bool differentiable = true);  ///< f32
+InputSpec index_input(Shape shape, Generator generator);                               ///< i32, no gradient
+InputSpec absent_input();
+
+/// An operator on concrete inputs, with what is expected of it.
+struct OpCase {
+  std::string name;
+  OperatorPtr op;
+  std::vector<InputSpec> inputs;
+  std::vector<int> saved_outputs;  ///< floating outputs without a gradient (kept for backward: r, lse)
+  std::vector<int> add_outputs;    ///< forward outputs that honour Write::add
+  std::vector<std::vector<Meta>> rejects;  ///< lists of input metas that infer must refuse
+  Products products = Products::f32;
+  std::uint64_t seed = 1;
+  double tolerance = 2e-5;           ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))
+  double gradient_tolerance = 2e-6;  ///< backward in f64 against finite differences, same measure
+  double epsilon = 1e-5;             ///< half step of the central difference
+  int probes = 40;                   ///< elements of each input probed one by one (plus one random direction)
+  bool finite_differences = true;    ///< false for straight-through gradients
+};
+
+/// Everything below, in this order. Empty when all is well; else one line per problem (at most 20).
+std::string run_all_checks(const OpCase& c);
+
+/// infer refuses `rejects`, an empty input list, and each input with dtype u8; its outputs have sane shapes.
+std::string check_infer(const OpCase& c);
+/// backward() through the f64 kernels against central differences of a random projection of the outputs, with
+/// all output gradients and with each one absent; each input gradient unwanted and wanted alone; Write::add.
+std::string check_gradient(const OpCase& c);
+/// f32 kernels of every instruction set against the f64 form, forward and backward; outputs and workspace
+/// poisoned with NaN, guard zones behind them; in-place pairs; Write::add.
+std::string check_precision(const OpCase& c);
+/// 1, 2 and 3 threads give the same bytes.
+std::string check_threads(const OpCase& c);
+
+/// Time of one step of a case: the forward operator or one backward step.
+struct Timing {
+  std::string op;
+  double seconds = 0;  ///< best of the repeats
+  double gflops = 0;   ///< Cost::flops / seconds / 1e9
+  double gbytes = 0;   ///< Cost::bytes / seconds / 1e9
+};
+/// Times forward, then each backward step with every gradient wanted; `budget` seconds each.
+std::vector<Timing> measure(const OpCase& c, int threads, base::Isa isa, double budget = 0.3);
+
+}  // namespace fairway::ops::harness
