@@ -1,0 +1,44 @@
+#pragma once
+// How many bytes of text a token stands for (spec/evaluation.md section 1; docs/data.md).
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "fairway/text/tokenizer.h"
+
+namespace fairway::text {
+
+enum class ByteRule {
+  challenge,  ///< the published table, to the byte
+  exact,      ///< the bytes each token adds to the decoded text
+};
+std::string_view byte_rule_name(ByteRule rule);  ///< "challenge", "exact"
+std::optional<ByteRule> parse_byte_rule(std::string_view name);
+/// The rule that makes a tokenizer's score honest: exact for lossless tokenizers, challenge for published
+/// ones.
+ByteRule default_byte_rule(const Tokenizer& tokenizer);
+
+/// Bytes of token `target` after token `previous` (the input at the same position):
+///   count = base[target] + lead[target] * (1 - bound[previous]).
+/// `challenge` is the table of spec/evaluation.md. `exact` differs where a piece holds U+2581 beyond its
+/// first character (one byte each, not three) and, for tokenizers that keep leading spaces, right after BOS
+/// (the space is counted). For a document encoded by the tokenizer, the exact counts sum to the bytes of its
+/// decoded text, and with a lossless tokenizer to the bytes of the document.
+struct ByteTable {
+  ByteRule rule = ByteRule::challenge;
+  std::vector<std::uint16_t> base;  ///< [vocab] bytes without a leading space
+  std::vector<std::uint8_t> lead;   ///< [vocab] 1: one more byte unless the previous token is a boundary
+  std::vector<std::uint8_t> bound;  ///< [vocab] 1: control, unknown, unused, or beyond the tokenizer
+
+  std::uint32_t count(std::uint32_t target, std::uint32_t previous) const noexcept {
+    return base[target] + static_cast<std::uint32_t>(lead[target] & (1 - bound[previous]));
+  }
+  std::int32_t vocab_size() const noexcept { return static_cast<std::int32_t>(base.size()); }
+};
+
+/// `vocab_size`: rows of the model's table when it is larger than the tokenizer's (0: the tokenizer's).
+ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_t vocab_size = 0);
+
+}  // namespace fairway::text

@@ -1,0 +1,92 @@
+#pragma once
+// Text to token ids and back: a SentencePiece model plus a named transform of ours.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fairway::text {
+
+/// What is done around SentencePiece. The name is kept with the tokenizer and wherever it is embedded.
+enum class Transform {
+  none,         ///< the model exactly as SentencePiece runs it (all published tokenizers)
+  lossless_v1,  ///< literal U+2581 goes in as its three byte pieces, so that it does not come back as a space
+};
+std::string_view transform_name(Transform transform);             ///< "none", "lossless_v1"
+std::optional<Transform> parse_transform(std::string_view name);  ///< nothing for an unknown name
+
+/// What an id stands for; the numbers are those of sentencepiece_model.proto.
+enum class PieceKind : std::uint8_t {
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
+
+/// A loaded tokenizer. Cheap to copy (shared, immutable); every member is const and safe to call from many
+/// threads.
+class Tokenizer {
+ public:
+  /// Parses a SentencePiece `.model`; `name` stands in error messages. The bytes may be hostile: everything
+  /// SentencePiece would trust is checked first. Throws an input error in one line.
+  static Tokenizer from_bytes(std::span<const std::byte> model, const std::string& name = "tokenizer");
+  static Tokenizer load(const std::filesystem::path& path);
+
+  /// Appends the ids of `text` (no BOS). Throws an input error that names `what` when the text is empty or
+  /// not valid UTF-8 (with the byte's position), and for ids over 65,535 with 16-bit output.
+  void encode(std::string_view text, std::vector<std::uint16_t>& out, std::string_view what = "text") const;
+  void encode(std::string_view text, std::vector<std::int32_t>& out, std::string_view what = "text") const;
+  std::vector<std::int32_t> encode(std::string_view text, std::string_view what = "text") const;
+
+  /// The text the ids stand for. Control ids (BOS) give nothing. Byte pieces that do not form UTF-8:
+  /// published tokenizers give U+FFFD for them, as SentencePiece does; with lossless_v1 the raw bytes are
+  /// kept. Throws an input error for an id outside the vocabulary.
+  std::string decode(std::span<const std::int32_t> ids) const;
+  std::string decode(std::span<const std::uint16_t> ids) const;
+
+  std::int32_t vocab_size() const noexcept;
+  std::int32_t bos_id() const noexcept;  ///< the piece "<s>" (or the model's own BOS); -1: the model has none
+  const std::string& piece(std::int32_t id) const;
+  PieceKind kind(std::int32_t id) const;
+  std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
+  Transform transform() const noexcept;
+  bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
+  /// decode(encode(t)) == t for every valid UTF-8 text.
+  bool lossless() const noexcept;
+  /// SentencePiece drops white space at the start of a decoded text (dummy prefix or extra white space
+  /// removal).
+  bool strips_leading_space() const noexcept;
+  std::span<const std::byte> model_bytes() const noexcept;  ///< the `.model` file, for embedding in artifacts
+  std::uint64_t fingerprint() const noexcept;               ///< base::hash64 of model_bytes()
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  template <class Id>
+  void encode_to(std::string_view text, std::vector<Id>& out, std::string_view what) const;
+  template <class Id>
+  std::string decode_from(std::span<const Id> ids) const;
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// What decode(encode(t)) changes: for published tokenizers, whose normalisation is not the identity.
+struct RoundTripReport {
+  std::uint64_t documents = 0, changed_documents = 0;
+  std::uint64_t bytes = 0;          ///< of the original documents
+  std::uint64_t decoded_bytes = 0;  ///< of decode(encode(document))
+  std::uint64_t changed_bytes =
+      0;  ///< bytes of the original that differ or are gone, plus bytes that appear (greedy alignment)
+  void add(const Tokenizer& tokenizer, std::string_view document, std::string_view what = "text");
+  /// The same where the ids are already known.
+  void add(std::string_view document, std::string_view decoded);
+};
+
+}  // namespace fairway::text
