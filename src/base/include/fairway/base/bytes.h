@@ -22,8 +22,7 @@ class ByteReader {
  public:
   ByteReader(std::span<const std::byte> bytes, std::string what) : bytes_(bytes), what_(std::move(what)) {}
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  T read() {
+  requires std::is_trivially_copyable_v<T> T read() {
     T value;
     std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
     return value;
@@ -31,7 +30,8 @@ class ByteReader {
   /// `count` bytes, or an error when fewer are left.
   std::span<const std::byte> take(std::uint64_t count) {
     if (count > bytes_.size() - position_)
-      fail_input("{}: truncated at byte {} ({} more expected, {} left)", what_, position_, count, bytes_.size() - position_);
+      fail_input("{}: truncated at byte {} ({} more expected, {} left)", what_, position_, count,
+                 bytes_.size() - position_);
     auto part = bytes_.subspan(position_, count);
     position_ += count;
     return part;
@@ -39,7 +39,8 @@ class ByteReader {
   /// A string with a 32-bit length of at most `max_length`.
   std::string read_string(std::uint32_t max_length) {
     auto length = read<std::uint32_t>();
-    if (length > max_length) fail_input("{}: string of {} bytes at byte {} (at most {})", what_, length, position_, max_length);
+    if (length > max_length)
+      fail_input("{}: string of {} bytes at byte {} (at most {})", what_, length, position_, max_length);
     auto part = take(length);
     return {reinterpret_cast<const char*>(part.data()), part.size()};
   }
@@ -56,11 +57,11 @@ class ByteReader {
 class ByteWriter {
  public:
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  void write(const T& value) {
-    write_bytes(std::as_bytes(std::span(&value, 1)));
+  requires std::is_trivially_copyable_v<T>
+  void write(const T& value) { write_bytes(std::as_bytes(std::span(&value, 1))); }
+  void write_bytes(std::span<const std::byte> bytes) {
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   }
-  void write_bytes(std::span<const std::byte> bytes) { buffer_.insert(buffer_.end(), bytes.begin(), bytes.end()); }
   void write_string(std::string_view text) {
     write(static_cast<std::uint32_t>(text.size()));
     write_bytes(std::as_bytes(std::span(text.data(), text.size())));
@@ -73,6 +74,8 @@ class ByteWriter {
   std::vector<std::byte> buffer_;
 };
 
-inline std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+inline std::span<const std::byte> as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 }  // namespace fairway::base

@@ -31,8 +31,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// Writes beside the target and renames on commit (after fsync of file and folder); without a commit nothing is
-/// left behind. Throws a failure naming the path and the system's reason (disk full, not writable).
+/// Writes beside the target and renames on commit (after fsync of file and folder); without a commit nothing
+/// is left behind. Throws a failure naming the path and the system's reason (disk full, not writable).
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path target);
@@ -58,7 +58,8 @@ void write_file(const std::filesystem::path& path, std::string_view text);
 /// Creates the folder (and parents). Throws an input error when it cannot be made or written to.
 void make_writable_folder(const std::filesystem::path& path);
 
-/// Files that match a shell pattern (`*`, `?`, `[...]` in any component), sorted; a plain path matches itself.
+/// Files that match a shell pattern (`*`, `?`, `[...]` in any component), sorted; a plain path matches
+/// itself.
 std::vector<std::filesystem::path> glob(const std::string& pattern);
 
 }  // namespace fairway::base

@@ -17,9 +17,11 @@ class ThreadPool {
 
   int threads() const noexcept;
   /// Calls body(i) once for each i in [0, count), on any thread, and returns when all are done. The first
-  /// exception is rethrown here. Not re-entrant: a body must not call run on the same pool.
+  /// exception is rethrown here (indices not yet started are then dropped). One run at a time: a body must
+  /// not call run on the same pool, nor may two threads.
   void run(std::int64_t count, const std::function<void(std::int64_t)>& body);
-  /// Index of the calling thread in [0, threads()): 0 for the thread that called run. For scratch memory only.
+  /// Index of the calling thread in [0, threads()): 0 for the thread that called run. For scratch memory
+  /// only.
   static int thread_index() noexcept;
 
  private:

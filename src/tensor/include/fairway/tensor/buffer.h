@@ -37,7 +37,9 @@ class Array {
   const Meta& meta() const noexcept { return meta_; }
   View view() const { return {buffer_.data(), meta_}; }
   template <class T>
-  std::span<T> span() const { return view().span<T>(); }
+  std::span<T> span() const {
+    return view().span<T>();
+  }
 
  private:
   Buffer buffer_;

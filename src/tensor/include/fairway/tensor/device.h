@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,5 +15,9 @@ struct Device {
   bool operator==(const Device&) const = default;
   std::string str() const;  ///< "cpu", "cuda:0"
 };
+
+/// "cpu", "cuda" (the first GPU) or "cuda:N"; nothing for other names. Does not ask whether the device is
+/// there.
+std::optional<Device> parse_device(std::string_view name);
 
 }  // namespace fairway::tensor

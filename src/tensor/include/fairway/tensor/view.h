@@ -30,18 +30,24 @@ struct View {
   /// Typed pointer; checks the dtype. Null for an absent view.
   template <class T>
   T* as() const {
-    if (data) base::check(meta.dtype == dtype_of<std::remove_const_t<T>>::value, "view is {}", dtype_name(meta.dtype));
+    if (data)
+      base::check(meta.dtype == dtype_of<std::remove_const_t<T>>::value, "view is {}",
+                  dtype_name(meta.dtype));
     return static_cast<T*>(data);
   }
   template <class T>
-  std::span<T> span() const { return {as<T>(), data ? static_cast<std::size_t>(elements()) : 0}; }
+  std::span<T> span() const {
+    return {as<T>(), data ? static_cast<std::size_t>(elements()) : 0};
+  }
 };
 
 /// A typed view over a caller's buffer.
 template <class T>
 View view_of(std::span<T> values, Shape shape) {
-  base::check(shape.elements() == static_cast<std::int64_t>(values.size()), "shape {} over {} elements", shape.str(), values.size());
-  return {const_cast<std::remove_const_t<T>*>(values.data()), {dtype_of<std::remove_const_t<T>>::value, shape}};
+  base::check(shape.elements() == static_cast<std::int64_t>(values.size()), "shape {} over {} elements",
+              shape.str(), values.size());
+  return {const_cast<std::remove_const_t<T>*>(values.data()),
+          {dtype_of<std::remove_const_t<T>>::value, shape}};
 }
 
 }  // namespace fairway::tensor
