@@ -46,6 +46,8 @@ class Builder {
   ValueId linear(ValueId x, ValueId weight);
 
   ValueId reshape(ValueId v, tensor::Shape shape);  ///< same elements, another shape; no step
+  /// Elements [offset, offset + shape) of a parameter, as a value of its own; its gradient is that part's.
+  ValueId slice(ValueId parameter, std::int64_t offset, tensor::Shape shape);
   void mark_recompute(ValueId v) { graph_.at(v).recompute = true; }
   void output(ValueId v, std::string name);  ///< keep it, readable by name after a run
   const Meta& meta(ValueId v) const { return graph_.at(v).meta; }
@@ -62,6 +64,7 @@ class Builder {
  private:
   friend class Derivation;
   ValueId add_value(Value value);
+  ValueId alias(ValueId v, tensor::Shape shape, std::int64_t offset);
   std::vector<ValueId> record(ops::OperatorPtr op, std::vector<ValueId> in, bool stateful);
 
   const ParameterLayout& layout_;

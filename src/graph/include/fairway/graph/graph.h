@@ -32,6 +32,7 @@ struct Value {
   std::string name;
   Meta meta;
   BufferKind kind = BufferKind::scratch;
+  std::int64_t offset = 0;     ///< elements into the root (slices of parameters)
   ValueId root = absent;       ///< value that owns the memory (itself unless a reshape)
   bool output = false;         ///< read by the host after a run
   bool recompute = false;      ///< backward rebuilds it instead of keeping it

@@ -5,28 +5,30 @@
 
 namespace fairway::model {
 
-/// Every switch of the transformer family (spec/model.md section 12). Plain data; `validate` checks it as a whole.
+/// Every switch of the transformer family (spec/model.md section 12). Plain data; `validate` checks it as a
+/// whole.
 struct ModelConfig {
   int vocab_size = 1024;
   int layers = 11;
-  int width = 512;               ///< D
-  int heads = 8;                 ///< query heads; head size = width / heads
+  int width = 512;  ///< D
+  int heads = 8;    ///< query heads; head size = width / heads
   int kv_heads = 4;
-  double mlp_mult = 3.0;         ///< hidden = mlp_mult * width
+  double mlp_mult = 3.0;                    ///< hidden = mlp_mult * width
   std::string activation = "leaky_square";  ///< "relu_square" | "leaky_square"
   float leaky_slope = 0.5f;
-  int window = 2048;             ///< training and evaluation length S
+  int window = 2048;  ///< training and evaluation length S
 
-  int rope_dims = 16;            ///< rotated dims of each head; head size for all
+  int rope_dims = 16;  ///< rotated dims of each head; head size for all
   float rope_base = 10000.0f;
-  int rope_rescale_length = 1024;  ///< windows longer than this use base * (S / length)^(d / (d - 2)); 0: never
-  bool ln_scale = true;          ///< c_l = 1/sqrt(l + 1)
+  int rope_rescale_length =
+      1024;              ///< windows longer than this use base * (S / length)^(d / (d - 2)); 0: never
+  bool ln_scale = true;  ///< c_l = 1/sqrt(l + 1)
   float norm_eps = 1.1920929e-7f;  ///< 2^-23
   bool unet_skips = true;
   bool smear = true;
-  int bigram_rows = 2048;        ///< 0: no bigram embedding
+  int bigram_rows = 2048;  ///< 0: no bigram embedding
   int bigram_dim = 128;
-  int ve_dim = 128;              ///< 0: no value embedding
+  int ve_dim = 128;  ///< 0: no value embedding
   std::vector<int> ve_layers = {9, 10};
   std::vector<int> xsa_layers = {7, 8, 9, 10};
   float softcap = 30.0f;

@@ -1,0 +1,246 @@
+// The forward pass of the family (spec/model.md section 2), recorded for one program.
+
+#include "fairway/model/family.h"
+#include "fairway/ops/activation.h"
+#include "fairway/ops/attention.h"
+#include "fairway/ops/cross_entropy.h"
+#include "fairway/ops/embedding.h"
+#include "fairway/ops/fake_quantize.h"
+#include "fairway/ops/norm.h"
+#include "fairway/ops/qkv.h"
+#include "fairway/ops/residual.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+namespace fairway::model {
+
+using graph::absent;
+using graph::ValueId;
+using tensor::DType;
+using tensor::Meta;
+
+namespace {
+
+class FamilyBuilder {
+ public:
+  FamilyBuilder(const ModelConfig& config, const graph::ParameterLayout& layout, const BuildOptions& options)
+      : c_(config),
+        o_(options),
+        b_(program_name(options), layout, options.dtype, trainable_of(options)),
+        B_(options.rows),
+        S_(options.length ? options.length : config.window) {
+    shape_ = {c_.heads, c_.kv_heads, c_.head_dim()};
+  }
+
+  graph::Graph run() {
+    tokens_ = b_.input("tokens", {DType::i32, {B_, S_}});
+    if (decoding()) length_ = b_.input("length", {DType::i32, {B_}});
+    // Windows restart at position 0; the rescaled base follows the window, not the cache's capacity.
+    const int positions = decoding() ? capacity() : S_;
+    rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, o_.dtype));
+    const auto x0 = input_stage();
+    const auto u = blocks(x0);
+    head(u);
+    return b_.finish();
+  }
+
+ private:
+  static std::string program_name(const BuildOptions& o) {
+    switch (o.mode) {
+      case Mode::train:
+        return "train";
+      case Mode::score:
+        return o.last ? fmt::format("score-last-{}", o.last) : "score";
+      case Mode::logits:
+        return "logits";
+      default:
+        return fmt::format("decode-{}", o.length);
+    }
+  }
+  static std::function<bool(std::string_view)> trainable_of(const BuildOptions& o) {
+    if (o.mode != Mode::train) return {};
+    return o.trainable ? o.trainable : [](std::string_view) { return true; };
+  }
+  bool decoding() const { return o_.mode == Mode::decode; }
+  int capacity() const { return o_.capacity ? o_.capacity : c_.window; }
+  int scored() const { return o_.mode == Mode::score && o_.last && o_.last < S_ ? o_.last : S_; }
+
+  /// A linear layer's weight as the forward pass sees it.
+  ValueId weight(const std::string& name) {
+    const auto w = b_.parameter(name);
+    return o_.fake_quantize ? b_.op1<ops::FakeQuantizeRows>({w}, o_.fake_quantize) : w;
+  }
+  ValueId keep_or_recompute(ValueId v) {
+    if (o_.recompute) b_.mark_recompute(v);
+    return v;
+  }
+
+  ValueId input_stage() {
+    b_.scope("input");
+    auto e = b_.op1<ops::Gather>({b_.parameter("tok_emb.weight"), tokens_});
+    if (c_.bigram_rows) {
+      const auto previous =
+          decoding() ? b_.state(std::string(previous_token_state), {DType::i32, {B_}}) : absent;
+      const auto index = b_.op1<ops::BigramIndex>({tokens_, previous}, c_.bigram_rows);
+      const auto rows = b_.op1<ops::Gather>({b_.parameter("bigram.embed.weight"), index});
+      const auto projected = b_.linear(rows, weight("bigram.proj.weight"));
+      e = b_.op1<ops::ScaledResidual>({e, projected, b_.parameter("bigram.scale")});
+      if (decoding()) b_.update_state(previous, last_column(tokens_));
+    }
+    auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
+    if (c_.smear) {
+      const auto previous =
+          decoding() ? b_.state(std::string(previous_norm_state), {o_.dtype, {B_, c_.width}}) : absent;
+      const auto u = b_.op1<ops::Smear>({n, b_.parameter("smear.gate"), previous});
+      if (decoding()) b_.update_state(previous, last_column(n));
+      n = u;
+    }
+    if (c_.ve_dim && !c_.ve_layers.empty()) {
+      b_.scope("value_embedding");
+      const auto rows = b_.op1<ops::Gather>({b_.parameter("ve_shared.embed.weight"), tokens_});
+      ve_ = b_.linear(rows, weight("ve_shared.proj.weight"));
+    }
+    return n;
+  }
+
+  /// The last position of each row of [B, S] or [B, S, D].
+  ValueId last_column(ValueId v) {
+    if (S_ == 1) return v;
+    const auto shape = b_.meta(v).shape;
+    const auto cube = b_.reshape(v, {B_, S_, shape.elements() / (B_ * S_)});
+    return b_.op1<ops::TakeLast>({cube}, 1);
+  }
+
+  ValueId blocks(ValueId x0) {
+    const int encoder = c_.unet_skips ? c_.encoder_layers() : 0;
+    std::vector<ValueId> stack;
+    auto u = x0;
+    for (int l = 0; l < c_.layers; ++l) {
+      b_.scope(fmt::format("blocks.{}", l));
+      if (l >= encoder && !stack.empty()) {
+        const auto k =
+            b_.slice(b_.parameter("skip_weights"), std::int64_t{l - encoder} * c_.width, {c_.width});
+        u = b_.op1<ops::ScaledResidual>({u, stack.back(), k});
+        stack.pop_back();
+      }
+      u = block(l, u, x0);
+      if (l < encoder) stack.push_back(u);
+    }
+    return u;
+  }
+
+  ValueId block(int l, ValueId u, ValueId x0) {
+    const auto name = fmt::format("blocks.{}.", l);
+    const float scale = c_.ln_scale ? 1.0f / std::sqrt(static_cast<float>(l + 1)) : 1.0f;
+    // Only what is scored is computed in the last layer: all keys and values, the last n queries, their MLP.
+    const bool narrow = l == c_.layers - 1 && scored() < S_;
+
+    const auto mixed = b_.op<ops::MixNorm>({u, x0, b_.parameter(name + "resid_mix")}, scale, c_.norm_eps);
+    const auto residual = narrow ? b_.op1<ops::TakeLast>({mixed[0]}, scored()) : mixed[0];
+    const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
+    const auto attended = b_.linear(heads, weight(name + "attn.proj.weight"));
+
+    const auto middle =
+        b_.op<ops::ResidualNorm>({residual, attended, b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
+    const auto hidden = b_.linear(keep_or_recompute(middle[1]), weight(name + "mlp.fc.weight"));
+    const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
+    const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
+    const auto mlp = b_.linear(active, weight(name + "mlp.proj.weight"));
+    return b_.op1<ops::ScaledResidual>({middle[0], mlp, b_.parameter(name + "mlp_scale")});
+  }
+
+  ValueId attention(int l, const std::string& name, ValueId y, bool narrow) {
+    const auto qkv = b_.linear(y, weight(name + "attn.qkv.weight"));
+    const auto ve_slot = std::find(c_.ve_layers.begin(), c_.ve_layers.end(), l);
+    const bool with_ve = c_.ve_dim && ve_slot != c_.ve_layers.end();
+    std::vector<ValueId> in = {qkv, b_.parameter(name + "attn.q_gain"), rope_, length_};
+    if (with_ve) {
+      const auto slot = ve_slot - c_.ve_layers.begin();
+      in.insert(in.end(), {ve_, b_.parameter("ve_shared.scale"),
+                           b_.parameter(fmt::format("ve_layer_scales.{}", slot))});
+    } else {
+      in.insert(in.end(), 3, absent);
+    }
+    const auto p = b_.apply(
+        std::make_shared<const ops::QkvPrepare>(shape_, c_.rope_dims, c_.norm_eps, with_ve), std::move(in));
+    const int queries = narrow ? scored() : S_;
+    auto q = p[0];
+    if (narrow)
+      q = b_.reshape(b_.op1<ops::TakeLast>({b_.reshape(q, {B_, S_, c_.width})}, queries),
+                     {B_, queries, shape_.heads, shape_.head_dim});
+    auto o = decoding() ? decode_attention(name, q, p[1], p[2])
+                        : b_.op1<ops::Attention>({q, p[1], p[2], absent}, shape_);
+    if (std::count(c_.xsa_layers.begin(), c_.xsa_layers.end(), l)) o = b_.op1<ops::Xsa>({o, p[2]}, shape_);
+    return b_.reshape(o, {B_, queries, c_.width});
+  }
+
+  ValueId decode_attention(const std::string& name, ValueId q, ValueId k, ValueId v) {
+    const Meta cache{o_.dtype, {B_, capacity(), shape_.kv_heads, shape_.head_dim}};
+    const auto keys = b_.state(name + "k_cache", cache), values = b_.state(name + "v_cache", cache);
+    return b_
+        .apply_stateful(std::make_shared<const ops::AttentionDecode>(shape_),
+                        {q, k, v, length_, keys, values})
+        .front();
+  }
+
+  void head(ValueId u) {
+    b_.scope("head");
+    if (decoding()) u = last_column(u);
+    const int n = decoding() ? 1 : scored();
+    const auto f = b_.op1<ops::RmsNorm>({u}, 1.0f, c_.norm_eps);
+    const auto z = b_.linear(f, b_.parameter("tok_emb.weight"));
+    if (o_.mode == Mode::logits || decoding()) {
+      b_.output(b_.op1<ops::Softcap>({z}, c_.softcap), "logits");
+      return;
+    }
+    const auto targets = b_.input("targets", {DType::i32, {B_, n}});
+    const auto nll = b_.op1<ops::SoftcapCrossEntropy>({z, targets}, c_.softcap);
+    b_.output(nll, "nll");
+    if (o_.mode == Mode::score) return;
+    const auto weights = b_.input("weights", {o_.dtype, {B_, n}});
+    const auto loss = b_.op1<ops::WeightedSum>({nll, weights});
+    b_.output(loss, "loss");
+    b_.backward(loss);
+  }
+
+  const ModelConfig& c_;
+  const BuildOptions& o_;
+  graph::Builder b_;
+  const int B_, S_;
+  ops::HeadShape shape_;
+  ValueId tokens_ = absent, length_ = absent, rope_ = absent, ve_ = absent;
+};
+
+}  // namespace
+
+std::shared_ptr<const tensor::Array> rope_table(const ModelConfig& c, int length, int context, DType dtype) {
+  const int half = c.rope_dims / 2;
+  double base = c.rope_base;
+  if (c.rope_rescale_length > 0 && context > c.rope_rescale_length && c.rope_dims > 2)
+    base *= std::pow(static_cast<double>(context) / c.rope_rescale_length, c.rope_dims / (c.rope_dims - 2.0));
+  auto table = std::make_shared<tensor::Array>(Meta{dtype, {length, c.rope_dims}});
+  auto store = [&](std::size_t i, double value) {
+    if (dtype == DType::f64)
+      table->span<double>()[i] = value;
+    else
+      table->span<float>()[i] = static_cast<float>(value);
+  };
+  for (int t = 0; t < length; ++t)
+    for (int i = 0; i < half; ++i) {
+      const double angle = t * std::pow(base, -2.0 * i / c.rope_dims);
+      const auto row = static_cast<std::size_t>(t) * static_cast<std::size_t>(c.rope_dims);
+      store(row + static_cast<std::size_t>(i), std::cos(angle));
+      store(row + static_cast<std::size_t>(half + i), std::sin(angle));
+    }
+  return table;
+}
+
+graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
+                   const BuildOptions& options) {
+  base::check(options.rows >= 1, "rows = {}", options.rows);
+  return FamilyBuilder(config, layout, options).run();
+}
+
+}  // namespace fairway::model
