@@ -1,0 +1,30 @@
+# Code bytes of the size ledger: `xz -9e` over a tar of the sources needed to load, score and adapt an artifact,
+# measured when the project is built (docs/format.md, "Code bytes").
+set(FAIRWAY_CODE_LAYERS base tensor text ops graph model optim quant artifact score adapt)
+
+# Gives TARGET a generated header "fairway_code_size.h" with the constant FAIRWAY_CODE_BYTES.
+function(fairway_code_size target)
+  find_program(FAIRWAY_TAR tar REQUIRED)
+  find_program(FAIRWAY_XZ xz REQUIRED)
+  set(sources "")
+  foreach(layer IN LISTS FAIRWAY_CODE_LAYERS)
+    foreach(extension h cpp cu cuh)
+      file(GLOB_RECURSE found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${layer}/*.${extension}")
+      list(APPEND sources ${found})
+    endforeach()
+  endforeach()
+  list(TRANSFORM sources REPLACE "^${PROJECT_SOURCE_DIR}/" "" OUTPUT_VARIABLE names)
+  list(SORT names)
+  list(JOIN names "\n" list_text)
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/generated")
+  file(CONFIGURE OUTPUT "${folder}/code_files.txt" CONTENT "${list_text}\n" @ONLY)
+  add_custom_command(
+    OUTPUT "${folder}/code_size.stamp"
+    BYPRODUCTS "${folder}/fairway_code_size.h"
+    COMMAND "${CMAKE_COMMAND}" "-DROOT=${PROJECT_SOURCE_DIR}" "-DFOLDER=${folder}" "-DTAR=${FAIRWAY_TAR}"
+            "-DXZ=${FAIRWAY_XZ}" -P "${PROJECT_SOURCE_DIR}/cmake/code_size.cmake"
+    DEPENDS ${sources} "${folder}/code_files.txt" "${PROJECT_SOURCE_DIR}/cmake/code_size.cmake"
+    COMMENT "Measuring code bytes" VERBATIM)
+  target_sources(${target} PRIVATE "${folder}/code_size.stamp")
+  target_include_directories(${target} PRIVATE "${folder}")
+endfunction()

@@ -1,0 +1,94 @@
+#pragma once
+// The score ledger: the one place where bits are counted (architecture section 5, spec/evaluation.md sections
+// 1 and 5).
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fairway::score {
+
+/// The four validity conditions (evaluation.md section 5).
+enum class Condition {
+  causal,               ///< C1: the distribution depends on the artifact and earlier tokens only
+  normalised,           ///< C2: one full distribution, fixed before the token is seen
+  score_before_update,  ///< C3: the score is fixed before any state change that uses the token
+  single_pass,          ///< C4: one pass in order, one score for each token
+};
+std::string_view condition_name(Condition condition);  ///< "C1 strict causal dependence", ...
+
+enum class VerdictKind { valid, valid_with_side_information, not_a_code_length };
+
+struct Verdict {
+  VerdictKind kind = VerdictKind::valid;
+  std::string reason;              ///< "C4 single pass: target 17 scored twice"; empty when valid
+  std::vector<std::string> notes;  ///< recorded deviations that do not change the verdict (published tail)
+  bool valid() const { return kind != VerdictKind::not_a_code_length; }
+  /// "valid", "valid with side information", or "not a code length: <reason>".
+  std::string text() const;
+};
+
+/// A run of targets committed one after the other: [first, first + count).
+struct CommitRun {
+  std::int64_t first = 0, count = 0;
+  bool operator==(const CommitRun&) const = default;
+};
+
+/// Sums over the targets of one document.
+struct DocumentScore {
+  std::int64_t first_target = 0;
+  std::int64_t tokens = 0, bytes = 0;
+  double nll = 0;  ///< nats
+};
+
+struct LedgerOptions {
+  std::int64_t targets = 0;  ///< targets 0 ... targets - 1 are expected, each once
+  /// Targets from here on may be scored again (the published tail); the repeats count and are noted.
+  std::optional<std::int64_t> repeats_allowed_from;
+  /// First target of each document, ascending, the first one 0; empty: no sums by document.
+  std::vector<std::int64_t> documents;
+};
+
+/// Counts each target's bits as they are committed. Sums are fp64 in commit order. Not thread-safe.
+class ScoreLedger {
+ public:
+  explicit ScoreLedger(LedgerOptions options);
+
+  /// Enters targets first, first + 1, ... with the nats the model gave them before it could learn from them
+  /// and the bytes of text they stand for. A NaN or infinite nll is a failure that names the target.
+  void commit(std::int64_t first, std::span<const float> nll, std::span<const std::int32_t> bytes);
+  /// Bits that a decoder needs besides the tokens (a permutation, lengths); they are added to the score.
+  void add_side_information(double bits, std::string what);
+  /// The door for protocols that are not code lengths: the verdict names the condition from now on.
+  void declare_broken(Condition condition, std::string why);
+
+  bool committed(std::int64_t target) const;
+  /// Targets 0 ... committed_prefix() - 1 are all committed: what `adapt` may learn from.
+  std::int64_t committed_prefix() const { return prefix_; }
+  const std::vector<CommitRun>& order() const { return order_; }  ///< the order of commitment
+  const std::vector<DocumentScore>& documents() const { return documents_; }
+
+  std::int64_t tokens() const { return tokens_; }  ///< entries, repeats counted
+  std::int64_t bytes() const { return bytes_; }    ///< of all entries
+  double nll() const { return nll_; }              ///< nats of all entries
+  double side_bits() const { return side_bits_; }
+  double loss() const;           ///< nats for each token; an input error when nothing is committed
+  double bits_per_byte() const;  ///< side information included; an input error when there are no bytes
+  Verdict verdict() const;       ///< also says when a target was never scored
+
+ private:
+  void mark(std::int64_t target);
+  LedgerOptions options_;
+  std::vector<std::uint64_t> seen_;  // one bit for each target
+  std::vector<CommitRun> order_;
+  std::vector<DocumentScore> documents_;
+  std::vector<std::string> side_;
+  std::string broken_, out_of_order_;
+  std::int64_t prefix_ = 0, highest_ = -1, tokens_ = 0, bytes_ = 0, repeats_ = 0;
+  double nll_ = 0, side_bits_ = 0;
+};
+
+}  // namespace fairway::score
