@@ -19,7 +19,7 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 add_library(fairway_flags INTERFACE)
 # -ffp-contract=off: a*b+c means the same in every translation unit; kernels use explicit fma where they want it.
 target_compile_options(fairway_flags INTERFACE
-  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off)
+  -Wall -Wextra -Werror $<IF:$<CXX_COMPILER_ID:GNU>,-Wshadow=local,-Wshadow> -Wnon-virtual-dtor -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off)
 if(FAIRWAY_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
