@@ -1,0 +1,26 @@
+#include "fairway/ops/activation.h"
+
+#include "rule.h"
+
+namespace fairway::ops {
+
+std::vector<Meta> LeakySquare::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 1, 1);
+  rule::floating(*this, in, 0);
+  return {in[0]};
+}
+
+std::vector<BackwardStep> LeakySquare::backward() const {
+  return {{std::make_shared<LeakySquareBackward>(slope), {input(0), grad(0)}, {0}}};
+}
+
+std::string LeakySquare::attributes() const { return fmt::format("slope={}", slope); }
+
+std::vector<Meta> LeakySquareBackward::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 2, 2);
+  rule::floating(*this, in, 0);
+  rule::exactly(*this, in, 1, in[0]);
+  return {in[0]};
+}
+
+}  // namespace fairway::ops

@@ -1,0 +1,43 @@
+#include "fairway/ops/activation.h"
+
+#include "cpu/kernel.h"
+#include "kernels.h"
+
+namespace fairway::ops::cpu::FAIRWAY_ISA {
+
+void leaky_square(const KernelArgs& a) {
+  dispatch(a.in[0], [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = in<T>(a, 0);
+    const auto y = out<T>(a, 0);
+    const auto slope = splat<T>(static_cast<const LeakySquare&>(a.op).slope);
+    parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
+        const auto i = first + j;
+        const auto v = load(x + i, part);
+        const auto z = select(v > splat<T>(0), v, slope * v);
+        y.put(i, part, z * z);
+      });
+    });
+  });
+}
+
+void leaky_square_backward(const KernelArgs& a) {
+  dispatch(a.in[0], [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = in<T>(a, 0);
+    const T* dy = in<T>(a, 1);
+    const auto dx = out<T>(a, 0);
+    const T s = static_cast<const LeakySquareBackward&>(a.op).slope;
+    const auto two = splat<T>(2), below = splat<T>(2 * s * s);
+    parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
+      for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
+        const auto i = first + j;
+        const auto v = load(x + i, part);
+        dx.put(i, part, select(v > splat<T>(0), two, below) * v * load(dy + i, part));
+      });
+    });
+  });
+}
+
+}  // namespace fairway::ops::cpu::FAIRWAY_ISA

@@ -1,0 +1,39 @@
+#include "fairway/ops/registry.h"
+
+#include "table.h"
+
+#include <algorithm>
+
+namespace fairway::ops {
+namespace {
+
+cpu::KernelTable table_of(base::Isa isa) {
+#ifdef FAIRWAY_X86_KERNELS
+  if (isa >= base::Isa::avx512) return cpu::avx512::kernel_table();
+  if (isa == base::Isa::avx2) return cpu::avx2::kernel_table();
+#else
+  (void)isa;
+#endif
+  return cpu::scalar::kernel_table();
+}
+
+}  // namespace
+
+Kernel find_kernel(std::string_view op, const tensor::Device& device, base::Isa isa) {
+  base::check(!device.is_cuda(), "no kernels for {} in this build (operator '{}')", device.str(), op);
+  const auto table = table_of(isa);
+  for (int i = 0; i < table.count; ++i)
+    if (table.entries[i].op == op) return table.entries[i].kernel;
+  base::check(false, "operator '{}' has no {} kernel", op, base::isa_name(isa));
+  return nullptr;
+}
+
+std::vector<std::string_view> cpu_kernel_names() {
+  const auto table = cpu::scalar::kernel_table();
+  std::vector<std::string_view> names;
+  for (int i = 0; i < table.count; ++i) names.push_back(table.entries[i].op);
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace fairway::ops

@@ -1,0 +1,65 @@
+#include "rule.h"
+
+namespace fairway::ops::rule {
+namespace {
+
+std::string describe(const Meta& m) {
+  return fmt::format("{} {}", tensor::dtype_name(m.dtype), m.shape.str());
+}
+
+Shape shape_of(const std::vector<std::int64_t>& extents) {
+  switch (extents.size()) {
+    case 1:
+      return {extents[0]};
+    case 2:
+      return {extents[0], extents[1]};
+    case 3:
+      return {extents[0], extents[1], extents[2]};
+    case 4:
+      return {extents[0], extents[1], extents[2], extents[3]};
+    case 5:
+      return {extents[0], extents[1], extents[2], extents[3], extents[4]};
+    case 6:
+      return {extents[0], extents[1], extents[2], extents[3], extents[4], extents[5]};
+    default:
+      base::check(false, "a shape of {} axes", extents.size());
+  }
+  return {};
+}
+
+}  // namespace
+
+void count(const Operator& op, Metas in, std::size_t least, std::size_t most) {
+  base::check(in.size() >= least && in.size() <= most, "{}: {} inputs, expected {} to {}", op.name(),
+              in.size(), least, most);
+}
+
+void floating(const Operator& op, Metas in, std::size_t i) {
+  base::check(in[i].dtype == DType::f32 || in[i].dtype == DType::f64,
+              "{}: input {} is {}, expected f32 or f64", op.name(), i, describe(in[i]));
+  base::check(in[i].shape.rank() > 0, "{}: input {} has no axis", op.name(), i);
+}
+
+void exactly(const Operator& op, Metas in, std::size_t i, const Meta& expected) {
+  base::check(in[i] == expected, "{}: input {} is {}, expected {}", op.name(), i, describe(in[i]),
+              describe(expected));
+}
+
+void optional(const Operator& op, Metas in, std::size_t i, const Meta& expected) {
+  if (present(in, i)) exactly(op, in, i, expected);
+}
+
+void require(const Operator& op, bool ok, std::string_view what) {
+  base::check(ok, "{}: {}", op.name(), what);
+}
+
+Shape leading(const Shape& shape) {
+  std::vector<std::int64_t> extents;
+  for (int i = 0; i + 1 < shape.rank(); ++i) extents.push_back(shape[i]);
+  if (extents.empty()) extents.push_back(1);
+  return shape_of(extents);
+}
+
+Shape with_last(const Shape& shape, std::int64_t extent) { return shape.with(-1, extent); }
+
+}  // namespace fairway::ops::rule
