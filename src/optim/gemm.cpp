@@ -1,0 +1,57 @@
+#include "gemm.h"
+
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
+
+#include <algorithm>
+
+#include "fairway/base/error.h"
+
+namespace fairway::optim {
+namespace {
+
+// Rows of one strip: small enough to skip nearly half of the square, large enough to run at full speed.
+constexpr std::int64_t strip = 64;
+constexpr std::int64_t mirror_tile = 32;
+
+void mirror_lower(float* c, std::int64_t n) {
+  for (std::int64_t r0 = 0; r0 < n; r0 += mirror_tile)
+    for (std::int64_t c0 = 0; c0 <= r0; c0 += mirror_tile)
+      for (std::int64_t col = c0; col < std::min(c0 + mirror_tile, n); ++col)
+        for (std::int64_t row = std::max(r0, col + 1); row < std::min(r0 + mirror_tile, n); ++row)
+          c[col * n + row] = c[row * n + col];
+}
+
+}  // namespace
+
+OneThread::OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+OneThread::~OneThread() { omp_set_num_threads(before_); }
+
+void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, MatrixRef a,
+          MatrixRef b, float* c, std::int64_t stride_c) {
+  const auto status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a.data,
+                                 a.stride, b.data, b.stride, 0.0f, c, stride_c);
+  base::check(status == dnnl_success, "matrix product [{}, {}] x [{}, {}] failed: oneDNN status {}", m, k, k,
+              n, static_cast<int>(status));
+}
+
+void gemm_symmetric(bool transpose_a, bool transpose_b, std::int64_t n, std::int64_t k, MatrixRef a,
+                    MatrixRef b, float* c) {
+  for (std::int64_t row = 0; row < n; row += strip) {
+    const std::int64_t rows = std::min(strip, n - row);
+    const MatrixRef part{a.data + (transpose_a ? row : row * a.stride), a.stride};
+    gemm(transpose_a, transpose_b, rows, row + rows, k, part, b, c + row * n, n);
+  }
+  mirror_lower(c, n);
+}
+
+double symmetric_share(std::int64_t n) {
+  double cells = 0;
+  for (std::int64_t row = 0; row < n; row += strip) {
+    const std::int64_t rows = std::min(strip, n - row);
+    cells += static_cast<double>(rows) * static_cast<double>(row + rows);
+  }
+  return cells / (static_cast<double>(n) * static_cast<double>(n));
+}
+
+}  // namespace fairway::optim

@@ -1,0 +1,43 @@
+#pragma once
+// Schedules as pure functions of a run's progress (spec/training.md sections 4 and 6). Nothing here reads a
+// clock: whoever calls logs the Progress it passed in, and replaying the log gives the same values.
+
+#include <cstdint>
+
+namespace fairway::optim {
+
+/// How far a run is when a step begins.
+struct Progress {
+  std::int64_t step = 0;    ///< completed optimiser steps
+  double elapsed_ms = 0.0;  ///< training time used so far, validation not counted
+};
+
+enum class ScheduleKind { steps, wall_clock };
+
+/// What the learning rate is scaled by: constant, then linear to 0 over the last `warmdown_steps` steps.
+struct LrSchedule {
+  ScheduleKind kind = ScheduleKind::steps;
+  std::int64_t total_steps = 0;     ///< N, for `steps`
+  double limit_ms = 600'000.0;      ///< T, for `wall_clock`
+  std::int64_t warmdown_steps = 0;  ///< K; 0: no warm-down
+};
+
+/// min(1, (N - s) / K), not below 0.
+double lr_scale_by_steps(std::int64_t step, std::int64_t total_steps, std::int64_t warmdown_steps);
+
+/// Warm-down by time: the mean step so far says how long K steps take (w = K elapsed / max(s, 1)); with
+/// r = max(T - elapsed, 0) left, r / max(w, 1e-9) once r <= w, else 1. Slow first steps can scale below 1
+/// early.
+double lr_scale_by_clock(const Progress& progress, double limit_ms, std::int64_t warmdown_steps);
+
+double lr_scale(const LrSchedule& schedule, const Progress& progress);
+
+/// Muon's momentum: start + (end - start) min(s / steps, 1).
+struct MomentumWarmup {
+  double start = 0.92;
+  double end = 0.99;
+  std::int64_t steps = 1500;  ///< 0: `end` from the first step
+};
+double momentum_at(const MomentumWarmup& warmup, std::int64_t step);
+
+}  // namespace fairway::optim

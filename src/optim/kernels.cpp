@@ -1,0 +1,110 @@
+#include "kernels.h"
+
+#include <cmath>
+
+#include "fairway/tensor/dtype.h"
+
+// One clone per instruction set, chosen when the program is loaded. Sanitizers and clang do without.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define FAIRWAY_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define FAIRWAY_CLONES
+#endif
+
+namespace fairway::optim::kernels {
+namespace {
+
+using tensor::round_to_bf16;
+
+struct KeepF32 {
+  float operator()(float x) const { return x; }
+};
+struct KeepBf16 {
+  float operator()(float x) const { return round_to_bf16(x); }
+};
+
+template <class Store>
+[[gnu::always_inline]] inline void adamw(float* __restrict p, const float* __restrict g, float* __restrict m,
+                                         float* __restrict v, std::int64_t n, const AdamWScalars s,
+                                         Store store) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float gradient = g[i] * s.gradient_scale + s.coupled_decay * p[i];
+    const float first = s.beta1 * m[i] + s.one_minus_beta1 * gradient;
+    const float second = s.beta2 * v[i] + s.one_minus_beta2 * (gradient * gradient);
+    const float denominator = std::sqrt(second / s.correction2) + s.eps;
+    p[i] = store(p[i] * s.decay - s.lr * ((first / s.correction1) / denominator));
+    m[i] = store(first);
+    v[i] = store(second);
+  }
+}
+
+}  // namespace
+
+FAIRWAY_CLONES void adamw_f32(float* p, const float* g, float* m, float* v, std::int64_t n,
+                              const AdamWScalars& s) {
+  adamw(p, g, m, v, n, s, KeepF32{});
+}
+
+FAIRWAY_CLONES void adamw_bf16(float* p, const float* g, float* m, float* v, std::int64_t n,
+                               const AdamWScalars& s) {
+  adamw(p, g, m, v, n, s, KeepBf16{});
+}
+
+FAIRWAY_CLONES void nesterov(const float* __restrict g, float* __restrict buffer, float* __restrict out,
+                             std::int64_t n, float mu, float factor) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float gradient = factor * g[i];
+    buffer[i] = mu * buffer[i] + gradient;
+    out[i] = gradient + mu * buffer[i];
+  }
+}
+
+FAIRWAY_CLONES void apply(float* __restrict w, const float* __restrict o, std::int64_t n, float decay,
+                          float step) {
+  for (std::int64_t i = 0; i < n; ++i) w[i] = w[i] * decay - step * o[i];
+}
+
+FAIRWAY_CLONES double sum_of_squares(const float* x, std::int64_t n) {
+  constexpr int lanes = 16;
+  double sums[lanes] = {};
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int j = 0; j < lanes; ++j) {
+      const double value = x[i + j];
+      sums[j] += value * value;
+    }
+  for (; i < n; ++i) sums[i % lanes] += static_cast<double>(x[i]) * x[i];
+  double total = 0.0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+FAIRWAY_CLONES void scale(float* x, std::int64_t n, float factor) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+FAIRWAY_CLONES void divide(float* x, std::int64_t n, float divisor) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] /= divisor;
+}
+
+FAIRWAY_CLONES void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = a * x[i] + b * y[i];
+}
+
+FAIRWAY_CLONES void combine_bf16(const float* x, float a, const float* y, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = round_to_bf16(round_to_bf16(a * x[i]) + y[i]);
+}
+
+FAIRWAY_CLONES void scale_bf16(const float* x, float factor, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = round_to_bf16(x[i] * factor);
+}
+
+FAIRWAY_CLONES void divide_bf16(float* x, std::int64_t n, float divisor) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = round_to_bf16(x[i] / divisor);
+}
+
+FAIRWAY_CLONES void round_bf16(float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = round_to_bf16(x[i]);
+}
+
+}  // namespace fairway::optim::kernels

@@ -1,0 +1,37 @@
+#pragma once
+// Element-wise passes over flat arrays, compiled for several instruction sets. Every operation is a plain
+// fp32 (or fp64) operation in a fixed order, so that all of them give the same bits.
+
+#include <cstdint>
+
+namespace fairway::optim::kernels {
+
+/// Elements a thread handles at a time; results never depend on it, only on the order of fixed blocks in
+/// sums.
+inline constexpr std::int64_t block = 16'384;
+
+/// Scalars of one AdamW step, see adamw.h for the formula.
+struct AdamWScalars {
+  float gradient_scale, decay, coupled_decay, beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float correction1, correction2, eps, lr;
+};
+void adamw_f32(float* p, const float* g, float* m, float* v, std::int64_t n, const AdamWScalars& s);
+void adamw_bf16(float* p, const float* g, float* m, float* v, std::int64_t n, const AdamWScalars& s);
+
+/// buffer <- mu buffer + scale g;  out = scale g + mu buffer.
+void nesterov(const float* g, float* buffer, float* out, std::int64_t n, float mu, float scale);
+/// w <- w * decay;  w <- w - step * o.
+void apply(float* w, const float* o, std::int64_t n, float decay, float step);
+/// Sum of squares in fp64 over 16 fixed lanes.
+double sum_of_squares(const float* x, std::int64_t n);
+void scale(float* x, std::int64_t n, float factor);
+void divide(float* x, std::int64_t n, float divisor);
+/// out = a x + b y.
+void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n);
+/// out = round(round(a x) + y), everything in bf16: what b * A + (c * A) @ A does there.
+void combine_bf16(const float* x, float a, const float* y, float* out, std::int64_t n);
+void scale_bf16(const float* x, float factor, float* out, std::int64_t n);
+void divide_bf16(float* x, std::int64_t n, float divisor);
+void round_bf16(float* x, std::int64_t n);
+
+}  // namespace fairway::optim::kernels

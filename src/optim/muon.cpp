@@ -1,0 +1,93 @@
+#include "fairway/optim/muon.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "fairway/base/error.h"
+#include "fairway/tensor/dtype.h"
+#include "kernels.h"
+
+namespace fairway::optim {
+namespace {
+
+double cost(const MuonMatrix& matrix, int steps) {
+  return newton_schulz_flops(matrix.rows, matrix.columns, steps);
+}
+
+}  // namespace
+
+Muon::Muon(const MuonConfig& config, std::vector<MuonMatrix> matrices, base::ThreadPool& pool)
+    : config_(config), matrices_(std::move(matrices)), pool_(&pool) {
+  std::size_t total = 0;
+  std::int64_t max_elements = 0, max_side = 0;
+  for (const auto& matrix : matrices_) {
+    const std::int64_t elements = matrix.rows * matrix.columns;
+    base::check(matrix.rows > 0 && matrix.columns > 0 &&
+                    matrix.values.size() == static_cast<std::size_t>(elements) &&
+                    matrix.gradient.size() == matrix.values.size(),
+                "muon: {} is [{}, {}] over {} values and {} gradients", matrix.name, matrix.rows,
+                matrix.columns, matrix.values.size(), matrix.gradient.size());
+    offsets_.push_back(total);
+    total += matrix.values.size();
+    max_elements = std::max(max_elements, elements);
+    max_side = std::max(max_side, std::min(matrix.rows, matrix.columns));
+  }
+  momentum_.resize(total);
+  order_.resize(matrices_.size());
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
+    return cost(matrices_[a], config_.ns_steps) > cost(matrices_[b], config_.ns_steps);
+  });
+  if (!matrices_.empty())
+    for (int i = 0; i < pool.threads(); ++i) workspaces_.emplace_back(max_elements, max_side);
+}
+
+Muon::~Muon() = default;
+Muon::Muon(Muon&&) noexcept = default;
+
+void Muon::step(double lr, double momentum, float gradient_scale) {
+  const auto body = [&](std::int64_t i) {
+    update(order_[static_cast<std::size_t>(i)], lr, momentum, gradient_scale);
+  };
+  pool_->run(static_cast<std::int64_t>(order_.size()), std::cref(body));
+}
+
+void Muon::update(std::size_t index, double lr, double momentum, float gradient_scale) {
+  const MuonMatrix& matrix = matrices_[index];
+  const std::int64_t rows = matrix.rows, columns = matrix.columns, n = rows * columns;
+  NewtonSchulz& workspace = workspaces_[static_cast<std::size_t>(base::ThreadPool::thread_index())];
+
+  const auto nesterov = workspace.input(rows, columns);
+  kernels::nesterov(matrix.gradient.data(), momentum_.data() + offsets_[index], nesterov.data(), n,
+                    static_cast<float>(momentum), gradient_scale);
+  const auto direction = workspace.run(rows, columns, config_.ns_steps, config_.precision);
+
+  const double shape = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
+  const auto decay = static_cast<float>(1.0 - lr * config_.weight_decay);
+  if (config_.precision == Precision::bf16) {
+    const auto scaled = workspace.input(rows, columns);  // the same memory: step 4 rounds to bf16, too
+    kernels::scale_bf16(direction.data(), static_cast<float>(shape), scaled.data(), n);
+    kernels::apply(matrix.values.data(), scaled.data(), n, decay, static_cast<float>(lr));
+  } else {
+    kernels::apply(matrix.values.data(), direction.data(), n, decay, static_cast<float>(lr * shape));
+  }
+}
+
+double Muon::flops() const {
+  double total = 0;
+  for (const auto& matrix : matrices_) total += cost(matrix, config_.ns_steps);
+  return total;
+}
+
+std::vector<StateBuffer> Muon::state(const std::string& prefix) {
+  std::vector<StateBuffer> buffers;
+  for (std::size_t i = 0; i < matrices_.size(); ++i) {
+    const auto part = std::span(momentum_).subspan(offsets_[i], matrices_[i].values.size());
+    buffers.push_back({prefix + matrices_[i].name + ".momentum", std::as_writable_bytes(part)});
+  }
+  return buffers;
+}
+
+}  // namespace fairway::optim

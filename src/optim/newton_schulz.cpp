@@ -1,0 +1,165 @@
+#include "fairway/optim/newton_schulz.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "fairway/base/error.h"
+#include "fairway/tensor/dtype.h"
+#include "gemm.h"
+#include "kernels.h"
+
+namespace fairway::optim {
+namespace {
+
+// Coefficients of the quintic, chosen by Jordan et al. for the steepest slope at 0.
+constexpr float coefficient_a = 3.4445f, coefficient_b = -4.7750f, coefficient_c = 2.0315f;
+constexpr float norm_eps = 1e-7f;
+
+// On the Gram matrix errors grow about 12-fold a step, so that it only serves short iterations.
+constexpr int most_gram_steps = 5;
+
+double product_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+}
+
+double direct_flops(std::int64_t side, std::int64_t length, int steps) {
+  const double share = symmetric_share(side);
+  return steps *
+         (product_flops(side, side, length) * (share + 1.0) + product_flops(side, side, side) * share);
+}
+
+double gram_flops(std::int64_t side, std::int64_t length, int steps) {
+  const double share = symmetric_share(side);
+  // The first step needs no P Q, the last no new A.
+  return product_flops(side, side, length) * (share + 1.0) +
+         product_flops(side, side, side) * share * (4.0 * steps - 3.0);
+}
+
+bool use_gram(std::int64_t side, std::int64_t length, int steps) {
+  return steps >= 1 && steps <= most_gram_steps &&
+         gram_flops(side, length, steps) < 0.95 * direct_flops(side, length, steps);
+}
+
+void add_to_diagonal(std::vector<float>& square, std::int64_t side, float value) {
+  for (std::int64_t i = 0; i < side; ++i) square[static_cast<std::size_t>(i * side + i)] += value;
+}
+
+}  // namespace
+
+/// The matrix seen from its smaller side: A = X X^T, or X^T X when there are more rows than columns.
+struct NewtonSchulz::Problem {
+  std::int64_t rows, columns;
+  bool left() const { return rows <= columns; }  ///< factors multiply from the left
+  std::int64_t side() const { return std::min(rows, columns); }
+  std::int64_t length() const { return std::max(rows, columns); }
+  std::int64_t elements() const { return rows * columns; }
+
+  void gram(const float* x, float* a) const {
+    gemm_symmetric(!left(), left(), side(), length(), {x, columns}, {x, columns}, a);
+  }
+  /// y = factor · x, or x · factor on the other side; factor [side, side].
+  void multiply(const float* factor, const float* x, float* y) const {
+    if (left())
+      gemm(false, false, rows, columns, rows, {factor, side()}, {x, columns}, y, columns);
+    else
+      gemm(false, false, rows, columns, columns, {x, columns}, {factor, side()}, y, columns);
+  }
+};
+
+NewtonSchulz::NewtonSchulz(std::int64_t max_elements, std::int64_t max_side) {
+  for (auto* buffer : {&x_, &y_}) buffer->resize(static_cast<std::size_t>(max_elements));
+  for (auto* buffer : {&a_, &b_, &q_, &scratch_})
+    buffer->resize(static_cast<std::size_t>(max_side * max_side));
+}
+
+std::span<float> NewtonSchulz::input(std::int64_t rows, std::int64_t columns) {
+  const auto side = static_cast<std::size_t>(std::min(rows, columns));
+  const auto elements = static_cast<std::size_t>(rows * columns);
+  base::check(elements <= x_.size() && side * side <= a_.size(),
+              "matrix [{}, {}] is larger than the workspace", rows, columns);
+  return std::span(x_).first(elements);
+}
+
+std::span<const float> NewtonSchulz::run(std::int64_t rows, std::int64_t columns, int steps,
+                                         Precision precision) {
+  const Problem problem{rows, columns};
+  const auto x = input(rows, columns);
+  const OneThread one;
+  if (precision == Precision::bf16) {
+    run_bf16(problem, steps);
+  } else {
+    const auto norm = static_cast<float>(std::sqrt(kernels::sum_of_squares(x.data(), problem.elements())));
+    kernels::divide(x.data(), problem.elements(), norm + norm_eps);
+    if (use_gram(problem.side(), problem.length(), steps))
+      run_gram(problem, steps);
+    else
+      run_direct(problem, steps);
+  }
+  return std::span<const float>(x_).first(x.size());
+}
+
+void NewtonSchulz::run_direct(const Problem& p, int steps) {
+  const std::int64_t side = p.side();
+  for (int step = 0; step < steps; ++step) {
+    p.gram(x_.data(), a_.data());
+    gemm_symmetric(false, false, side, side, {a_.data(), side}, {a_.data(), side}, b_.data());
+    kernels::combine(a_.data(), coefficient_b, b_.data(), coefficient_c, b_.data(), side * side);
+    add_to_diagonal(b_, side, coefficient_a);
+    p.multiply(b_.data(), x_.data(), y_.data());
+    x_.swap(y_);
+  }
+}
+
+void NewtonSchulz::run_gram(const Problem& p, int steps) {
+  const std::int64_t side = p.side();
+  const auto square = [side](const std::vector<float>& a, const std::vector<float>& b,
+                             std::vector<float>& c) {
+    gemm_symmetric(false, false, side, side, {a.data(), side}, {b.data(), side}, c.data());
+  };
+  p.gram(x_.data(), a_.data());
+  for (int step = 0; step < steps; ++step) {
+    square(a_, a_, b_);
+    kernels::combine(a_.data(), coefficient_b, b_.data(), coefficient_c, b_.data(), side * side);
+    add_to_diagonal(b_, side, coefficient_a);  // b = P
+    if (step == 0) {
+      std::copy_n(b_.data(), side * side, q_.data());
+    } else {
+      square(b_, q_, scratch_);
+      q_.swap(scratch_);
+    }
+    if (step + 1 < steps) {
+      square(a_, b_, scratch_);
+      square(scratch_, b_, a_);
+    }
+  }
+  p.multiply(q_.data(), x_.data(), y_.data());
+  x_.swap(y_);
+}
+
+void NewtonSchulz::run_bf16(const Problem& p, int steps) {
+  const std::int64_t side = p.side(), n = p.elements();
+  kernels::round_bf16(x_.data(), n);
+  const float norm =
+      tensor::round_to_bf16(static_cast<float>(std::sqrt(kernels::sum_of_squares(x_.data(), n))));
+  kernels::divide_bf16(x_.data(), n, tensor::round_to_bf16(norm + norm_eps));
+  for (int step = 0; step < steps; ++step) {
+    p.gram(x_.data(), a_.data());
+    kernels::round_bf16(a_.data(), side * side);
+    // (c A) A: c A is rounded first, so that the product is not quite symmetric; computed in full.
+    kernels::scale_bf16(a_.data(), coefficient_c, scratch_.data(), side * side);
+    gemm(false, false, side, side, side, {scratch_.data(), side}, {a_.data(), side}, b_.data(), side);
+    kernels::round_bf16(b_.data(), side * side);
+    kernels::combine_bf16(a_.data(), coefficient_b, b_.data(), b_.data(), side * side);
+    p.multiply(b_.data(), x_.data(), y_.data());
+    kernels::round_bf16(y_.data(), n);
+    kernels::combine_bf16(x_.data(), coefficient_a, y_.data(), x_.data(), n);
+  }
+}
+
+double newton_schulz_flops(std::int64_t rows, std::int64_t columns, int steps) {
+  const std::int64_t side = std::min(rows, columns), length = std::max(rows, columns);
+  const double direct = direct_flops(side, length, steps);
+  return use_gram(side, length, steps) ? gram_flops(side, length, steps) : direct;
+}
+
+}  // namespace fairway::optim
