@@ -18,13 +18,14 @@ namespace fairway::pipeline {
 struct DataConfig {
   std::vector<std::string> train = {
       "builtin:demo.txt"};  ///< patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz/.xz/.zst)
-  std::vector<std::string> validation;  ///< the same; empty: `holdout` of the training documents
+  std::vector<std::string> validation;  ///< the same; empty: every `holdout_every`-th training document
   std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
   std::string split_on = "file";  ///< documents of a .txt: "file" | "blank-line" | "line"
   std::string field = "text";     ///< text field of a .jsonl
-  double holdout = 0.05;          ///< part of the documents kept for validation when `validation` is empty
-  std::int64_t train_bytes = 0;   ///< read at most this much training text; 0: all
-  int slices = 8;                 ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
+  int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
+  std::int64_t min_document_bytes = 0;  ///< blank-line: paragraphs are joined until this size
+  std::int64_t train_bytes = 0;         ///< read at most this much training text; 0: all
+  int slices = 8;                       ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
   bool operator==(const DataConfig&) const = default;
 };
 

@@ -1,0 +1,44 @@
+#pragma once
+// The text of a run: tokenizer, training stream, held-out documents.
+
+#include "fairway/data/loader.h"
+#include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/recipe.h"
+#include "fairway/text/byte_table.h"
+#include "fairway/text/tokenizer.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fairway::pipeline {
+
+/// Tokens to score and where documents begin.
+struct ScoredText {
+  std::vector<std::uint16_t> tokens;       ///< BOS before each document
+  std::vector<std::int64_t> first_target;  ///< of each document (ledger numbering); empty for shards
+  std::string text;                        ///< the documents' bytes joined; empty for shards
+  text::RoundTripReport round_trip;        ///< what the tokenizer's normalisation changes
+};
+
+struct Corpus {
+  text::Tokenizer tokenizer;
+  data::TokenStream train;
+  ScoredText validation;
+  std::string
+      train_text;  ///< the training documents joined, when they are text (for the compressors to learn from)
+  std::string manifest;  ///< JSON: sources, documents, tokens, bytes, hashes
+};
+
+/// Reads, splits and tokenises what the recipe names; trains the tokenizer when the recipe asks for that.
+/// Throws input errors naming file and key.
+Corpus prepare_corpus(const Recipe& recipe, Engine& engine);
+
+/// Documents of text files, or the tokens of shards, ready for scoring. `patterns` as in data.train.
+ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
+                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine);
+
+/// True when the pattern names token shards (.bin).
+bool is_shard_pattern(std::string_view pattern);
+
+}  // namespace fairway::pipeline

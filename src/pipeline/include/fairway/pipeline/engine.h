@@ -1,0 +1,48 @@
+#pragma once
+// What executes: threads, device, instruction set, progress and the stop request of one command.
+
+#include "fairway/base/cpu.h"
+#include "fairway/base/progress.h"
+#include "fairway/base/thread_pool.h"
+#include "fairway/graph/program.h"
+
+#include <memory>
+#include <optional>
+#include <stop_token>
+
+namespace fairway::pipeline {
+
+/// None of these decides a run's bits, but for `isa` and `device` (recorded with each result).
+struct ExecutionOptions {
+  int threads = 0;               ///< 0: one for each core
+  std::optional<base::Isa> isa;  ///< none: the best this processor has
+  tensor::Device device;
+  base::ProgressSink* progress = nullptr;  ///< none: silent
+  std::stop_token stop;
+};
+
+/// Owns the thread pool of a command. Not copyable; stages borrow it.
+class Engine {
+ public:
+  /// Throws an input error for an instruction set this processor lacks, and for a device that is not there.
+  explicit Engine(const ExecutionOptions& options);
+
+  base::ThreadPool& pool() const noexcept { return *pool_; }
+  base::Isa isa() const noexcept { return isa_; }
+  const tensor::Device& device() const noexcept { return device_; }
+  base::ProgressSink& progress() const noexcept { return *progress_; }
+  const std::stop_token& stop() const noexcept { return stop_; }
+  /// Throws `interrupted` when a stop was requested.
+  void throw_if_stopped() const;
+  graph::Runtime runtime(ops::Products products = ops::Products::f32) const;
+
+ private:
+  std::unique_ptr<base::ThreadPool> pool_;
+  base::Isa isa_;
+  tensor::Device device_;
+  base::SilentProgress silent_;
+  base::ProgressSink* progress_;
+  std::stop_token stop_;
+};
+
+}  // namespace fairway::pipeline

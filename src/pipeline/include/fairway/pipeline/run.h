@@ -1,0 +1,47 @@
+#pragma once
+// The whole of it: recipe to artifact, score and report, in one folder.
+//   recipe.toml, metrics.jsonl, checkpoint.fwck, model.fairway, sample.txt, result.json, report.html
+
+#include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/recipe.h"
+
+#include <filesystem>
+#include <string>
+
+namespace fairway::pipeline {
+
+struct RunOptions {
+  LoadedRecipe recipe;
+  std::filesystem::path out;
+  bool resume = false;      ///< continue a run in `out`; on a finished one report and stop
+  bool train_only = false;  ///< `fairway train`: stop after the checkpoint
+  std::string build;        ///< command line, for the record
+};
+
+struct RunResult {
+  std::string json;  ///< what result.json holds
+  bool already_finished = false;
+};
+
+/// Throws `interrupted` after the current step was finished and saved. A used folder without `resume`, or a
+/// changed recipe with it, is an input error.
+RunResult run(const RunOptions& options, Engine& engine);
+
+/// Packs a checkpoint into an artifact; the recipe is the checkpoint's with `set` applied to its quant keys.
+RunResult pack_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& out,
+                          const std::vector<std::string>& set, Engine& engine);
+
+struct ScoreRequest {
+  std::filesystem::path model;        ///< artifact or checkpoint
+  std::vector<std::string> patterns;  ///< texts or shards
+  std::optional<int> stride;          ///< none: the recipe's; 0: plain only
+  bool plain = false;                 ///< the plain score besides
+  bool raw = false;                   ///< of a checkpoint: the raw weights
+  std::string tail, rule;             ///< empty: the recipe's
+  std::string split_on, field;        ///< empty: the recipe's
+  std::int64_t tokens = 0;            ///< only the first so many; 0: all
+};
+/// JSON with loss, tokens, bytes, bits per byte, rule and verdict for each kind of window asked for.
+RunResult score_file(const ScoreRequest& request, Engine& engine);
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,35 @@
+#pragma once
+// Bits per byte of a model over a text, through the score ledger.
+
+#include "fairway/pipeline/corpus.h"
+#include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/recipe.h"
+#include "fairway/score/scorer.h"
+
+#include <memory>
+
+namespace fairway::pipeline {
+
+/// Runs windows through one program for each scored length.
+class ProgramScorer final : public score::WindowScorer {
+ public:
+  /// `weights` and `engine` must outlive the scorer. `lengths`: values of WindowPlan::score_lengths().
+  ProgramScorer(const model::ModelConfig& config, graph::ParameterStore& weights,
+                const std::vector<std::int32_t>& lengths, Engine& engine,
+                ops::Products products = ops::Products::f32);
+  ~ProgramScorer() override;
+  int rows() const override;
+  void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
+             std::span<float> nll) override;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Scores `text`; `stride` 0: plain windows.
+score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
+                              const text::Tokenizer& tokenizer, const ScoredText& text,
+                              const ScoreConfig& options, int stride, Engine& engine);
+
+}  // namespace fairway::pipeline
