@@ -1,0 +1,224 @@
+#include "fairway/text/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <limits>
+#include <unordered_map>
+
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
+#include "fairway/base/hash.h"
+#include "fairway/base/text.h"
+#include "model_proto.h"
+
+namespace fairway::text {
+
+using base::fail_input;
+
+namespace {
+
+constexpr std::uint64_t kMaxModelBytes = std::uint64_t{64} << 20;
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
+constexpr std::array<std::string_view, 2> kTransforms = {"none", "lossless_v1"};
+
+std::string one_line(std::string_view message) {
+  std::string line(message.substr(0, 200));
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+  return line;
+}
+
+// "a▁b" -> "a b"
+std::string unescape_spaces(std::string_view piece) {
+  std::string text;
+  while (!piece.empty()) {
+    const std::size_t at = piece.find(kSpace);
+    text += piece.substr(0, at);
+    if (at == std::string_view::npos) break;
+    text += ' ';
+    piece.remove_prefix(at + kSpace.size());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string_view transform_name(Transform transform) {
+  return kTransforms[static_cast<std::size_t>(transform)];
+}
+
+std::optional<Transform> parse_transform(std::string_view name) {
+  for (std::size_t i = 0; i < kTransforms.size(); ++i)
+    if (kTransforms[i] == name) return static_cast<Transform>(i);
+  return std::nullopt;
+}
+
+struct Tokenizer::Impl {
+  std::vector<std::byte> bytes;
+  std::uint64_t fingerprint = 0;
+  ModelProto model;
+  sentencepiece::SentencePieceProcessor processor;
+  Transform transform = Transform::none;
+  std::int32_t bos = -1;
+  bool lossless = false;
+  std::unordered_map<std::string_view, std::int32_t> ids;
+  std::array<std::int32_t, 256> byte_ids{};
+  std::vector<std::string> decoded;  // lossless_v1: what each id adds to the text
+
+  void load(const std::string& name);
+  void index();
+  template <class Id>
+  void encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const;
+};
+
+void Tokenizer::Impl::load(const std::string& name) {
+  try {
+    const auto status =
+        processor.LoadFromSerializedProto({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    if (!status.ok())
+      fail_input("{}: SentencePiece refuses the model: {}", name, one_line(status.error_message()));
+  } catch (const base::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    fail_input("{}: SentencePiece refuses the model: {}", name, one_line(error.what()));
+  }
+  if (processor.GetPieceSize() != static_cast<int>(model.pieces.size()))
+    fail_input("{}: damaged model ({} pieces, SentencePiece sees {})", name, model.pieces.size(),
+               processor.GetPieceSize());
+}
+
+void Tokenizer::Impl::index() {
+  for (std::size_t id = 0; id < model.pieces.size(); ++id) {
+    const Piece& piece = model.pieces[id];
+    ids.emplace(piece.text, static_cast<std::int32_t>(id));
+    if (piece.kind == PieceKind::byte) {
+      const auto value = static_cast<std::uint8_t>(std::stoi(piece.text.substr(3, 2), nullptr, 16));
+      byte_ids[value] = static_cast<std::int32_t>(id);
+      decoded.emplace_back(1, static_cast<char>(value));
+    } else {
+      decoded.push_back(piece.kind == PieceKind::control ? std::string() : unescape_spaces(piece.text));
+    }
+  }
+  const auto s = ids.find("<s>");
+  if (s != ids.end() && model.pieces[static_cast<std::size_t>(s->second)].kind == PieceKind::control)
+    bos = s->second;
+  else if (processor.bos_id() >= 0)
+    bos = processor.bos_id();
+}
+
+Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name) {
+  if (model.empty()) fail_input("{}: empty file; give a SentencePiece .model file", name);
+  if (model.size() > kMaxModelBytes)
+    fail_input("{}: {} bytes is too large for a tokenizer (at most {})", name, model.size(), kMaxModelBytes);
+  auto impl = std::make_shared<Impl>();
+  impl->bytes.assign(model.begin(), model.end());
+  impl->fingerprint = base::hash64(impl->bytes);
+  impl->model = parse_model(impl->bytes, name);
+  const NormalizerSpec& normalizer = impl->model.normalizer;
+  if (!impl->model.transform.empty()) {
+    const auto transform = parse_transform(impl->model.transform);
+    if (!transform)
+      fail_input("{}: unknown transform '{}'; a newer Fairway made this tokenizer", name,
+                 one_line(impl->model.transform));
+    impl->transform = *transform;
+  }
+  const bool identity = normalizer.charsmap.empty() && impl->model.denormalizer.charsmap.empty() &&
+                        !normalizer.add_dummy_prefix && !normalizer.remove_extra_whitespaces &&
+                        normalizer.escape_whitespaces && impl->model.byte_fallback;
+  if (impl->transform == Transform::lossless_v1 && !identity)
+    fail_input("{}: says lossless_v1 but normalises text or lacks byte fallback", name);
+  impl->lossless = impl->transform == Transform::lossless_v1;
+  impl->load(name);
+  impl->index();
+  return Tokenizer(std::move(impl));
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  return from_bytes(base::read_file(path, kMaxModelBytes), path.string());
+}
+
+template <class Id>
+void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const {
+  thread_local std::vector<int> ids_of_text;
+  const auto status = processor.Encode(text, &ids_of_text);
+  if (!status.ok()) base::fail("{}: SentencePiece failed: {}", what, one_line(status.error_message()));
+  out.insert(out.end(), ids_of_text.begin(), ids_of_text.end());
+}
+
+template <class Id>
+void Tokenizer::encode_to(std::string_view text, std::vector<Id>& out, std::string_view what) const {
+  if (text.empty()) fail_input("{}: empty text; there is nothing to tokenise", what);
+  if (const auto bad = base::invalid_utf8_at(text))
+    fail_input("{}: not valid UTF-8 at byte {} (0x{:02x}); convert the text to UTF-8", what, *bad,
+               static_cast<unsigned char>(text[*bad]));
+  if (impl_->model.pieces.size() > std::size_t{1} + std::numeric_limits<Id>::max())
+    fail_input("{}: vocabulary of {} does not fit 16-bit ids", what, impl_->model.pieces.size());
+  if (impl_->transform == Transform::none) return impl_->encode_plain(text, out, what);
+  while (!text.empty()) {  // lossless_v1
+    const std::size_t at = text.find(kSpace);
+    if (at != 0) impl_->encode_plain(text.substr(0, at), out, what);
+    if (at == std::string_view::npos) break;
+    for (const char c : kSpace)
+      out.push_back(static_cast<Id>(impl_->byte_ids[static_cast<unsigned char>(c)]));
+    text.remove_prefix(at + kSpace.size());
+  }
+}
+
+void Tokenizer::encode(std::string_view text, std::vector<std::uint16_t>& out, std::string_view what) const {
+  encode_to(text, out, what);
+}
+void Tokenizer::encode(std::string_view text, std::vector<std::int32_t>& out, std::string_view what) const {
+  encode_to(text, out, what);
+}
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::string_view what) const {
+  std::vector<std::int32_t> out;
+  encode_to(text, out, what);
+  return out;
+}
+
+template <class Id>
+std::string Tokenizer::decode_from(std::span<const Id> ids) const {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] < 0 || ids[i] >= vocab_size())
+      fail_input("token {} at position {} is outside the tokenizer's vocabulary of {}", ids[i], i,
+                 vocab_size());
+  std::string text;
+  if (impl_->transform == Transform::lossless_v1) {
+    for (const Id id : ids) text += impl_->decoded[static_cast<std::size_t>(id)];
+    return text;
+  }
+  const auto status = impl_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+  if (!status.ok()) base::fail("SentencePiece failed to decode: {}", one_line(status.error_message()));
+  return text;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids); }
+std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids); }
+
+std::int32_t Tokenizer::vocab_size() const noexcept {
+  return static_cast<std::int32_t>(impl_->model.pieces.size());
+}
+std::int32_t Tokenizer::bos_id() const noexcept { return impl_->bos; }
+const std::string& Tokenizer::piece(std::int32_t id) const {
+  return impl_->model.pieces.at(static_cast<std::size_t>(id)).text;
+}
+PieceKind Tokenizer::kind(std::int32_t id) const {
+  return impl_->model.pieces.at(static_cast<std::size_t>(id)).kind;
+}
+std::int32_t Tokenizer::piece_id(std::string_view piece) const {
+  const auto found = impl_->ids.find(piece);
+  return found == impl_->ids.end() ? -1 : found->second;
+}
+Transform Tokenizer::transform() const noexcept { return impl_->transform; }
+bool Tokenizer::byte_fallback() const noexcept { return impl_->model.byte_fallback; }
+bool Tokenizer::lossless() const noexcept { return impl_->lossless; }
+bool Tokenizer::strips_leading_space() const noexcept {
+  return impl_->model.normalizer.add_dummy_prefix || impl_->model.normalizer.remove_extra_whitespaces;
+}
+std::span<const std::byte> Tokenizer::model_bytes() const noexcept { return impl_->bytes; }
+std::uint64_t Tokenizer::fingerprint() const noexcept { return impl_->fingerprint; }
+
+}  // namespace fairway::text

@@ -1,0 +1,158 @@
+#include "fairway/text/train.h"
+
+#include <sentencepiece_trainer.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "fairway/base/error.h"
+#include "fairway/base/text.h"
+#include "model_proto.h"
+
+namespace fairway::text {
+namespace {
+
+using base::fail_input;
+
+// The trainer skips sentences over max_sentence_length; BPE keeps positions in 16 bits. Cut at white space.
+constexpr std::size_t kSentenceBytes = 4000;
+
+// Hands documents to the trainer in "sentences" that keep their newlines, so that newline pieces can be
+// learned. Characters that the trainer takes for its own are cut out (they fall back to bytes): U+2581 (its
+// space), U+2585 (its unknown), TAB (a boundary mark) and NUL.
+class Sentences final : public sentencepiece::SentenceIterator {
+ public:
+  Sentences(const DocumentSource& source, std::uint64_t max_bytes) : source_(source), left_(max_bytes) {
+    Next();
+  }
+  bool done() const override { return done_; }
+  const std::string& value() const override { return sentence_; }
+  sentencepiece::util::Status status() const override { return {}; }
+  void Next() override {
+    do {
+      if (position_ == document_.size() && !load()) {
+        done_ = true;
+        return;
+      }
+      cut();
+    } while (sentence_.empty());
+  }
+  std::uint64_t documents() const { return documents_; }
+
+ private:
+  bool load() {
+    if (left_ == 0 || !source_(document_)) return false;
+    ++documents_;
+    position_ = 0;
+    if (const auto bad = base::invalid_utf8_at(document_))
+      fail_input("document {}: not valid UTF-8 at byte {}; convert the text to UTF-8", documents_, *bad);
+    left_ -= std::min<std::uint64_t>(left_, document_.size());
+    return true;
+  }
+
+  // Length of a character that must not reach the trainer, or 0.
+  static std::size_t reserved(std::string_view rest) {
+    if (rest.starts_with('\t') || rest.starts_with('\0')) return 1;
+    return rest.starts_with("\xE2\x96\x81") || rest.starts_with("\xE2\x96\x85") ? 3 : 0;
+  }
+
+  void cut() {
+    const std::string_view rest = std::string_view(document_).substr(position_);
+    std::size_t end = 0, space = 0;
+    while (end < rest.size() && end < kSentenceBytes && reserved(rest.substr(end)) == 0) {
+      if (rest[end] == ' ' && end > 0 && rest[end - 1] != ' ') space = end;
+      ++end;
+    }
+    if (end == kSentenceBytes && end < rest.size()) {
+      if (space > 0) end = space;
+      while ((static_cast<unsigned char>(rest[end]) & 0xC0) == 0x80) --end;  // not inside a character
+    }
+    sentence_ = rest.substr(0, end);
+    position_ += end;
+    if (end < rest.size()) position_ += reserved(rest.substr(end));
+  }
+
+  const DocumentSource& source_;
+  std::uint64_t left_;
+  std::uint64_t documents_ = 0;
+  std::string document_, sentence_;
+  std::size_t position_ = 0;
+  bool done_ = false;
+};
+
+using Arguments = std::unordered_map<std::string, std::string>;
+
+Arguments arguments(const TrainTokenizerOptions& options) {
+  return {
+      {"vocab_size", std::to_string(options.vocab_size)},
+      {"model_type", options.type == ModelType::bpe ? "bpe" : "unigram"},
+      {"character_coverage", fmt::format("{}", options.character_coverage)},
+      {"max_sentencepiece_length", std::to_string(options.max_piece_length)},
+      {"max_sentence_length", "16384"},
+      {"normalization_rule_name", "identity"},
+      {"add_dummy_prefix", "false"},
+      {"remove_extra_whitespaces", "false"},
+      {"byte_fallback", "true"},
+      {"split_digits", options.split_digits ? "true" : "false"},
+      {"pad_id", "0"},
+      {"bos_id", "1"},
+      {"eos_id", "2"},
+      {"unk_id", "3"},
+      {"shuffle_input_sentence", "false"},  // SentencePiece would draw from a random device
+      {"num_threads", "1"},                 // unigram training sums floats per thread
+      {"minloglevel", "4"},
+  };
+}
+
+void check_options(const TrainTokenizerOptions& options) {
+  if (options.vocab_size < 300 || options.vocab_size > 65536)
+    fail_input(
+        "tokenizer vocabulary of {}: give 300 to 65536 (4 special and 256 byte pieces are always in it)",
+        options.vocab_size);
+  if (!(options.character_coverage > 0.5 && options.character_coverage <= 1.0))
+    fail_input("character coverage of {}: give more than 0.5 and at most 1", options.character_coverage);
+  if (options.max_piece_length < 1 || options.max_piece_length > 64)
+    fail_input("pieces of {} characters: give 1 to 64", options.max_piece_length);
+}
+
+[[noreturn]] void fail_training(const TrainTokenizerOptions& options, std::string message) {
+  std::replace_if(
+      message.begin(), message.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+  fail_input(
+      "no tokenizer of {} pieces can be trained on this text ({}); change the vocabulary size or give more "
+      "text",
+      options.vocab_size, message.substr(0, message.find_last_not_of(". ") + 1).substr(0, 200));
+}
+
+}  // namespace
+
+Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerOptions& options) {
+  check_options(options);
+  Sentences sentences(documents, options.max_bytes);
+  if (sentences.done()) fail_input("no text to train a tokenizer on");
+  std::string model;
+  try {
+    const auto status = sentencepiece::SentencePieceTrainer::Train(arguments(options), &sentences, &model);
+    if (!status.ok()) fail_training(options, status.error_message());
+  } catch (const base::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    fail_training(options, error.what());
+  }
+  model += transform_field(transform_name(Transform::lossless_v1));
+  return Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "trained tokenizer");
+}
+
+Tokenizer train_tokenizer(const std::vector<std::string_view>& documents,
+                          const TrainTokenizerOptions& options) {
+  std::size_t next = 0;
+  return train_tokenizer(
+      [&](std::string& document) {
+        if (next == documents.size()) return false;
+        document = documents[next++];
+        return true;
+      },
+      options);
+}
+
+}  // namespace fairway::text
