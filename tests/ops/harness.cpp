@@ -11,10 +11,14 @@ namespace {
 
 constexpr int none = -1;
 
-/// The instruction sets of this machine, weakest first.
-std::vector<base::Isa> available_isas() {
+/// The instruction sets of this machine that have a kernel of their own for this operator, weakest first.
+std::vector<base::Isa> distinct_isas(const Operator& op) {
   std::vector<base::Isa> result;
-  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i) result.push_back(static_cast<base::Isa>(i));
+  for (int i = 0; i <= static_cast<int>(base::best_isa()); ++i) {
+    const auto isa = static_cast<base::Isa>(i);
+    if (result.empty() || find_kernel(op.name(), {}, isa) != find_kernel(op.name(), {}, result.back()))
+      result.push_back(isa);
+  }
   return result;
 }
 
@@ -163,24 +167,34 @@ void check_in_place(const OpCase& c, const Setting& s, const Operator& op,
   }
 }
 
+/// Forward and all input gradients under one setting.
+struct Everything {
+  Forward forward;
+  std::vector<std::vector<double>> gradients;
+};
+Everything run_everything(const OpCase& c, const Setting& s, std::string& problem) {
+  Everything e{run_forward(c, s, none, problem), {}};
+  if (has_gradient(e.forward)) e.gradients = input_gradients(c, s, e.forward, problem);
+  return e;
+}
+
 /// Forward and backward of the f32 form under `s` against reference values.
-void compare_forms(const OpCase& c, const Setting& s, const Setting& reference, std::string& problem) {
+void compare_forms(const OpCase& c, const Setting& s, const Everything& want, std::string& problem) {
   const std::string isa(base::isa_name(s.isa));
-  const Forward want = run_forward(c, reference, none, problem), got = run_forward(c, s, none, problem);
-  for (std::size_t k = 0; k < want.out.size(); ++k)
-    compare(problem, fmt::format("output {} ({})", k, isa), got.out[k].values(), want.out[k].values(),
-            c.tolerance);
+  const Everything got = run_everything(c, s, problem);
+  for (std::size_t k = 0; k < want.forward.out.size(); ++k)
+    compare(problem, fmt::format("output {} ({})", k, isa), got.forward.out[k].values(),
+            want.forward.out[k].values(), c.tolerance);
   for (std::size_t i = 0; i < c.inputs.size(); ++i)
     if (c.inputs[i].state)
-      compare(problem, fmt::format("state {} ({})", i, isa), got.in[i].values(), want.in[i].values(),
-              c.tolerance);
-  if (!has_gradient(got)) return;
-  const auto want_grads = input_gradients(c, reference, want, problem),
-             got_grads = input_gradients(c, s, got, problem);
-  for (std::size_t i = 0; i < c.inputs.size(); ++i)
-    compare(problem, fmt::format("gradient of input {} ({})", i, isa), got_grads[i], want_grads[i],
+      compare(problem, fmt::format("state {} ({})", i, isa), got.forward.in[i].values(),
+              want.forward.in[i].values(), c.tolerance);
+  for (std::size_t i = 0; i < want.gradients.size(); ++i)
+    compare(problem, fmt::format("gradient of input {} ({})", i, isa), got.gradients.at(i), want.gradients[i],
             c.tolerance);
-  for (const BackwardStep& step : c.op->backward()) check_step_outputs(c, s, got, step, c.tolerance, problem);
+  if (!has_gradient(got.forward)) return;
+  for (const BackwardStep& step : c.op->backward())
+    check_step_outputs(c, s, got.forward, step, c.tolerance, problem);
 }
 
 void check_forward_add(const OpCase& c, const Setting& s, std::string& problem) {
@@ -268,8 +282,8 @@ std::string check_gradient(const OpCase& c) {
 std::string check_precision(const OpCase& c) {
   std::string problem;
   base::ThreadPool pool(2);
-  const Setting reference{true, base::best_isa(), &pool};
-  for (base::Isa isa : available_isas()) {
+  const Everything reference = run_everything(c, {true, base::best_isa(), &pool}, problem);
+  for (base::Isa isa : distinct_isas(*c.op)) {
     const Setting s{false, isa, &pool};
     compare_forms(c, s, reference, problem);
     check_forward_add(c, s, problem);

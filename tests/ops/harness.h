@@ -41,12 +41,12 @@ InputSpec absent_input();
 
 /// An operator on concrete inputs, with what is expected of it.
 struct OpCase {
-  std::string name;
-  OperatorPtr op;
-  std::vector<InputSpec> inputs;
-  std::vector<int> saved_outputs;  ///< floating outputs without a gradient (kept for backward: r, lse)
-  std::vector<int> add_outputs;    ///< forward outputs that honour Write::add
-  std::vector<std::vector<Meta>> rejects;  ///< lists of input metas that infer must refuse
+  std::string name{};
+  OperatorPtr op{};
+  std::vector<InputSpec> inputs{};
+  std::vector<int> saved_outputs{};  ///< floating outputs without a gradient (kept for backward: r, lse)
+  std::vector<int> add_outputs{};    ///< forward outputs that honour Write::add
+  std::vector<std::vector<Meta>> rejects{};  ///< lists of input metas that infer must refuse
   Products products = Products::f32;
   std::uint64_t seed = 1;
   double tolerance = 2e-5;           ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))

@@ -38,6 +38,14 @@ void softcap_cross_entropy_backward(const KernelArgs&);
 void softcap(const KernelArgs&);
 void weighted_sum(const KernelArgs&);
 void weighted_sum_backward(const KernelArgs&);
+// matmul.h
+void matmul(const KernelArgs&);
+// attention.h
+void attention(const KernelArgs&);
+void attention_backward(const KernelArgs&);
+void attention_decode(const KernelArgs&);
+void xsa(const KernelArgs&);
+void xsa_backward(const KernelArgs&);
 // fake_quantize.h
 void fake_quantize_rows(const KernelArgs&);
 

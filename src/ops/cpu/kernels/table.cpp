@@ -6,6 +6,7 @@ namespace fairway::ops::cpu::FAIRWAY_ISA {
 
 KernelTable kernel_table() {
   static constexpr KernelEntry entries[] = {
+      {"matmul", matmul},
       {"leaky_square", leaky_square},
       {"leaky_square_backward", leaky_square_backward},
   };

@@ -1,0 +1,167 @@
+#include "gemm.h"
+
+#include <omp.h>
+
+#include <cstddef>
+#include <dnnl.hpp>
+#include <exception>
+#include <unordered_map>
+
+#include "fairway/base/error.h"
+#include "fairway/ops/registry.h"
+
+namespace fairway::ops::cpu {
+namespace {
+
+/// While it lives, OpenMP regions that this thread opens have one thread. Restores the caller's setting.
+class SingleThreaded {
+ public:
+  SingleThreaded() : before_(omp_get_max_threads()) {
+    if (before_ != 1) omp_set_num_threads(1);
+  }
+  ~SingleThreaded() {
+    if (before_ != 1) omp_set_num_threads(before_);
+  }
+  SingleThreaded(const SingleThreaded&) = delete;
+  SingleThreaded& operator=(const SingleThreaded&) = delete;
+
+ private:
+  const int before_;
+};
+
+using dnnl::memory;
+
+memory::desc matrix(std::int64_t rows, std::int64_t columns, memory::data_type type, std::int64_t ld,
+                    bool transposed) {
+  return {{rows, columns}, type, transposed ? memory::dims{1, ld} : memory::dims{ld, 1}};
+}
+
+/// One compiled bf16 product with its argument slots.
+struct Product {
+  dnnl::matmul primitive;
+  memory a, b, c;
+};
+
+struct Key {
+  GemmShape shape;
+  bool add = false;
+  bool operator==(const Key&) const = default;
+};
+
+struct KeyHash {
+  std::size_t operator()(const Key& key) const {
+    const GemmShape& s = key.shape;
+    std::uint64_t h = (s.transpose_a ? 1u : 0u) + (s.transpose_b ? 2u : 0u) + (key.add ? 4u : 0u);
+    for (std::int64_t v : {s.m, s.n, s.k, s.lda, s.ldb, s.ldc})
+      h = (h ^ static_cast<std::uint64_t>(v)) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
+    return h;
+  }
+};
+
+/// The compiled products of one thread: oneDNN streams and memory handles are not for sharing.
+class ProductCache {
+ public:
+  void run(const GemmShape& shape, const tensor::bf16* a, const tensor::bf16* b, bool add, float* c) {
+    Product& p = find({shape, add});
+    p.a.set_data_handle(const_cast<tensor::bf16*>(a));
+    p.b.set_data_handle(const_cast<tensor::bf16*>(b));
+    p.c.set_data_handle(c);
+    p.primitive.execute(stream_, {{DNNL_ARG_SRC, p.a}, {DNNL_ARG_WEIGHTS, p.b}, {DNNL_ARG_DST, p.c}});
+    stream_.wait();
+  }
+
+ private:
+  static constexpr std::size_t capacity = 256;  // a model has some tens of tile shapes
+
+  Product& find(const Key& key) {
+    if (auto found = products_.find(key); found != products_.end()) return found->second;
+    if (products_.size() >= capacity) products_.clear();
+    return products_.emplace(key, compile(key)).first->second;
+  }
+
+  Product compile(const Key& key) {
+    using Type = memory::data_type;
+    const GemmShape& s = key.shape;
+    const auto a = matrix(s.m, s.k, Type::bf16, s.lda, s.transpose_a);
+    const auto b = matrix(s.k, s.n, Type::bf16, s.ldb, s.transpose_b);
+    const auto c = matrix(s.m, s.n, Type::f32, s.ldc, false);
+    dnnl::primitive_attr attributes;
+    if (key.add) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.0f);
+      attributes.set_post_ops(sum);
+    }
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc description(engine_, a, b, c, attributes);
+#else
+    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine_);
+#endif
+    return {dnnl::matmul(description), {a, engine_, nullptr}, {b, engine_, nullptr}, {c, engine_, nullptr}};
+  }
+
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  std::unordered_map<Key, Product, KeyHash> products_;
+};
+
+bool empty(const GemmShape& s) { return s.m == 0 || s.n == 0; }
+
+}  // namespace
+
+void gemm(const GemmShape& s, float alpha, const float* a, const float* b, float beta, float* c) {
+  if (empty(s)) return;
+  const SingleThreaded guard;
+  const dnnl_status_t status = dnnl_sgemm(s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N', s.m, s.n, s.k,
+                                          alpha, a, s.lda, b, s.ldb, beta, c, s.ldc);
+  base::check(status == dnnl_success, "sgemm {} x {} x {} failed with status {}", s.m, s.n, s.k,
+              static_cast<int>(status));
+}
+
+void gemm(const GemmShape& s, double alpha, const double* a, const double* b, double beta, double* c) {
+  const std::int64_t a_row = s.transpose_a ? 1 : s.lda, a_column = s.transpose_a ? s.lda : 1;
+  const std::int64_t b_row = s.transpose_b ? 1 : s.ldb, b_column = s.transpose_b ? s.ldb : 1;
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    double* row = c + i * s.ldc;
+    for (std::int64_t j = 0; j < s.n; ++j) row[j] = beta == 0 ? 0 : beta * row[j];
+    for (std::int64_t p = 0; p < s.k; ++p) {
+      const double factor = alpha * a[i * a_row + p * a_column];
+      for (std::int64_t j = 0; j < s.n; ++j) row[j] += factor * b[p * b_row + j * b_column];
+    }
+  }
+}
+
+void gemm(const GemmShape& s, const tensor::bf16* a, const tensor::bf16* b, bool add, float* c) {
+  if (empty(s)) return;
+  static thread_local ProductCache cache;
+  const SingleThreaded guard;
+  try {
+    cache.run(s, a, b, add, c);
+  } catch (const dnnl::error& e) {
+    base::fail("oneDNN cannot run a bf16 product of {} x {} x {}: {}", s.m, s.n, s.k, e.what());
+  }
+}
+
+bool has_bf16_gemm() {
+  // Instruction sets are bit masks in every version: a stronger one holds the bits of the weaker.
+  const auto effective = static_cast<unsigned>(dnnl_get_effective_cpu_isa());
+  const auto wanted = static_cast<unsigned>(dnnl_cpu_isa_avx512_core_bf16);
+  return (effective & wanted) == wanted;
+}
+
+}  // namespace fairway::ops::cpu
+
+namespace fairway::ops {
+
+void pin_isa(base::Isa isa) {
+  dnnl_cpu_isa_t limit = dnnl_cpu_isa_sse41;
+  if (isa == base::Isa::avx2) limit = dnnl_cpu_isa_avx2;
+  if (isa == base::Isa::avx512) limit = dnnl_cpu_isa_avx512_core;
+  if (isa == base::Isa::avx512_bf16) limit = dnnl_cpu_isa_avx512_core_bf16;
+  const dnnl_status_t status = dnnl_set_max_cpu_isa(limit);
+  // A library built without this switch (other processors) has only one way to multiply.
+  if (status == dnnl_unimplemented) return;
+  base::check(status == dnnl_success, "the instruction set was pinned to {} after the first product",
+              base::isa_name(isa));
+}
+
+}  // namespace fairway::ops
