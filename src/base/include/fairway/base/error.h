@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -40,23 +39,26 @@ template <class... A>
   throw Error(ErrorKind::failure, fmt::format(format, std::forward<A>(args)...));
 }
 
-/// A format string that remembers where it was written.
+/// A format string that remembers where it was written. (Not std::source_location: clang 14, which builds our
+/// fuzzers, does not have it.)
 template <class... A>
 struct LocatedFormat {
   template <class S>
-  consteval LocatedFormat(const S& s, std::source_location l = std::source_location::current())
-      : format(s), where(l) {}
+  consteval LocatedFormat(const S& s, const char* where_file = __builtin_FILE(),
+                          int where_line = __builtin_LINE())
+      : format(s), file(where_file), line(where_line) {}
   fmt::format_string<A...> format;
-  std::source_location where;
+  const char* file;
+  int line;
 };
 
-[[noreturn]] void fail_check(std::string_view message, const std::source_location& where);
+[[noreturn]] void fail_check(std::string_view message, std::string_view file, int line);
 
 /// An invariant of our own code: throws with file and line when it does not hold. Not for user input.
 template <class... A>
 void check(bool ok, LocatedFormat<std::type_identity_t<A>...> format, A&&... args) {
   if (!ok) [[unlikely]]
-    fail_check(fmt::format(format.format, std::forward<A>(args)...), format.where);
+    fail_check(fmt::format(format.format, std::forward<A>(args)...), format.file, format.line);
 }
 
 }  // namespace fairway::base
