@@ -84,7 +84,9 @@ TEST(WindowPlan, PublishedSlidingIsTheScriptsLoop) {
         for (std::int64_t t = 0; t < u; ++t) {
           const int times = coverage.times[static_cast<std::size_t>(t)];
           ASSERT_GE(times, 1);
-          if (t < plan.repeats_from()) ASSERT_EQ(times, 1);
+          if (t < plan.repeats_from()) {
+            ASSERT_EQ(times, 1);
+          }
         }
       }
     }

@@ -47,9 +47,9 @@ struct DocumentScore {
 struct LedgerOptions {
   std::int64_t targets = 0;  ///< targets 0 ... targets - 1 are expected, each once
   /// Targets from here on may be scored again (the published tail); the repeats count and are noted.
-  std::optional<std::int64_t> repeats_allowed_from;
+  std::optional<std::int64_t> repeats_allowed_from = std::nullopt;
   /// First target of each document, ascending, the first one 0; empty: no sums by document.
-  std::vector<std::int64_t> documents;
+  std::vector<std::int64_t> documents = {};
 };
 
 /// Counts each target's bits as they are committed. Sums are fp64 in commit order. Not thread-safe.
