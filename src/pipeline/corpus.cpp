@@ -1,0 +1,198 @@
+#include "fairway/pipeline/corpus.h"
+
+#include "fairway/base/bytes.h"
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
+#include "fairway/base/hash.h"
+#include "fairway/data/build.h"
+#include "fairway/data/documents.h"
+#include "fairway/text/train.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace fairway::pipeline {
+
+using base::fail_input;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+data::ReaderOptions reader_options(const DataConfig& c) {
+  data::ReaderOptions options;
+  options.split_on = data::parse_split_on(c.split_on).value_or(data::SplitOn::file);
+  options.field = c.field;
+  options.skip_empty = true;
+  options.min_document_bytes = static_cast<std::uint64_t>(c.min_document_bytes);
+  return options;
+}
+
+/// Documents of all patterns in order; at most `max_bytes` of text (0: all).
+std::vector<data::Document> read_texts(const std::vector<std::string>& patterns, const DataConfig& c,
+                                       std::int64_t max_bytes, Json& sources, Engine& engine) {
+  std::vector<data::Document> documents;
+  std::int64_t bytes = 0;
+  const auto options = reader_options(c);
+  auto drain = [&](auto& reader, const std::string& name) {
+    data::Document document;
+    std::int64_t count = 0, before = bytes;
+    while ((max_bytes == 0 || bytes < max_bytes) && reader.next(document)) {
+      engine.throw_if_stopped();
+      bytes += static_cast<std::int64_t>(document.text.size());
+      documents.push_back(std::move(document));
+      ++count;
+    }
+    sources.push_back({{"file", name}, {"documents", count}, {"text_bytes", bytes - before}});
+  };
+  for (const auto& pattern : patterns) {
+    if (const auto text = builtin_text(pattern)) {
+      data::DocumentReader reader(base::as_bytes(*text), pattern.substr(pattern.find(':') + 1), options);
+      drain(reader, pattern);
+      continue;
+    }
+    const auto files = base::glob(pattern);
+    if (files.empty())
+      fail_input("{}: no such file (data.train and data.validation name texts or shards)", pattern);
+    for (const auto& file : files) {
+      data::DocumentReader reader(file, options);
+      drain(reader, file.filename().string());
+    }
+  }
+  if (documents.empty())
+    fail_input("{}: no documents in it", patterns.empty() ? "data.train" : patterns.front());
+  return documents;
+}
+
+bool all_shards(const std::vector<std::string>& patterns, const char* key) {
+  const auto shards = std::ranges::count_if(patterns, [](const auto& p) { return is_shard_pattern(p); });
+  if (shards != 0 && static_cast<std::size_t>(shards) != patterns.size())
+    fail_input("{}: texts and shards (.bin) mixed; tokenise the texts with `fairway data build` first", key);
+  return shards != 0;
+}
+
+/// Every n-th document, or the last part of them, is held out.
+std::vector<data::Document> hold_out(std::vector<data::Document>& documents, const DataConfig& c) {
+  std::vector<data::Document> kept, held;
+  const auto n = static_cast<std::int64_t>(documents.size());
+  const auto tail = static_cast<std::int64_t>(std::ceil(c.holdout * static_cast<double>(n)));
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool out = c.holdout_every > 0 ? (i + 1) % c.holdout_every == 0 : i >= n - tail;
+    (out ? held : kept).push_back(std::move(documents[static_cast<std::size_t>(i)]));
+  }
+  documents = std::move(kept);
+  if (documents.empty())
+    fail_input(
+        "data.holdout keeps all {} document(s) back: give more documents, data.split_on, or data.validation",
+        n);
+  return held;
+}
+
+std::string joined(const std::vector<data::Document>& documents) {
+  std::string text;
+  for (const auto& d : documents) text += d.text;
+  return text;
+}
+
+text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Document>& documents,
+                              Engine& engine) {
+  if (!recipe.data.tokenizer.empty()) return text::Tokenizer::load(recipe.data.tokenizer);
+  if (documents.empty())
+    fail_input(
+        "data.tokenizer is not set and data.train holds token shards; name the tokenizer that made them");
+  engine.progress().note(fmt::format("training a tokenizer of {} pieces", recipe.model.vocab_size));
+  std::vector<std::string_view> views;
+  for (const auto& d : documents) views.emplace_back(d.text);
+  text::TrainTokenizerOptions options;
+  options.vocab_size = recipe.model.vocab_size;
+  return text::train_tokenizer(views, options);
+}
+
+void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe) {
+  if (tokenizer.vocab_size() > recipe.model.vocab_size)
+    fail_input("{}: the tokenizer has {} pieces, the model only model.vocab_size = {}", recipe.data.tokenizer,
+               tokenizer.vocab_size(), recipe.model.vocab_size);
+  if (tokenizer.bos_id() < 0)
+    fail_input("{}: the tokenizer has no <s> to begin documents with", recipe.data.tokenizer);
+}
+
+ScoredText scored(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
+                  Engine& engine) {
+  ScoredText result;
+  result.tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
+  result.text = joined(documents);
+  const auto bos = static_cast<std::uint16_t>(tokenizer.bos_id());
+  // Target t is token t + 1, so the document whose <s> stands at i has its first token as target i; the <s>
+  // itself (but for the very first) is the last target of the document before.
+  for (std::size_t i = 0; i < result.tokens.size(); ++i)
+    if (result.tokens[i] == bos) result.first_target.push_back(static_cast<std::int64_t>(i));
+  if (!tokenizer.lossless()) {
+    for (const auto& d : documents) result.round_trip.add(tokenizer, d.text, d.where);
+  } else {
+    result.round_trip.documents = documents.size();
+    result.round_trip.bytes = result.round_trip.decoded_bytes = result.text.size();
+  }
+  return result;
+}
+
+Json split_json(std::uint64_t documents, std::uint64_t tokens, std::uint64_t bytes) {
+  return {{"documents", documents}, {"tokens", tokens}, {"text_bytes", bytes}};
+}
+
+}  // namespace
+
+bool is_shard_pattern(std::string_view pattern) { return pattern.ends_with(".bin"); }
+
+ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
+                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
+  if (all_shards(patterns, "--text")) {
+    ScoredText result;
+    for (const auto& pattern : patterns) {
+      const auto part = data::read_shards(pattern, vocab_size, &tokenizer);
+      result.tokens.insert(result.tokens.end(), part.begin(), part.end());
+    }
+    return result;
+  }
+  Json sources = Json::array();
+  return scored(read_texts(patterns, config, 0, sources, engine), tokenizer, engine);
+}
+
+Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
+  const auto& c = recipe.data;
+  Json manifest;
+  if (all_shards(c.train, "data.train")) {
+    auto tokenizer = train_or_load(recipe, {}, engine);
+    check_vocabulary(tokenizer, recipe);
+    if (c.train.size() != 1) fail_input("data.train: one pattern of shards, not {}", c.train.size());
+    auto stream = data::TokenStream::open(c.train.front(), recipe.model.vocab_size, &tokenizer);
+    ScoredText validation;
+    if (!c.validation.empty())
+      validation = read_scored_text(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+    manifest = {{"train", {{"shards", stream.shard_count()}, {"tokens", stream.size()}}},
+                {"validation", {{"tokens", validation.tokens.size()}}}};
+    manifest["tokenizer"] = base::hex64(tokenizer.fingerprint());
+    return {std::move(tokenizer), std::move(stream), std::move(validation), {}, manifest.dump()};
+  }
+  Json sources = Json::array();
+  auto documents = read_texts(c.train, c, c.train_bytes, sources, engine);
+  const auto held = c.validation.empty() ? hold_out(documents, c) : std::vector<data::Document>{};
+  auto tokenizer = train_or_load(recipe, documents, engine);
+  check_vocabulary(tokenizer, recipe);
+  auto tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
+  auto validation = c.validation.empty()
+                        ? (held.empty() ? ScoredText{} : scored(held, tokenizer, engine))
+                        : read_scored_text(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+  auto train_text = joined(documents);
+  manifest = {{"sources", sources},
+              {"train", split_json(documents.size(), tokens.size(), train_text.size())},
+              {"validation",
+               split_json(validation.first_target.size(), validation.tokens.size(), validation.text.size())},
+              {"tokenizer", base::hex64(tokenizer.fingerprint())},
+              {"train_hash", base::hex64(base::hash64(train_text))}};
+  auto stream = data::TokenStream::from_tokens(std::move(tokens), recipe.model.vocab_size);
+  return {std::move(tokenizer), std::move(stream), std::move(validation), std::move(train_text),
+          manifest.dump()};
+}
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,27 @@
+#pragma once
+// Pieces of reading a recipe that its files share.
+
+#include <map>
+#include <string>
+
+#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/recipe_schema.h"
+
+namespace fairway::pipeline {
+
+/// The key of that name, or null.
+const RecipeKey* find_key(std::string_view name);
+
+/// What is wrong with the key's value ("train.steps = -5: must be 0 to 1e9"), or "".
+std::string range_error(const RecipeKey& key, const Recipe& recipe);
+
+/// Sets `key` from the right side of a --set. Throws an input error beginning with "--set ".
+void apply_override(Recipe& recipe, const std::string& assignment, std::string& key_name);
+
+/// Shrinks the recipe (docs/recipes.md, "Scale") and says in `comments` what each changed value was.
+void apply_scale(LoadedRecipe& loaded, const std::string& scale);
+
+/// " (did you mean 'train.steps'?)" or "" for a name that is no key.
+std::string suggest_key(const std::string& name);
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,372 @@
+#include "fairway/pipeline/recipe_schema.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace fairway::pipeline {
+namespace {
+
+template <class T>
+struct MemberOf;
+template <class C, class M>
+struct MemberOf<M C::*> {
+  using type = M;
+};
+
+/// The place reached by one member pointer after the other.
+template <auto... Path>
+KeyValue reach(Recipe& recipe) {
+  auto follow = [](auto& self, auto& object, auto first, auto... rest) -> KeyValue {
+    if constexpr (sizeof...(rest) == 0) {
+      return &(object.*first);
+    } else {
+      return self(self, object.*first, rest...);
+    }
+  };
+  return follow(follow, recipe, Path...);
+}
+
+struct Range {
+  double low, high;
+};
+constexpr double kMaxTokens = 1e15;
+
+enum class Counted { no, yes };
+
+template <auto... Path>
+RecipeKey number(std::string name, Range range, std::string help, Counted counted = Counted::no) {
+  return {std::move(name), &reach<Path...>,         range.low,      range.high, {},
+          false,           counted == Counted::yes, std::move(help)};
+}
+template <auto... Path>
+RecipeKey flag(std::string name, std::string help) {
+  return {std::move(name), &reach<Path...>, 0, 1, {}, false, false, std::move(help)};
+}
+template <auto... Path>
+RecipeKey choice(std::string name, std::vector<std::string> choices, std::string help) {
+  return {std::move(name), &reach<Path...>, 0, 0, std::move(choices), false, false, std::move(help)};
+}
+template <auto... Path>
+RecipeKey text(std::string name, std::string help) {
+  return choice<Path...>(std::move(name), {}, std::move(help));
+}
+template <auto... Path>
+RecipeKey path(std::string name, std::string help) {
+  return {std::move(name), &reach<Path...>, 0, 0, {}, true, false, std::move(help)};
+}
+
+void add_model(std::vector<RecipeKey>& keys) {
+  using M = model::ModelConfig;
+  constexpr auto m = &Recipe::model;
+  auto more = {
+      number<m, &M::vocab_size>("model.vocab_size", {2, 65536}, "pieces of the tokenizer"),
+      number<m, &M::layers>("model.layers", {1, 256}, "transformer blocks"),
+      number<m, &M::width>("model.width", {8, 65536}, "width of the residual stream"),
+      number<m, &M::heads>("model.heads", {1, 1024}, "query heads; must divide the width"),
+      number<m, &M::kv_heads>("model.kv_heads", {1, 1024}, "key/value heads; must divide the query heads"),
+      number<m, &M::mlp_mult>("model.mlp_mult", {0.0625, 64}, "hidden width of the MLP over the width"),
+      choice<m, &M::activation>("model.activation", {"relu_square", "leaky_square"}, "MLP nonlinearity"),
+      number<m, &M::leaky_slope>("model.leaky_slope", {0, 1}, "slope below zero of leaky_square"),
+      number<m, &M::window>("model.window", {2, 1048576},
+                            "length of a training and scoring window in tokens"),
+      number<m, &M::rope_dims>("model.rope_dims", {2, 1024},
+                               "rotated dimensions of each head (even, at most the head size)"),
+      number<m, &M::rope_base>("model.rope_base", {1, 1e9}, "base of the rotary frequencies"),
+      number<m, &M::rope_rescale_length>("model.rope_rescale_length", {0, 1048576},
+                                         "longer windows rescale the rotary base; 0: never"),
+      flag<m, &M::ln_scale>("model.ln_scale", "scale each block's norm by 1/sqrt(layer + 1)"),
+      number<m, &M::norm_eps>("model.norm_eps", {0, 1}, "epsilon of every RMS norm"),
+      flag<m, &M::unet_skips>("model.unet_skips",
+                              "skip connections from the first half of the layers to the second"),
+      flag<m, &M::smear>("model.smear", "mix the previous position into the input (SmearGate)"),
+      number<m, &M::bigram_rows>("model.bigram_rows", {0, 16777216},
+                                 "rows of the hashed bigram embedding; 0: none"),
+      number<m, &M::bigram_dim>("model.bigram_dim", {1, 65536}, "width of a bigram row"),
+      number<m, &M::ve_dim>("model.ve_dim", {0, 65536}, "width of the value embedding; 0: none"),
+      number<m, &M::ve_layers>("model.ve_layers", {0, 255},
+                               "layers that take the value embedding, counted from 0"),
+      number<m, &M::xsa_layers>("model.xsa_layers", {0, 255},
+                                "layers with exclusive self attention, counted from 0"),
+      number<m, &M::softcap>("model.softcap", {0.001, 1e6}, "logits are softcap * tanh(z / softcap)"),
+      number<m, &M::embed_init_std>("model.embed_init_std", {0, 10},
+                                    "initial standard deviation of the embedding"),
+      number<m, &M::ve_init_std>("model.ve_init_std", {0, 10},
+                                 "initial standard deviation of the value embedding"),
+      number<m, &M::q_gain_init>("model.q_gain_init", {0, 100}, "initial gain of each query head"),
+      choice<m, &M::matrix_init>("model.matrix_init", {"orthogonal", "uniform"}, "initial matrices"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_data(std::vector<RecipeKey>& keys) {
+  using D = DataConfig;
+  constexpr auto d = &Recipe::data;
+  auto more = {
+      path<d, &D::train>("data.train",
+                         "patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz, .xz, .zst); "
+                         "builtin:demo.txt is inside the program"),
+      path<d, &D::validation>(
+          "data.validation", "the same for validation; empty: every data.holdout_every-th training document"),
+      path<d, &D::tokenizer>(
+          "data.tokenizer",
+          "SentencePiece .model file; empty: one of model.vocab_size pieces is trained on the training text"),
+      choice<d, &D::split_on>("data.split_on", {"file", "blank-line", "line"},
+                              "what ends a document in a .txt"),
+      text<d, &D::field>("data.field", "the text's field in a .jsonl"),
+      number<d, &D::holdout_every>(
+          "data.holdout_every", {0, 1e9},
+          "every n-th document is for validation when data.validation is empty; 0: none"),
+      number<d, &D::min_document_bytes>("data.min_document_bytes", {0, 1e9},
+                                        "blank-line: paragraphs are joined until a document has this size"),
+      number<d, &D::train_bytes>("data.train_bytes", {0, kMaxTokens},
+                                 "read at most so many bytes of training text; 0: all"),
+      number<d, &D::slices>("data.slices", {1, 1024},
+                            "a step reads slices x (L + 1) consecutive tokens of the stream"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_optim(std::vector<RecipeKey>& keys) {
+  using O = OptimConfig;
+  constexpr auto o = &Recipe::optim;
+  auto more = {
+      number<o, &O::matrix_lr>("optim.matrix_lr", {0, 10}, "learning rate of the matrices (Muon)"),
+      number<o, &O::table_lr>("optim.table_lr", {0, 10}, "learning rate of the embedding tables (AdamW)"),
+      number<o, &O::scalar_lr>("optim.scalar_lr", {0, 10}, "learning rate of gains, mixes and gates (AdamW)"),
+      number<o, &O::muon_momentum_start>("optim.muon_momentum_start", {0, 0.99999},
+                                         "Muon's momentum at the first step"),
+      number<o, &O::muon_momentum_end>("optim.muon_momentum_end", {0, 0.99999},
+                                       "Muon's momentum after its warm-up"),
+      number<o, &O::muon_momentum_steps>("optim.muon_momentum_steps", {0, 1e9},
+                                         "length of the momentum warm-up", Counted::yes),
+      number<o, &O::ns_steps>("optim.ns_steps", {1, 100}, "Newton-Schulz iterations"),
+      choice<o, &O::ns_precision>("optim.ns_precision", {"f32", "bf16"},
+                                  "products of the Newton-Schulz iteration"),
+      number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
+                                       "decoupled weight decay of the matrices"),
+      number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
+                                       "decoupled weight decay of everything else"),
+      number<o, &O::beta1>("optim.beta1", {0, 0.99999}, "AdamW"),
+      number<o, &O::beta2>("optim.beta2", {0, 0.999999}, "AdamW"),
+      number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
+      number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
+                               "largest norm of the whole gradient; 0: no clipping"),
+      choice<o, &O::tables>("optim.tables", {"f32", "bf16"},
+                            "storage of the embedding tables and their moments (bf16 as published)"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_train(std::vector<RecipeKey>& keys) {
+  using T = TrainConfig;
+  constexpr auto t = &Recipe::train;
+  auto more = {
+      number<t, &T::batch_tokens>("train.batch_tokens", {1, 1e12},
+                                  "targets per step; a multiple of data.slices x model.window"),
+      number<t, &T::micro_batch>("train.micro_batch", {0, 1048576}, "windows per micro-step; 0: chosen"),
+      number<t, &T::steps>("train.steps", {0, 1e9}, "steps of the run; with schedule wall_clock only a cap",
+                           Counted::yes),
+      choice<t, &T::schedule>("train.schedule", {"steps", "wall_clock"},
+                              "what decides the end and the warm-down; steps is reproducible to the bit"),
+      number<t, &T::seconds>("train.seconds", {0.1, 1e9}, "length of a wall_clock run"),
+      number<t, &T::planned_steps>(
+          "train.planned_steps", {0, 1e9},
+          "steps a wall_clock run is expected to make, what --scale relates to; 0: train.steps",
+          Counted::yes),
+      number<t, &T::warmdown_steps>("train.warmdown_steps", {0, 1e9},
+                                    "the learning rate falls to 0 over the last so many steps; 0: never",
+                                    Counted::yes),
+      number<t, &T::log_every>("train.log_every", {1, 1e9}, "a metrics line every so many steps",
+                               Counted::yes),
+      number<t, &T::validate_every>("train.validate_every", {0, 1e9},
+                                    "plain validation every so many steps; 0: only at the end", Counted::yes),
+      number<t, &T::checkpoint_every>(
+          "train.checkpoint_every", {0, 1e9},
+          "a checkpoint every so many steps; 0: only at the end and when interrupted", Counted::yes),
+      choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
+      path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_after_training(std::vector<RecipeKey>& keys) {
+  constexpr auto a = &Recipe::average;
+  constexpr auto q = &Recipe::quant;
+  constexpr auto s = &Recipe::score;
+  constexpr auto g = &Recipe::generate;
+  constexpr auto b = &Recipe::budget;
+  auto more = {
+      choice<a, &AverageConfig::kind>(
+          "average.kind", {"none", "ema", "swa"},
+          "which weights are exported: the last, an exponential or a stochastic average"),
+      number<a, &AverageConfig::decay>(
+          "average.decay", {0, 0.9999999},
+          "EMA: kept part of the average per step (--scale keeps its half-life in proportion)"),
+      number<a, &AverageConfig::swa_every>("average.swa_every", {1, 1e9},
+                                           "SWA: add the weights every so many steps", Counted::yes),
+      number<a, &AverageConfig::swa_below>("average.swa_below", {0, 1},
+                                           "SWA: only while the learning-rate scale is below this"),
+      choice<q, &QuantConfig::matrix>("quant.matrix", {"int6_search", "int6_rowmax"},
+                                      "matrices: clip of each row searched, or the row's maximum"),
+      choice<q, &QuantConfig::table>("quant.table", {"int8"}, "embedding tables"),
+      number<q, &QuantConfig::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
+                                                 "tensors of at most so many elements stay fp16"),
+      choice<q, &QuantConfig::coder>("quant.coder", {"zstd"}, "entropy coder of the artifact"),
+      number<q, &QuantConfig::level>("quant.level", {1, 22}, "level of the coder"),
+      number<q, &QuantConfig::prune>(
+          "quant.prune", {0, 0.99},
+          "part of each large tensor's smallest weights set to 0 before quantising"),
+      flag<s, &ScoreConfig::plain>("score.plain", "score windows side by side"),
+      number<s, &ScoreConfig::stride>("score.stride", {0, 1048576},
+                                      "score sliding windows of this stride; 0: don't"),
+      choice<s, &ScoreConfig::tail>(
+          "score.tail", {"clean", "published"},
+          "end of the text: each target once, or the last ones again as published scripts do"),
+      choice<s, &ScoreConfig::rule>(
+          "score.rule", {"auto", "challenge", "exact"},
+          "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
+      number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
+                                      "score only the first so many targets; 0: all"),
+      number<g, &GenerateConfig::tokens>("generate.tokens", {0, 1048576}, "length of the sample; 0: none"),
+      number<g, &GenerateConfig::temperature>("generate.temperature", {0, 100},
+                                              "0: always the most likely token"),
+      number<g, &GenerateConfig::top_k>("generate.top_k", {0, 65536},
+                                        "draw from the k most likely tokens; 0: from all"),
+      text<g, &GenerateConfig::prompt>("generate.prompt", "text the sample continues"),
+      number<b, &BudgetConfig::train_seconds>("budget.train_seconds", {0, 1e9},
+                                              "training time the report compares with; 0: none"),
+      number<b, &BudgetConfig::eval_seconds>("budget.eval_seconds", {0, 1e9},
+                                             "scoring time the report compares with; 0: none"),
+      number<b, &BudgetConfig::artifact_bytes>("budget.artifact_bytes", {0, 1e12},
+                                               "artifact size the ledger compares with; 0: none"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+std::vector<RecipeKey> make_keys() {
+  std::vector<RecipeKey> keys = {
+      text<&Recipe::name>("name", "name of the recipe; from the file's name when not given"),
+      text<&Recipe::description>("description", "one line"),
+      number<&Recipe::seed>("seed", {0, 9007199254740992.0},
+                            "seed of the initial weights and the sample; the data order never depends on it"),
+  };
+  add_model(keys);
+  add_data(keys);
+  add_optim(keys);
+  add_train(keys);
+  add_after_training(keys);
+  return keys;
+}
+
+std::string quote(std::string_view value) {
+  std::string out = "\"";
+  for (unsigned char c : value) {
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      default:
+        if (c < 0x20 || c == 0x7f) {
+          out += fmt::format("\\u{:04X}", c);
+        } else {
+          out += static_cast<char>(c);
+        }
+    }
+  }
+  return out + '"';
+}
+
+struct ToToml {
+  std::string operator()(bool* v) const { return *v ? "true" : "false"; }
+  std::string operator()(int* v) const { return fmt::format("{}", *v); }
+  std::string operator()(std::int64_t* v) const { return fmt::format("{}", *v); }
+  std::string operator()(float* v) const {
+    return fmt::format("{}", *v);
+  }  // shortest digits that give the value back
+  std::string operator()(double* v) const { return fmt::format("{}", *v); }
+  std::string operator()(std::string* v) const { return quote(*v); }
+  std::string operator()(std::vector<int>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
+  std::string operator()(std::vector<std::string>* v) const {
+    std::vector<std::string> quoted;
+    std::transform(v->begin(), v->end(), std::back_inserter(quoted), quote);
+    return fmt::format("[{}]", fmt::join(quoted, ", "));
+  }
+};
+
+struct TypeName {
+  std::string_view operator()(bool*) const { return "true or false"; }
+  std::string_view operator()(int*) const { return "integer"; }
+  std::string_view operator()(std::int64_t*) const { return "integer"; }
+  std::string_view operator()(float*) const { return "number"; }
+  std::string_view operator()(double*) const { return "number"; }
+  std::string_view operator()(std::string*) const { return "text"; }
+  std::string_view operator()(std::vector<int>*) const { return "list of integers"; }
+  std::string_view operator()(std::vector<std::string>*) const { return "list of texts"; }
+};
+
+}  // namespace
+
+const std::vector<RecipeKey>& recipe_keys() {
+  static const std::vector<RecipeKey> keys = make_keys();
+  return keys;
+}
+
+std::string_view type_name(const RecipeKey& key) {
+  Recipe any;
+  return std::visit(TypeName{}, key.value(any));
+}
+
+std::string allowed_values(const RecipeKey& key) {
+  if (!key.choices.empty()) return fmt::format("{}", fmt::join(key.choices, ", "));
+  const auto type = type_name(key);
+  if (type == "integer" || type == "number" || type == "list of integers") {
+    auto show = [](double v) {
+      return v == static_cast<std::int64_t>(v) && v < 1e16 ? fmt::format("{}", static_cast<std::int64_t>(v))
+                                                           : fmt::format("{:g}", v);
+    };
+    return fmt::format("{} to {}", show(key.low), show(key.high));
+  }
+  return "";
+}
+
+std::string toml_value(const RecipeKey& key, const Recipe& recipe) {
+  Recipe copy = recipe;  // the accessor wants a mutable recipe
+  return std::visit(ToToml{}, key.value(copy));
+}
+
+std::string recipe_keys_markdown() {
+  std::string out, section = "?";
+  const Recipe defaults;
+  for (const auto& key : recipe_keys()) {
+    const auto dot = key.name.find('.');
+    const auto table = dot == std::string::npos ? std::string() : key.name.substr(0, dot);
+    if (table != section) {
+      section = table;
+      out += fmt::format(
+          "{}### {}\n\n| key | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n",
+          out.empty() ? "" : "\n", table.empty() ? "At the top" : "`[" + table + "]`");
+    }
+    out += fmt::format("| `{}`{} | {} | `{}` | {} | {} |\n",
+                       dot == std::string::npos ? key.name : key.name.substr(dot + 1),
+                       key.counted_in_steps ? " ⏱" : "", type_name(key), toml_value(key, defaults),
+                       allowed_values(key), key.help);
+  }
+  return out;
+}
+
+}  // namespace fairway::pipeline

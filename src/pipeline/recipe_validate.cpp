@@ -1,0 +1,64 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fairway/base/error.h"
+#include "recipe_parse.h"
+
+namespace fairway::pipeline {
+namespace {
+
+using base::fail_input;
+
+void validate_data(const Recipe& recipe) {
+  const auto& data = recipe.data;
+  if (data.train.empty()) fail_input("data.train = []: name at least one text or shard");
+  if (data.validation.empty() && data.holdout_every == 0)
+    fail_input("data.holdout_every = 0: nothing to validate on; give data.validation or a number above 1");
+  if (data.validation.empty() && data.holdout_every == 1)
+    fail_input("data.holdout_every = 1: every document would be for validation, none for training");
+  const auto shard =
+      std::find_if(data.train.begin(), data.train.end(), [](const auto& p) { return p.ends_with(".bin"); });
+  if (!data.tokenizer.empty()) return;
+  if (shard != data.train.end())
+    fail_input("data.tokenizer = \"\": the shards '{}' need the tokenizer they were made with", *shard);
+  constexpr int kSmallestTrained = 300;  // 256 byte pieces, the control pieces, and some letters
+  if (recipe.model.vocab_size < kSmallestTrained)
+    fail_input("model.vocab_size = {}: a tokenizer trained on the spot needs at least {}",
+               recipe.model.vocab_size, kSmallestTrained);
+}
+
+void validate_batch(const Recipe& recipe) {
+  const auto& train = recipe.train;
+  const std::int64_t unit = std::int64_t{recipe.data.slices} * recipe.model.window;
+  if (train.batch_tokens % unit != 0) {
+    fail_input("train.batch_tokens = {}: must be a multiple of data.slices x model.window = {} x {} = {}",
+               train.batch_tokens, recipe.data.slices, recipe.model.window, unit);
+  }
+  const auto windows = train.batch_tokens / recipe.model.window;
+  if (train.micro_batch > 0 && windows % train.micro_batch != 0)
+    fail_input("train.micro_batch = {}: does not divide the {} windows of a step", train.micro_batch,
+               windows);
+}
+
+void validate_score(const Recipe& recipe) {
+  if (recipe.score.stride > recipe.model.window) {
+    fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
+               recipe.score.stride, recipe.model.window);
+  }
+  if (!recipe.score.plain && recipe.score.stride == 0)
+    fail_input("score.plain = false: with score.stride = 0 nothing is scored; switch one of them on");
+}
+
+}  // namespace
+
+void validate(const Recipe& recipe) {
+  for (const auto& key : recipe_keys())
+    if (auto error = range_error(key, recipe); !error.empty()) fail_input("{}", error);
+  model::validate(recipe.model);
+  validate_data(recipe);
+  validate_batch(recipe);
+  validate_score(recipe);
+}
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,75 @@
+#include "fairway/pipeline/scoring.h"
+
+#include "fairway/model/family.h"
+
+#include <algorithm>
+#include <map>
+
+namespace fairway::pipeline {
+
+struct ProgramScorer::State {
+  State(graph::ParameterStore& weights, graph::Runtime runtime) : plan(weights, runtime) {}
+  graph::Plan plan;
+  std::map<int, graph::Program*> programs;  ///< by scored length
+  int rows = 1;
+};
+
+ProgramScorer::ProgramScorer(const model::ModelConfig& config, graph::ParameterStore& weights,
+                             const std::vector<std::int32_t>& lengths, Engine& engine, ops::Products products)
+    : state_(std::make_unique<State>(weights, engine.runtime(products))) {
+  constexpr int tokens = 4096;  // as micro_batch_rows: enough for full-rate products
+  state_->rows = std::max(1, tokens / config.window);
+  for (const auto n : lengths) {
+    model::BuildOptions build;
+    build.mode = model::Mode::score;
+    build.rows = state_->rows;
+    build.last = n;
+    state_->programs[n] = &state_->plan.add(model::build(config, weights.layout(), build));
+  }
+  state_->plan.allocate();
+}
+
+ProgramScorer::~ProgramScorer() = default;
+
+int ProgramScorer::rows() const { return state_->rows; }
+
+void ProgramScorer::score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets,
+                          int score_last, std::span<float> nll) {
+  auto& program = *state_->programs.at(score_last);
+  std::ranges::copy(inputs, program.view("tokens").span<std::int32_t>().begin());
+  std::ranges::copy(targets, program.view("targets").span<std::int32_t>().begin());
+  program.run();
+  std::ranges::copy(program.view("nll").span<float>(), nll.begin());
+}
+
+score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
+                              const text::Tokenizer& tokenizer, const ScoredText& text,
+                              const ScoreConfig& options, int stride, Engine& engine) {
+  const auto tail = options.tail == "published" ? score::Tail::published : score::Tail::clean;
+  const auto rule =
+      options.rule == "auto" ? text::default_byte_rule(tokenizer) : *text::parse_byte_rule(options.rule);
+  const auto table = text::make_byte_table(tokenizer, rule, config.vocab_size);
+  std::span<const std::uint16_t> tokens = text.tokens;
+  auto documents = text.first_target;
+  if (options.tokens > 0 && static_cast<std::size_t>(options.tokens) + 1 < tokens.size()) {
+    tokens = tokens.first(static_cast<std::size_t>(options.tokens) + 1);
+    std::erase_if(documents, [&](std::int64_t first) { return first >= options.tokens; });
+  }
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  const auto plan = stride > 0
+                        ? score::WindowPlan::sliding(n, config.window, std::min(stride, config.window), tail)
+                        : score::WindowPlan::plain(n, config.window, tail);
+  ProgramScorer scorer(config, weights, plan.score_lengths(), engine);
+  score::ScoreOptions score_options;
+  score_options.byte_rule = std::string(text::byte_rule_name(rule));
+  if (tail == score::Tail::clean) score_options.documents = std::move(documents);
+  score_options.progress = &engine.progress();
+  score_options.stop = engine.stop();
+  auto count = [&](std::int32_t target, std::int32_t previous) {
+    return static_cast<std::int32_t>(
+        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
+  };
+  return score::score(plan, tokens, scorer, count, score_options);
+}
+
+}  // namespace fairway::pipeline
