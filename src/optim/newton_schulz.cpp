@@ -57,12 +57,12 @@ struct NewtonSchulz::Problem {
   void gram(const float* x, float* a) const {
     gemm_symmetric(!left(), left(), side(), length(), {x, columns}, {x, columns}, a);
   }
-  /// y = factor · x, or x · factor on the other side; factor [side, side].
+  /// y = factor · x, or (factor · x^T)^T on the other side; factor [side, side], in bf16 not quite symmetric.
   void multiply(const float* factor, const float* x, float* y) const {
     if (left())
       gemm(false, false, rows, columns, rows, {factor, side()}, {x, columns}, y, columns);
     else
-      gemm(false, false, rows, columns, columns, {x, columns}, {factor, side()}, y, columns);
+      gemm(false, true, rows, columns, columns, {x, columns}, {factor, side()}, y, columns);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "fairway/base/error.h"
 #include "fairway/optim/adamw.h"
 #include "fairway/tensor/dtype.h"
 #include "helpers.h"

@@ -11,6 +11,7 @@
 #include <set>
 #include <vector>
 
+#include "fairway/base/error.h"
 #include "fairway/optim/optimizer.h"
 #include "fairway/tensor/dtype.h"
 #include "helpers.h"
@@ -20,13 +21,13 @@ std::atomic<long> allocations{0};
 }
 
 // Counts what the tests below allocate. Plain malloc, as the default operators.
-void* operator new(std::size_t size) {
+[[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocations;
   if (void* memory = std::malloc(size ? size : 1)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace fairway::optim {
 namespace {
@@ -50,8 +51,8 @@ OptimizerConfig small_config() {
   return config;
 }
 
-struct Run {
-  explicit Run(int threads, OptimizerConfig config = small_config())
+struct Training {
+  explicit Training(int threads, OptimizerConfig config = small_config())
       : pool(threads),
         values(normals("values", elements, 0.1)),
         gradients(elements),
@@ -68,7 +69,7 @@ struct Run {
 };
 
 TEST(Optimizer, ThreadsDoNotChangeABit) {
-  Run one(1), two(2), five(5);
+  Training one(1), two(2), five(5);
   for (std::int64_t s = 0; s < 6; ++s) {
     const auto a = one.step(s), b = two.step(s), c = five.step(s);
     ASSERT_EQ(a.gradient.norm, b.gradient.norm);
@@ -79,7 +80,7 @@ TEST(Optimizer, ThreadsDoNotChangeABit) {
 }
 
 TEST(Optimizer, ClipsByTheNormOfAllGroups) {
-  Run run(1);
+  Training run(1);
   const auto report = run.step(13);
   double sum = 0;
   for (std::size_t i = 0; i < elements - 7; ++i) sum += std::pow(static_cast<double>(run.gradients[i]), 2);
@@ -94,7 +95,7 @@ TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {
   OptimizerConfig config = small_config();
   config.adam_weight_decay = config.muon_weight_decay = 0.0;
   config.tables = Storage::f32;
-  Run run(2, config);
+  Training run(2, config);
   const auto before = run.values;
   run.step(0);
   // The first AdamW step moves every entry by its rate.
@@ -110,7 +111,7 @@ TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {
 }
 
 TEST(Optimizer, BadGradientsChangeNothing) {
-  Run run(2);
+  Training run(2);
   run.step(0);
   const auto values = run.values;
   std::vector<std::vector<std::byte>> states;
@@ -128,7 +129,7 @@ TEST(Optimizer, BadGradientsChangeNothing) {
 }
 
 TEST(Optimizer, ResumedRunEqualsUninterrupted) {
-  Run whole(2), first(1), second(2);
+  Training whole(2), first(1), second(2);
   for (std::int64_t s = 0; s < 8; ++s) whole.step(s);
   for (std::int64_t s = 0; s < 4; ++s) first.step(s);
   second.values = first.values;  // same size: the views stay
@@ -149,7 +150,7 @@ TEST(Optimizer, ResumedRunEqualsUninterrupted) {
 }
 
 TEST(Optimizer, TablesStayInTheirStorageType) {
-  Run run(2);
+  Training run(2);
   run.step(0);
   for (std::size_t i = 20'480; i < 40'480; ++i)
     ASSERT_EQ(run.values[i], tensor::round_to_bf16(run.values[i]));
@@ -159,7 +160,7 @@ TEST(Optimizer, TablesStayInTheirStorageType) {
 }
 
 TEST(Optimizer, StepsDoNotAllocate) {
-  Run run(2);
+  Training run(2);
   run.step(0);
   const long before = allocations;
   run.optimizer.step({1, 0.0});
