@@ -44,6 +44,12 @@ struct BatchShape {
   std::int64_t slices = 8;  ///< recipe key data.slices; batch_tokens must be a multiple of slices * window
 };
 
+/// The whole state of a loader: with the same stream and shape, one resumed from it goes on exactly.
+struct LoaderState {
+  std::uint64_t step = 0;      ///< steps taken
+  std::uint64_t position = 0;  ///< stream position of the next step (not wrapped)
+};
+
 /// Cuts the stream into steps. A step reads slices * (L + 1) consecutive tokens, L = batch_tokens / slices.
 /// Slice j is tokens [j(L+1), (j+1)(L+1)) of the step; its inputs are the first L, its targets the last L,
 /// each cut into rows of `window`. So the first token of every slice is never a target and the last never an
@@ -51,11 +57,7 @@ struct BatchShape {
 /// reads.
 class BatchLoader {
  public:
-  /// The whole state: with the same stream and shape, a loader resumed from it goes on exactly.
-  struct State {
-    std::uint64_t step = 0;      ///< steps taken
-    std::uint64_t position = 0;  ///< stream position of the next step (not wrapped)
-  };
+  using State = LoaderState;
 
   BatchLoader(TokenStream stream, const BatchShape& shape, State state = {});
 

@@ -1,0 +1,27 @@
+#pragma once
+// A file's bytes, decompressed on the way in memory bounded by small buffers.
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace fairway::data {
+
+class ByteStream {
+ public:
+  virtual ~ByteStream() = default;
+  // Fills up to `out.size()` bytes; 0 at the end. Throws an input error naming the file when the stream is
+  // damaged or ends too early.
+  virtual std::size_t read(std::span<char> out) = 0;
+};
+
+// By the name's last extension: .gz, .xz, .zst (one or more members or frames each), anything else as it is.
+std::unique_ptr<ByteStream> open_stream(const std::filesystem::path& path);
+std::unique_ptr<ByteStream> open_stream(std::span<const std::byte> bytes, const std::string& name);
+
+// "a.jsonl.xz" -> ".jsonl"
+std::string inner_extension(const std::filesystem::path& path);
+
+}  // namespace fairway::data

@@ -1,0 +1,173 @@
+#include "fairway/data/loader.h"
+
+#include <algorithm>
+#include <set>
+
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
+#include "fairway/data/build.h"
+
+namespace fairway::data {
+namespace {
+
+using base::fail_input;
+
+std::vector<std::shared_ptr<const ShardReader>> open_shards(const std::string& pattern,
+                                                            std::int32_t vocab_size,
+                                                            const text::Tokenizer* tokenizer) {
+  const auto files = base::glob(pattern);
+  if (files.empty()) fail_input("{}: no shards match; build them with `fairway data build`", pattern);
+  std::vector<std::shared_ptr<const ShardReader>> shards;
+  std::set<std::filesystem::path> folders;
+  for (const auto& file : files) {
+    if (tokenizer && folders.insert(file.parent_path()).second)
+      if (const auto manifest = find_manifest(file)) check_tokenizer(*manifest, *tokenizer, file.string());
+    shards.push_back(std::make_shared<const ShardReader>(file));
+    if (vocab_size > 0) shards.back()->check_vocab(vocab_size);
+  }
+  return shards;
+}
+
+// Row r of slices of `slice` tokens each: inputs and targets, shifted by one.
+void copy_row(const std::uint16_t* from, std::int64_t window, std::int32_t* inputs, std::int32_t* targets) {
+  std::copy(from, from + window, inputs);
+  std::copy(from + 1, from + 1 + window, targets);
+}
+
+std::int64_t row_count(std::span<std::int32_t> inputs, std::span<std::int32_t> targets, std::int64_t window,
+                       std::int64_t first, std::int64_t rows) {
+  const auto count = static_cast<std::int64_t>(inputs.size()) / window;
+  base::check(inputs.size() == targets.size() && inputs.size() % static_cast<std::size_t>(window) == 0,
+              "rows of {} tokens into {} and {}", window, inputs.size(), targets.size());
+  base::check(first >= 0 && count <= rows && first <= rows - count, "rows {}..{} of {}", first, first + count,
+              rows);
+  return count;
+}
+
+}  // namespace
+
+void TokenStream::add(std::span<const std::uint16_t> part) {
+  if (part.empty()) return;
+  starts_.push_back(total_);
+  parts_.push_back(part);
+  total_ += part.size();
+}
+
+TokenStream TokenStream::open(const std::string& pattern, std::int32_t vocab_size,
+                              const text::Tokenizer* tokenizer) {
+  TokenStream stream;
+  stream.shards_ = open_shards(pattern, vocab_size, tokenizer);
+  for (const auto& shard : stream.shards_) stream.add(shard->tokens());
+  if (stream.total_ == 0) fail_input("{}: the shards hold no tokens", pattern);
+  return stream;
+}
+
+TokenStream TokenStream::from_tokens(std::vector<std::uint16_t> tokens, std::int32_t vocab_size) {
+  if (tokens.empty()) fail_input("no tokens to train on");
+  if (vocab_size > 0) check_token_range(tokens, vocab_size, "training tokens");
+  TokenStream stream;
+  stream.memory_ = std::make_shared<const std::vector<std::uint16_t>>(std::move(tokens));
+  stream.add(*stream.memory_);
+  return stream;
+}
+
+void TokenStream::read(std::uint64_t position, std::span<std::uint16_t> out) const {
+  position %= total_;
+  auto part =
+      static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), position) - starts_.begin()) -
+      1;
+  std::uint64_t offset = position - starts_[part];
+  while (!out.empty()) {
+    const auto from = parts_[part].subspan(offset);
+    const std::size_t count = std::min(from.size(), out.size());
+    std::copy_n(from.begin(), count, out.begin());
+    out = out.subspan(count);
+    part = (part + 1) % parts_.size();
+    offset = 0;
+  }
+}
+
+BatchLoader::BatchLoader(TokenStream stream, const BatchShape& shape, State state)
+    : stream_(std::move(stream)), shape_(shape), state_(state) {
+  if (shape.window <= 0 || shape.slices <= 0 || shape.batch_tokens <= 0)
+    fail_input("batch of {} tokens, window {}, {} slices: all must be positive", shape.batch_tokens,
+               shape.window, shape.slices);
+  // Divisions only: a product of hostile sizes could overflow.
+  if (shape.batch_tokens % shape.slices != 0 || (shape.batch_tokens / shape.slices) % shape.window != 0)
+    fail_input(
+        "a batch of {} tokens is not a whole number of windows of {} in each of {} slices (data.slices)",
+        shape.batch_tokens, shape.window, shape.slices);
+}
+
+void BatchLoader::next_step() {
+  tokens_.resize(static_cast<std::size_t>(shape_.batch_tokens + shape_.slices));
+  stream_.read(state_.position, tokens_);
+  state_.position += tokens_.size();
+  ++state_.step;
+  current_ = true;
+}
+
+void BatchLoader::seek(const State& state) {
+  state_ = state;
+  current_ = false;
+}
+
+double BatchLoader::epoch() const noexcept {
+  return static_cast<double>(state_.position) / static_cast<double>(stream_.size());
+}
+
+void BatchLoader::rows(std::int64_t first, std::span<std::int32_t> inputs,
+                       std::span<std::int32_t> targets) const {
+  base::check(current_, "rows() before next_step()");
+  const std::int64_t count = row_count(inputs, targets, shape_.window, first, rows_per_step());
+  const std::int64_t per_slice = rows_per_slice();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t row = first + i;
+    const std::int64_t start =
+        row / per_slice * (per_slice * shape_.window + 1) + row % per_slice * shape_.window;
+    copy_row(tokens_.data() + start, shape_.window, inputs.data() + i * shape_.window,
+             targets.data() + i * shape_.window);
+  }
+}
+
+std::vector<std::uint16_t> read_shards(const std::string& pattern, std::int32_t vocab_size,
+                                       const text::Tokenizer* tokenizer) {
+  std::vector<std::uint16_t> tokens;
+  for (const auto& shard : open_shards(pattern, vocab_size, tokenizer))
+    tokens.insert(tokens.end(), shard->tokens().begin(), shard->tokens().end());
+  return tokens;
+}
+
+ValidationSet ValidationSet::open(const std::string& pattern, std::int32_t vocab_size, std::int64_t window,
+                                  const text::Tokenizer* tokenizer) {
+  return from_tokens(read_shards(pattern, vocab_size, tokenizer), window, vocab_size);
+}
+
+ValidationSet ValidationSet::from_tokens(std::vector<std::uint16_t> tokens, std::int64_t window,
+                                         std::int32_t vocab_size) {
+  if (window <= 0) fail_input("a validation window of {} tokens: give a positive number", window);
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count < 1 || (count - 1) / window == 0)
+    fail_input(
+        "{} validation tokens are too few for a window of {} (at least {}); give more text or a shorter "
+        "window",
+        count, window, window + 1);
+  if (vocab_size > 0) check_token_range(tokens, vocab_size, "validation tokens");
+  ValidationSet set;
+  const std::int64_t kept = (count - 1) / window * window + 1;
+  set.window_ = window;
+  set.dropped_ = count - kept;
+  tokens.resize(static_cast<std::size_t>(kept));
+  set.tokens_ = std::move(tokens);
+  return set;
+}
+
+void ValidationSet::rows(std::int64_t first, std::span<std::int32_t> inputs,
+                         std::span<std::int32_t> targets) const {
+  const std::int64_t count = row_count(inputs, targets, window_, first, windows());
+  for (std::int64_t i = 0; i < count; ++i)
+    copy_row(tokens_.data() + (first + i) * window_, window_, inputs.data() + i * window_,
+             targets.data() + i * window_);
+}
+
+}  // namespace fairway::data

@@ -1,0 +1,124 @@
+#include <nlohmann/json.hpp>
+
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
+#include "fairway/base/hash.h"
+#include "fairway/data/build.h"
+
+namespace fairway::data {
+namespace {
+
+using base::fail_input;
+using json = nlohmann::ordered_json;
+
+constexpr std::string_view kFormat = "fairway-shards";
+constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{64} << 20;
+
+json totals_json(const SplitTotals& totals, const std::vector<ShardInfo>& shards) {
+  json list = json::array();
+  for (const ShardInfo& shard : shards)
+    list.push_back({{"file", shard.file},
+                    {"tokens", shard.tokens},
+                    {"documents", shard.documents},
+                    {"xxh3", shard.hash}});
+  return {{"documents", totals.documents},
+          {"tokens", totals.tokens},
+          {"text_bytes", totals.text_bytes},
+          {"shards", std::move(list)}};
+}
+
+void parse_totals(const json& object, SplitTotals& totals, std::vector<ShardInfo>& shards) {
+  totals.documents = object.at("documents");
+  totals.tokens = object.at("tokens");
+  totals.text_bytes = object.at("text_bytes");
+  for (const json& entry : object.at("shards"))
+    shards.push_back({entry.at("file"), entry.at("tokens"), entry.at("documents"), entry.at("xxh3")});
+}
+
+json options_json(const BuildOptions& options) {
+  return {{"prefix", options.prefix},
+          {"shard_tokens", options.shard_tokens},
+          {"shard_per_file", options.shard_per_file},
+          {"validation_only", options.validation_only},
+          {"hold_out_every", options.hold_out.every},
+          {"hold_out_last_percent", options.hold_out.last_percent},
+          {"split_on", split_on_name(options.reader.split_on)},
+          {"field", options.reader.field},
+          {"skip_empty", options.reader.skip_empty},
+          {"min_document_bytes", options.reader.min_document_bytes}};
+}
+
+BuildOptions parse_options(const json& object) {
+  BuildOptions options;
+  options.prefix = object.at("prefix");
+  options.shard_tokens = object.at("shard_tokens");
+  options.shard_per_file = object.at("shard_per_file");
+  options.validation_only = object.at("validation_only");
+  options.hold_out.every = object.at("hold_out_every");
+  options.hold_out.last_percent = object.at("hold_out_last_percent");
+  options.reader.split_on = parse_split_on(object.at("split_on").get<std::string>()).value_or(SplitOn::file);
+  options.reader.field = object.at("field");
+  options.reader.skip_empty = object.at("skip_empty");
+  options.reader.min_document_bytes = object.at("min_document_bytes");
+  return options;
+}
+
+}  // namespace
+
+std::string manifest_json(const Manifest& manifest) {
+  json sources = json::array();
+  for (const SourceInfo& source : manifest.sources)
+    sources.push_back({{"name", source.name}, {"bytes", source.bytes}, {"documents", source.documents}});
+  const json object = {{"format", kFormat},
+                       {"version", 1},
+                       {"tokenizer",
+                        {{"fingerprint", manifest.tokenizer_fingerprint},
+                         {"vocab_size", manifest.vocab_size},
+                         {"bos_id", manifest.bos_id},
+                         {"transform", manifest.transform}}},
+                       {"train", totals_json(manifest.train, manifest.train_shards)},
+                       {"val", totals_json(manifest.val, manifest.val_shards)},
+                       {"sources", std::move(sources)},
+                       {"options", options_json(manifest.options)}};
+  // File names need not be UTF-8; everything else is.
+  return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+Manifest parse_manifest(const std::string& text, const std::string& name) {
+  try {
+    const json object = json::parse(text);
+    if (object.at("format") != kFormat || object.at("version") != 1)
+      fail_input("{}: not a manifest of shards that this version knows", name);
+    Manifest manifest;
+    const json& tokenizer = object.at("tokenizer");
+    manifest.tokenizer_fingerprint = tokenizer.at("fingerprint");
+    manifest.vocab_size = tokenizer.at("vocab_size");
+    manifest.bos_id = tokenizer.at("bos_id");
+    manifest.transform = tokenizer.at("transform");
+    parse_totals(object.at("train"), manifest.train, manifest.train_shards);
+    parse_totals(object.at("val"), manifest.val, manifest.val_shards);
+    for (const json& source : object.at("sources"))
+      manifest.sources.push_back({source.at("name"), source.at("bytes"), source.at("documents")});
+    manifest.options = parse_options(object.at("options"));
+    return manifest;
+  } catch (const nlohmann::json::exception& error) {
+    fail_input("{}: damaged manifest ({}); build the shards again", name, error.what());
+  }
+}
+
+std::optional<Manifest> find_manifest(const std::filesystem::path& shard) {
+  const auto path = shard.parent_path() / "manifest.json";
+  if (!std::filesystem::is_regular_file(path)) return std::nullopt;
+  return parse_manifest(base::read_text_file(path, kMaxManifestBytes), path.string());
+}
+
+void check_tokenizer(const Manifest& manifest, const text::Tokenizer& tokenizer, const std::string& name) {
+  if (manifest.tokenizer_fingerprint == base::hex64(tokenizer.fingerprint())) return;
+  fail_input(
+      "{}: shards were made with tokenizer {} (vocabulary {}), not with {} (vocabulary {}); give that "
+      "tokenizer or build the shards again",
+      name, manifest.tokenizer_fingerprint, manifest.vocab_size, base::hex64(tokenizer.fingerprint()),
+      tokenizer.vocab_size());
+}
+
+}  // namespace fairway::data
