@@ -60,6 +60,11 @@ Shape leading(const Shape& shape) {
   return shape_of(extents);
 }
 
-Shape with_last(const Shape& shape, std::int64_t extent) { return shape.with(-1, extent); }
+Shape append(const Shape& shape, std::int64_t extent) {
+  std::vector<std::int64_t> extents;
+  for (int i = 0; i < shape.rank(); ++i) extents.push_back(shape[i]);
+  extents.push_back(extent);
+  return shape_of(extents);
+}
 
 }  // namespace fairway::ops::rule

@@ -25,7 +25,7 @@ void require(const Operator& op, bool ok, std::string_view what);
 
 /// The shape without its last axis; [1] for one axis.
 Shape leading(const Shape& shape);
-/// The shape with another last axis.
-Shape with_last(const Shape& shape, std::int64_t extent);
+/// The shape with one more axis.
+Shape append(const Shape& shape, std::int64_t extent);
 
 }  // namespace fairway::ops::rule

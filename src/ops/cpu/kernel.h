@@ -47,6 +47,7 @@ struct Out {
 template <class T>
 [[gnu::always_inline]] inline Out<T> out(const KernelArgs& a, int i) {
   const auto k = static_cast<std::size_t>(i);
+  if (k >= a.out.size()) return {};
   return {static_cast<T*>(a.out[k].data), a.write[k] == Write::add};
 }
 

@@ -49,7 +49,7 @@ class Smear final : public Operator {
 };
 
 /// dx[t] = (1 - g) . dy[t] + g . dy[t+1]; dgamma = g (1 - g) sum_t dy[t] . (x[t-1] - x[t]).
-///   in: x, gamma, dy;  out: dx, dgamma (each may be unwanted)
+///   in: x, gamma, dy, previous (may be absent: zero);  out: dx, dgamma (each may be unwanted)
 class SmearBackward final : public Operator {
  public:
   std::string_view name() const override { return "smear_backward"; }

@@ -1,0 +1,15 @@
+#pragma once
+#include <cstdint>
+
+namespace fairway::ops {
+
+/// How rows are cut where each piece keeps partial sums of a parameter's gradient: from the shape alone, so
+/// that the sums (piece by piece, in order) are the same for any number of threads. Not inline: kernel
+/// sources of several instruction sets use it.
+struct Chunks {
+  std::int64_t rows = 0;   ///< rows of each piece but the last
+  std::int64_t count = 0;  ///< at most 64
+};
+Chunks chunks_of(std::int64_t rows, std::int64_t columns);
+
+}  // namespace fairway::ops

@@ -1,0 +1,12 @@
+#include "fault.h"
+
+#include "fairway/base/error.h"
+
+namespace fairway::ops::cpu {
+
+void index_fault(std::string_view op, std::int64_t index, std::int64_t limit) {
+  base::check(false, "{}: index {} is outside [0, {})", op, index, limit);
+  __builtin_unreachable();
+}
+
+}  // namespace fairway::ops::cpu

@@ -1,0 +1,191 @@
+#include "fairway/ops/qkv.h"
+
+#include "cpu/fault.h"
+#include "cpu/kernel.h"
+#include "cpu/partial.h"
+#include "kernels.h"
+
+namespace fairway::ops::cpu::FAIRWAY_ISA {
+namespace {
+
+/// Pairs (p[i], r[i]) turned by the angle of cos, sin: p' = p cos + r sin, r' = r cos - p sin. The transpose
+/// (backward) is the same with -sin.
+template <class T>
+inline void rotate(T* __restrict p, T* __restrict r, const T* __restrict cos, const T* __restrict sin,
+                   int pairs, T sign) {
+  for (int i = 0; i < pairs; ++i) {
+    const T s = sign * sin[i], new_p = p[i] * cos[i] + r[i] * s;
+    r[i] = r[i] * cos[i] - p[i] * s;
+    p[i] = new_p;
+  }
+}
+
+/// Where a position's row of the rotation table lies.
+template <class T>
+struct Rotation {
+  const T* table;
+  const std::int32_t* offset;
+  std::int64_t length, positions;
+  int dims;
+  const T* row(const KernelArgs& a, std::int64_t row) const {
+    const auto position = row % length + (offset ? offset[row / length] : 0);
+    if (position < 0 || position >= positions) index_fault(a.op.name(), position, positions);
+    return table + position * dims;
+  }
+};
+template <class T>
+Rotation<T> rotation(const KernelArgs& a, int dims) {
+  return {in<T>(a, 2), in<std::int32_t>(a, 3), a.in[0].meta.shape[1], a.in[2].meta.shape[0], dims};
+}
+
+template <class T>
+[[gnu::always_inline]] inline T inverse_sqrt(T x) {
+  if constexpr (sizeof(T) == 4)
+    return 1 / __builtin_sqrtf(x);
+  else
+    return 1 / __builtin_sqrt(x);
+}
+
+/// One head forward: y = gain * rope(rms(x)); returns 1 / rms.
+template <class T>
+inline T prepare_head(const T* x, T gain, T eps, const T* rope, int rope_dims, int dh, const Out<T>& y) {
+  alignas(64) T head[max_head_dim];
+  auto squares = splat<T>(0);
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
+    const auto v = load(x + i, part);
+    squares = fma(v, v, squares);
+  });
+  const T r = inverse_sqrt(sum(squares) / static_cast<T>(dh) + eps);
+  if (!y) return r;
+  for_vectors<T>(dh,
+                 [&](std::int64_t i, auto part) { store(head + i, part, splat<T>(r) * load(x + i, part)); });
+  const int pairs = rope_dims / 2;
+  rotate<T>(head, head + pairs, rope, rope + pairs, pairs, 1);
+  for_vectors<T>(dh,
+                 [&](std::int64_t i, auto part) { y.put(i, part, splat<T>(gain) * load(head + i, part)); });
+  return r;
+}
+
+/// One head backward. With u = rope^T(dy) and n = r x: d gain = u . n, dx = gain r (u - x (x . u) r^2 / dh).
+template <class T>
+inline T head_gradient(const T* x, const T* dy, T r, T gain, const T* rope, int rope_dims, int dh,
+                       const Out<T>& dx) {
+  if (!dy) {
+    for_vectors<T>(dh, [&](std::int64_t i, auto part) { dx.put(i, part, splat<T>(0)); });
+    return 0;
+  }
+  alignas(64) T u[max_head_dim];
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) { store(u + i, part, load(dy + i, part)); });
+  const int pairs = rope_dims / 2;
+  rotate<T>(u, u + pairs, rope, rope + pairs, pairs, -1);
+  auto products = splat<T>(0);
+  for_vectors<T>(
+      dh, [&](std::int64_t i, auto part) { products = fma(load(u + i, part), load(x + i, part), products); });
+  const T dot = sum(products);
+  const auto by_u = splat<T>(gain * r), by_x = splat<T>(gain * r * (dot * r * r / static_cast<T>(dh)));
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
+    dx.put(i, part, by_u * load(u + i, part) - by_x * load(x + i, part));
+  });
+  return dot * r;
+}
+
+}  // namespace
+
+void qkv_prepare(const KernelArgs& a) {
+  dispatch(a.in[0], [&](auto zero) {
+    using T = decltype(zero);
+    const auto& op = static_cast<const QkvPrepare&>(a.op);
+    const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
+              dims = op.rope_dims;
+    const T eps = op.eps;
+    const std::int64_t q_width = heads * dh, kv_width = kv_heads * dh, width = q_width + 2 * kv_width;
+    const T *qkv = in<T>(a, 0), *gain = in<T>(a, 1);
+    const auto rope = rotation<T>(a, dims);
+    const T* ve = op.value_embedding ? in<T>(a, 4) : nullptr;
+    const T value_scale = ve ? *in<T>(a, 5) * *in<T>(a, 6) : T{};
+    const auto q = out<T>(a, 0), k = out<T>(a, 1), v = out<T>(a, 2), r = out<T>(a, 3);
+    parallel_ranges(
+        a, a.in[0].meta.shape.rows(), grain_rows(width), [&](std::int64_t first, std::int64_t last) {
+          for (auto row = first; row < last; ++row) {
+            const T *x = qkv + row * width, *rope_row = rope.row(a, row);
+            for (int h = 0; h < heads + kv_heads; ++h) {
+              const bool is_q = h < heads;
+              const auto y = is_q ? q.at(row * q_width + h * dh) : k.at(row * kv_width + (h - heads) * dh);
+              const T inverse =
+                  prepare_head<T>(x + h * dh, is_q ? gain[h] : T(1), eps, rope_row, dims, dh, y);
+              r.put(row * (heads + kv_heads) + h, inverse);
+            }
+            const T *v_raw = x + q_width + kv_width, *ve_row = ve ? ve + row * kv_width : nullptr;
+            const auto v_row = v.at(row * kv_width);
+            for_vectors<T>(kv_width, [&](std::int64_t i, auto part) {
+              const auto raw = load(v_raw + i, part);
+              v_row.put(i, part, ve_row ? fma(splat<T>(value_scale), load(ve_row + i, part), raw) : raw);
+            });
+          }
+        });
+  });
+}
+
+void qkv_prepare_backward(const KernelArgs& a) {
+  dispatch(a.in[0], [&](auto zero) {
+    using T = decltype(zero);
+    const auto& op = static_cast<const QkvPrepareBackward&>(a.op);
+    const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
+              dims = op.rope_dims;
+    const std::int64_t q_width = heads * dh, kv_width = kv_heads * dh, width = q_width + 2 * kv_width;
+    const T *qkv = in<T>(a, 0), *gain = in<T>(a, 1), *r = in<T>(a, 4);
+    const auto rope = rotation<T>(a, dims);
+    const T* ve = op.value_embedding ? in<T>(a, 5) : nullptr;
+    const T vs = ve ? *in<T>(a, 6) : T{}, w = ve ? *in<T>(a, 7) : T{};
+    const T *dq = in<T>(a, 8), *dk = in<T>(a, 9), *dv = in<T>(a, 10);
+    const auto dqkv = out<T>(a, 0), dgain = out<T>(a, 1), dve = out<T>(a, 2), dvs = out<T>(a, 3),
+               dw = out<T>(a, 4);
+    const bool wants_heads = dqkv || dgain, wants_ve = ve && (dvs || dw);
+    const auto rows = a.in[0].meta.shape.rows();
+    const auto chunks = chunks_of(rows, width);
+    const std::int64_t stride = heads + 1;  // of one piece's sums: each head's gain, then dv . ve
+    T* partial = partials<T>(a);
+
+    const auto heads_of_row = [&](std::int64_t row, T* sums) {
+      const T *x = qkv + row * width, *rope_row = rope.row(a, row), *r_row = r + row * (heads + kv_heads);
+      const auto dx = dqkv.at(row * width);
+      for (int h = 0; h < heads + kv_heads; ++h) {
+        const bool is_q = h < heads;
+        const T* gradient = is_q ? dq : dk;
+        if (gradient) gradient += is_q ? row * q_width + h * dh : row * kv_width + (h - heads) * dh;
+        const T d = head_gradient<T>(x + h * dh, gradient, r_row[h], is_q ? gain[h] : T(1), rope_row, dims,
+                                     dh, dx.at(h * dh));
+        if (is_q) sums[h] += d;
+      }
+    };
+    const auto value_of_row = [&](std::int64_t row, Vec<T>& dot) {
+      const T *g = dv ? dv + row * kv_width : nullptr, *ve_row = wants_ve ? ve + row * kv_width : nullptr;
+      const auto dx = dqkv.at(row * width + q_width + kv_width), dve_row = dve.at(row * kv_width);
+      for_vectors<T>(kv_width, [&](std::int64_t i, auto part) {
+        const auto v = g ? load(g + i, part) : splat<T>(0);
+        dx.put(i, part, v);
+        dve_row.put(i, part, splat<T>(w * vs) * v);
+        if (ve_row) dot = fma(v, load(ve_row + i, part), dot);
+      });
+    };
+    parallel(a, chunks.count, [&](std::int64_t c) {
+      T* sums = partial + c * stride;
+      fill_zero(sums, stride);
+      auto dot = splat<T>(0);
+      const auto end = (c + 1) * chunks.rows < rows ? (c + 1) * chunks.rows : rows;
+      for (auto row = c * chunks.rows; row < end; ++row) {
+        if (wants_heads) heads_of_row(row, sums);
+        value_of_row(row, dot);
+      }
+      sums[heads] = sum(dot);
+    });
+    sum_partials(a, partial, chunks.count, stride, heads, dgain);
+    if (!wants_ve) return;
+    T total = 0;
+    for (std::int64_t c = 0; c < chunks.count; ++c) total += partial[c * stride + heads];
+    dvs.put(0, w * total);
+    dw.put(0, vs * total);
+  });
+}
+
+}  // namespace fairway::ops::cpu::FAIRWAY_ISA
