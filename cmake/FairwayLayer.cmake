@@ -1,12 +1,22 @@
 # fairway_layer(NAME [LAYERS ...] [LIBS ...] [EXCLUDE regex])
 # One static library fairway_NAME from src/NAME/**.cpp that exports only src/NAME/include.
 # LAYERS are the layers below that its public headers use; LIBS are third-party libraries (private).
+# Files in a folder cuda/ (.cpp and .cu) belong to builds with the CUDA backend only, cuda_absent.cpp to those without.
 function(fairway_layer name)
   cmake_parse_arguments(arg "" "" "LAYERS;LIBS;PUBLIC_LIBS;EXCLUDE" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  set(patterns "*.cpp")
+  if(FAIRWAY_HAS_CUDA)
+    list(APPEND patterns "*.cu")
+    list(APPEND arg_EXCLUDE "/cuda_absent\\.cpp$")
+  else()
+    list(APPEND arg_EXCLUDE "/cuda/")
+  endif()
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}" ${patterns})
+  list(TRANSFORM sources PREPEND "/")  # filters see the path inside the layer, wherever the checkout lies
   foreach(pattern IN LISTS arg_EXCLUDE)
     list(FILTER sources EXCLUDE REGEX "${pattern}")
   endforeach()
+  list(TRANSFORM sources PREPEND "${CMAKE_CURRENT_SOURCE_DIR}")
   list(TRANSFORM arg_LAYERS PREPEND "fairway::" OUTPUT_VARIABLE layers)
   if(NOT sources)  # headers only
     add_library(fairway_${name} INTERFACE)
@@ -39,6 +49,7 @@ function(fairway_test name)
     return()
   endif()
   add_executable(test_${name} ${sources})
+  set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}")
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(test_${name} PRIVATE ${layers} ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main fairway_flags)
   target_compile_definitions(test_${name} PRIVATE
