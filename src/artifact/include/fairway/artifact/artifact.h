@@ -56,7 +56,7 @@ struct Provenance {
   std::string device;  ///< "cpu", or the name of the GPU model
   std::string isa;     ///< instruction set of the CPU kernels
   std::uint64_t seed = 0;
-  std::string data_manifest = "{}";  ///< JSON: what the training data was
+  std::string data_manifest = "{}";  ///< JSON object: what the training data was; read back in canonical form
   bool operator==(const Provenance&) const = default;
 };
 
@@ -70,7 +70,7 @@ struct Artifact {
 };
 
 /// Entropy coders of a section. The values stand in files: never renumber. brotli and lzma are reserved.
-enum class Coder : std::uint32_t { raw = 0, zstd = 1, brotli = 2, lzma = 3 };
+enum class Coder : std::uint8_t { raw = 0, zstd = 1, brotli = 2, lzma = 3 };
 std::string_view coder_name(Coder coder);
 std::optional<Coder> parse_coder(std::string_view name);
 
