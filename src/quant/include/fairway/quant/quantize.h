@@ -1,0 +1,72 @@
+#pragma once
+// Post-training quantisation by rows, after spec/quantization.md sections 2 to 4 and 6. Rounding is to the
+// nearest, ties to even, everywhere. A NaN, an infinity or a value that fp16 scales cannot express is an
+// input error that names the tensor and the row. Nothing here depends on the number of threads.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fairway/base/thread_pool.h"
+#include "fairway/tensor/dtype.h"
+#include "fairway/tensor/shape.h"
+
+namespace fairway::quant {
+
+/// How a tensor is stored.
+enum class Kind : std::uint8_t {
+  fp16,  ///< pass-through
+  int6,  ///< one value of [-32, 31] per byte, one fp16 scale per row
+  int8,  ///< one value of [-127, 127] per byte, one fp16 scale per row
+  int5,  ///< one value of [-16, 15] per byte, one fp16 scale per row
+};
+std::string_view kind_name(Kind kind);
+
+/// A stored tensor. Rows are all axes but the last (tensor::Shape::rows).
+struct QuantizedTensor {
+  std::string name;
+  tensor::Shape shape;
+  Kind kind = Kind::fp16;
+  std::vector<std::int8_t> q;            ///< [rows, columns] unless fp16
+  std::vector<tensor::f16> scales;       ///< [rows] unless fp16
+  std::vector<tensor::f16> passthrough;  ///< [elements] of fp16
+};
+
+/// Section 2a (PR 398, 417): s = fp16(max(max|w| / q_max, 1 / q_max)), q = clamp(round(w / s), -q_max - 1,
+/// q_max). q_max: 31 for int6, 15 for int5.
+QuantizedTensor quantize_rowmax(std::string name, std::span<const float> values, tensor::Shape shape,
+                                int q_max, base::ThreadPool& pool);
+
+/// Section 2b (PR 518, 573, Rec): the clip is the p-quantile of |row|, for p one of 0.9990, 0.9995, 0.9999,
+/// 0.99999 and 1; one p for the whole matrix, that with the smallest mean squared error, ties to the earlier;
+/// symmetric
+/// [-q_max, q_max].
+QuantizedTensor quantize_search(std::string name, std::span<const float> values, tensor::Shape shape,
+                                int q_max, base::ThreadPool& pool);
+
+/// Section 3: clip to the 0.9999984-quantile c of |row|, s = max(c / 127, 1 / 127) in fp32, q = round(w / s);
+/// the stored scale is fp16(s).
+QuantizedTensor quantize_int8(std::string name, std::span<const float> values, tensor::Shape shape,
+                              base::ThreadPool& pool);
+
+/// fp16 pass-through.
+QuantizedTensor store_fp16(std::string name, std::span<const float> values, tensor::Shape shape,
+                           base::ThreadPool& pool);
+
+/// Section 6: fp32(q) * fp32(s), or the widened fp16 values; rounded to bfloat16 when the tensor trains as
+/// such. `out` has shape.elements() entries.
+void dequantize(const QuantizedTensor& tensor, std::span<float> out, base::ThreadPool& pool,
+                bool round_to_bf16 = false);
+
+/// Linear interpolation between order statistics, as torch.quantile: position p (n - 1) evaluated in fp32.
+/// `values` is reordered; it must not be empty nor hold a NaN.
+float quantile(std::span<float> values, float p);
+
+/// Section 4 (PR 417): sets to 0 what is smaller in magnitude than the `share`-quantile of |values|
+/// (strictly). The threshold is rounded to bfloat16 for tensors that train as such. Returns the number of
+/// entries set to 0.
+std::int64_t prune_smallest(std::span<float> values, double share, bool bf16_threshold = false);
+
+}  // namespace fairway::quant
