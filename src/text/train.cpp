@@ -116,6 +116,8 @@ void check_options(const TrainTokenizerOptions& options) {
 }
 
 [[noreturn]] void fail_training(const TrainTokenizerOptions& options, std::string message) {
+  // "./src/trainer_interface.cc(660) [condition] What is wrong.": the user needs the last part.
+  if (const auto end = message.rfind("] "); end != std::string::npos) message.erase(0, end + 2);
   std::replace_if(
       message.begin(), message.end(), [](unsigned char c) { return c < 0x20; }, ' ');
   fail_input(

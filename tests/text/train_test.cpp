@@ -82,7 +82,7 @@ TEST(TrainTokenizer, BadInputIsOneLine) {
   EXPECT_THAT(input_error([&] { train_tokenizer({"text"}, options); }), HasSubstr("vocabulary of 100"));
   options.vocab_size = 60'000;
   EXPECT_THAT(input_error([&] { train_tokenizer({"far too little text"}, options); }),
-              HasSubstr("60000 pieces"));
+              HasSubstr("60000 pieces can be trained on this text (Vocabulary size"));
 }
 
 // Any SentencePiece program can load our file; for text without a literal U+2581 it gives the same ids.

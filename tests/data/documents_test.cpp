@@ -1,0 +1,185 @@
+#include "fairway/data/documents.h"
+
+#include <gmock/gmock.h>
+#include <lzma.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <functional>
+
+#include "support.h"
+
+namespace fairway::data {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::input_error;
+
+std::string gzip(std::string_view text) {
+  z_stream z{};
+  EXPECT_EQ(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string out(deflateBound(&z, text.size()), '\0');
+  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  z.avail_in = static_cast<uInt>(text.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
+  out.resize(z.total_out);
+  deflateEnd(&z);
+  return out;
+}
+
+std::string xz(std::string_view text) {
+  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
+  std::size_t used = 0;
+  EXPECT_EQ(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, nullptr,
+                                    reinterpret_cast<const std::uint8_t*>(text.data()), text.size(),
+                                    reinterpret_cast<std::uint8_t*>(out.data()), &used, out.size()),
+            LZMA_OK);
+  out.resize(used);
+  return out;
+}
+
+std::string zst(std::string_view text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+struct Format {
+  std::string extension;
+  std::function<std::string(std::string_view)> compress;
+};
+const std::vector<Format>& formats() {
+  static const std::vector<Format> all = {{".gz", gzip}, {".xz", xz}, {".zst", zst}};
+  return all;
+}
+
+std::vector<std::string> texts(std::string_view bytes, const std::string& name,
+                               const ReaderOptions& options = {}) {
+  DocumentReader reader(std::as_bytes(std::span(bytes.data(), bytes.size())), name, options);
+  std::vector<std::string> all;
+  for (Document document; reader.next(document);) all.push_back(document.text);
+  return all;
+}
+
+ReaderOptions split(SplitOn how) {
+  ReaderOptions options;
+  options.split_on = how;
+  return options;
+}
+
+TEST(Documents, TextFilesSplitThreeWays) {
+  const std::string text = "\nFirst line\r\nsecond line\n\n  \nThird\n\n\nfourth";
+  EXPECT_THAT(texts(text, "a.txt"), ElementsAre(text));
+  EXPECT_THAT(texts(text, "a.txt", split(SplitOn::line)),
+              ElementsAre("First line", "second line", "Third", "fourth"));
+  EXPECT_THAT(texts(text, "a.txt", split(SplitOn::blank_line)),
+              ElementsAre("First line\r\nsecond line", "Third", "fourth"));
+  ReaderOptions joined = split(SplitOn::blank_line);
+  joined.min_document_bytes = 25;
+  EXPECT_THAT(texts(text, "a.txt", joined), ElementsAre("First line\r\nsecond line\n\nThird", "fourth"));
+  EXPECT_EQ(parse_split_on("blank-line"), SplitOn::blank_line);
+  EXPECT_EQ(parse_split_on("blankline"), std::nullopt);
+}
+
+TEST(Documents, JsonLines) {
+  const std::string lines =
+      "{\"text\": \"a\\nb \\u00e9 \\ud83d\\ude00\", \"meta\": {\"text\": [1, {\"x\": 2}]}}\n\n{\"id\": 3, "
+      "\"text\": \"second\"}";
+  EXPECT_THAT(texts(lines, "a.jsonl"), ElementsAre("a\nb \xC3\xA9 \xF0\x9F\x98\x80", "second"));
+  ReaderOptions other;
+  other.field = "body";
+  EXPECT_THAT(texts("{\"body\": \"x\", \"text\": \"y\"}", "a.jsonl", other), ElementsAre("x"));
+}
+
+TEST(Documents, CompressedIsTheSameText) {
+  // Two members (frames, streams) one after the other, as `cat a.gz b.gz` makes, with output far beyond one
+  // buffer.
+  const std::string first = testing::demo_text().substr(0, 700'000), second = "tail\n";
+  for (const Format& format : formats()) {
+    const std::string bytes = format.compress(first) + format.compress(second);
+    EXPECT_THAT(texts(bytes, "demo.txt" + format.extension), ElementsAre(first + second)) << format.extension;
+    EXPECT_EQ(texts(bytes, "demo.txt" + format.extension, split(SplitOn::line)),
+              texts(first + second, "demo.txt", split(SplitOn::line)));
+  }
+}
+
+TEST(Documents, TruncatedAndDamagedCompressionIsAnError) {
+  const std::string text = testing::demo_text().substr(0, 50'000);
+  for (const Format& format : formats()) {
+    const std::string name = "cut.txt" + format.extension, good = format.compress(text);
+    for (const std::size_t size :
+         {good.size() - 1, good.size() - 9, good.size() / 2, std::size_t{20}, std::size_t{0}})
+      EXPECT_THAT(input_error([&] { texts(good.substr(0, size), name); }),
+                  HasSubstr(name + ": compressed data ends too early"))
+          << size;
+    std::string bad = good;
+    bad[good.size() / 2] = static_cast<char>(bad[good.size() / 2] ^ 0x55);
+    // zstd frames of ZSTD_compress carry no checksum: a flip may go unseen there, never crash.
+    if (format.extension == ".zst") continue;
+    EXPECT_THAT(input_error([&] { texts(bad, name); }), HasSubstr(name)) << format.extension;
+    EXPECT_THAT(input_error([&] { texts("plain text, not compressed", name); }), HasSubstr("damaged"));
+  }
+}
+
+TEST(Documents, ErrorsNameFileLineAndByte) {
+  EXPECT_THAT(input_error([] { texts("{\"text\": \"ok\"}\n{\"text\": \"cut", "x.jsonl"); }),
+              HasSubstr("x.jsonl: line 2: bad JSON"));
+  EXPECT_THAT(input_error([] { texts("{\"text\": \"\\ud800\"}", "x.jsonl"); }),
+              HasSubstr("x.jsonl: line 1: bad JSON"));
+  EXPECT_THAT(input_error([] { texts("[1]", "x.jsonl"); }), HasSubstr("line 1: not a JSON object"));
+  EXPECT_THAT(input_error([] { texts("{\"body\": \"x\"}", "x.jsonl"); }),
+              HasSubstr("line 1: no field 'text'"));
+  EXPECT_THAT(input_error([] { texts("{\"text\": 5}", "x.jsonl"); }),
+              HasSubstr("line 1: field 'text' is not a string"));
+  EXPECT_THAT(input_error([] { texts("{\"text\": \"\"}", "x.jsonl"); }),
+              HasSubstr("x.jsonl: line 1: empty document"));
+  EXPECT_THAT(input_error([] { texts("\n{\"text\": \"a\xFF\"}", "x.jsonl"); }),
+              HasSubstr("x.jsonl: line 2: not valid UTF-8 at byte 11"));
+  EXPECT_THAT(input_error([] { texts("fine\nbad \xC3(", "x.txt", split(SplitOn::line)); }),
+              HasSubstr("x.txt: line 2: not valid UTF-8 at byte 4"));
+  EXPECT_THAT(input_error([] { texts("", "x.txt"); }), HasSubstr("x.txt: document 1: empty document"));
+  EXPECT_THAT(input_error([] { texts("a", "x.csv"); }), HasSubstr("x.csv: unknown kind of file"));
+  EXPECT_THAT(input_error([] { DocumentReader("/nowhere/x.txt"); }),
+              HasSubstr("/nowhere/x.txt: cannot be read"));
+  EXPECT_THAT(input_error([] { DocumentSet::from_patterns({"/nowhere/*.txt"}); }),
+              HasSubstr("/nowhere/*.txt: no such file"));
+  ReaderOptions small;
+  small.max_document_bytes = 10;
+  EXPECT_THAT(input_error([&] { texts("{\"text\": \"long enough\"}", "x.jsonl", small); }),
+              HasSubstr("line 1 is over 10 bytes"));
+  EXPECT_THAT(input_error([&] { texts(zst(std::string(1 << 20, 'a')), "x.txt.zst", small); }),
+              HasSubstr("document 1 is over 10 bytes"));
+}
+
+TEST(Documents, DeepJsonIsNoTrouble) {
+  const std::string deep =
+      "{\"text\": \"x\", \"y\": " + std::string(200'000, '[') + std::string(200'000, ']') + "}";
+  EXPECT_THAT(texts(deep, "x.jsonl"), ElementsAre("x"));
+}
+
+TEST(Documents, SkipsEmptyWhenAsked) {
+  ReaderOptions options;
+  options.skip_empty = true;
+  EXPECT_THAT(texts("{\"text\": \"\"}\n{\"text\": \"b\"}", "x.jsonl", options), ElementsAre("b"));
+}
+
+TEST(Documents, SetsGoThroughFilesInOrder) {
+  const testing::Folder folder;
+  folder.write("b.txt", "two");
+  folder.write("a.jsonl", "{\"text\": \"one\"}\n");
+  auto set = DocumentSet::from_patterns({folder.glob("*")});
+  Document document;
+  ASSERT_TRUE(set.next(document));
+  EXPECT_EQ(document.text, "one");
+  EXPECT_EQ(set.file_index(), 0u);
+  ASSERT_TRUE(set.next(document));
+  EXPECT_EQ(document.text, "two");
+  EXPECT_EQ(set.file_index(), 1u);
+  EXPECT_FALSE(set.next(document));
+}
+
+}  // namespace
+}  // namespace fairway::data
