@@ -239,8 +239,10 @@ Forward run_forward(const OpCase& c, const Setting& setting, int missing_gradien
 std::vector<View> gather_reads(const Forward& f, const BackwardStep& step) {
   std::vector<View> reads;
   for (const Ref& r : step.reads) {
+    const auto index = static_cast<std::size_t>(r.index);
     const Blocks& from = r.from == Ref::From::input ? f.in : r.from == Ref::From::output ? f.out : f.grads;
-    reads.push_back(from.at(static_cast<std::size_t>(r.index)).view());
+    // Optional inputs may be left off the end of the list, as in the graph.
+    reads.push_back(r.from == Ref::From::input && index >= from.size() ? View{} : from.at(index).view());
   }
   return reads;
 }

@@ -7,6 +7,11 @@ namespace fairway::ops::cpu::FAIRWAY_ISA {
 KernelTable kernel_table() {
   static constexpr KernelEntry entries[] = {
       {"matmul", matmul},
+      {"attention", attention},
+      {"attention_backward", attention_backward},
+      {"attention_decode", attention_decode},
+      {"xsa", xsa},
+      {"xsa_backward", xsa_backward},
       {"gather", gather},
       {"gather_backward", gather_backward},
       {"bigram_index", bigram_index},

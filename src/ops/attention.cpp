@@ -1,0 +1,160 @@
+#include "fairway/ops/attention.h"
+
+#include <algorithm>
+
+#include "attention_cut.h"
+#include "rule.h"
+
+namespace fairway::ops {
+namespace {
+
+// Blocks of scores of 128 x 512 floats (256 KiB) stay in the second-level cache of today's cores; products of
+// these extents run at sgemm's peak (bench/ops). Backward holds two such blocks.
+constexpr std::int64_t query_rows = 128, key_rows = 512, backward_key_rows = 256;
+constexpr std::int64_t chunk_rows = 1024;
+constexpr std::int64_t most_lanes = 64;
+constexpr std::int64_t vector_elements = 16;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t whole_vectors(std::int64_t n) { return ceil_div(n, vector_elements) * vector_elements; }
+
+AttentionCut cut_queries(const Shape& q, std::int64_t positions, std::int64_t most_keys) {
+  AttentionCut cut;
+  cut.batch = q[0], cut.queries = q[1], cut.positions = positions;
+  cut.query_rows = std::min(query_rows, cut.queries);
+  cut.key_rows = std::min(most_keys, whole_vectors(positions));
+  cut.query_blocks = ceil_div(cut.queries, std::max<std::int64_t>(1, cut.query_rows));
+  return cut;
+}
+
+/// The metas of q, k, v agree with the head shape.
+void check_qkv(const Operator& op, rule::Metas in, const HeadShape& h) {
+  rule::floating(op, in, 0);
+  const Shape &q = in[0].shape, &k = in[1].shape;
+  rule::require(op, h.kv_heads > 0 && h.heads % h.kv_heads == 0 && h.head_dim > 0,
+                "heads must be a multiple of KV heads");
+  rule::require(op, q.rank() == 4 && k.rank() == 4, "q and k need 4 axes");
+  rule::exactly(op, in, 0, {in[0].dtype, {q[0], q[1], h.heads, h.head_dim}});
+  rule::exactly(op, in, 1, {in[0].dtype, {q[0], k[1], h.kv_heads, h.head_dim}});
+  rule::exactly(op, in, 2, in[1]);
+  rule::require(op, q[1] <= k[1], "more queries than positions");
+}
+
+/// Query-key pairs of the whole batch, all heads.
+double visible_pairs(const HeadShape& h, const Shape& q, std::int64_t positions) {
+  const auto n = static_cast<double>(q[1]), before = static_cast<double>(positions - q[1]);
+  return static_cast<double>(q[0]) * h.heads * (n * before + n * (n + 1) / 2);
+}
+
+std::string head_attributes(const HeadShape& h) {
+  return fmt::format("heads={} kv_heads={} head_dim={}", h.heads, h.kv_heads, h.head_dim);
+}
+
+}  // namespace
+
+AttentionCut cut_attention(const HeadShape& heads, const Shape& q, std::int64_t positions) {
+  AttentionCut cut = cut_queries(q, positions, key_rows);
+  cut.lanes = std::min(most_lanes, cut.batch * heads.heads * cut.query_blocks);
+  // A decode step takes the heads of a group as rows.
+  const std::int64_t rows = std::max<std::int64_t>(cut.query_rows, heads.heads / heads.kv_heads);
+  cut.lane_elements = rows * cut.key_rows + whole_vectors(rows * heads.head_dim) + 2 * whole_vectors(rows);
+  return cut;
+}
+
+AttentionCut cut_attention_backward(const HeadShape& heads, const Shape& q, std::int64_t positions) {
+  AttentionCut cut = cut_queries(q, positions, backward_key_rows);
+  cut.chunk_rows = std::min(chunk_rows, whole_vectors(positions));
+  cut.chunks = ceil_div(positions, std::max<std::int64_t>(1, cut.chunk_rows));
+  cut.lanes = std::min(most_lanes, cut.batch * heads.heads * cut.chunks);
+  cut.lane_elements = 2 * cut.query_rows * cut.key_rows;
+  return cut;
+}
+
+BackwardLayout layout_backward(const HeadShape& heads, const AttentionCut& cut) {
+  const std::int64_t query_heads = cut.batch * heads.heads;
+  BackwardLayout l;
+  l.delta = cut.lanes * cut.lane_elements;
+  l.dq = l.delta + whole_vectors(query_heads * cut.queries);
+  l.dk = l.dq + cut.chunks * query_heads * cut.queries * heads.head_dim;
+  l.dv = l.dk + query_heads * cut.positions * heads.head_dim;
+  l.end = l.dv + query_heads * cut.positions * heads.head_dim;
+  return l;
+}
+
+void check_cache_room(const std::int32_t* length, std::int64_t batch, std::int64_t fresh,
+                      std::int64_t capacity) {
+  for (std::int64_t b = 0; b < batch; ++b)
+    base::check(length[b] >= 0 && length[b] + fresh <= capacity,
+                "attention cache of {} has no room for {} after {}", capacity, fresh, length[b]);
+}
+
+std::vector<Meta> Attention::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 3, 4);
+  check_qkv(*this, in, shape);
+  const Shape& q = in[0].shape;
+  rule::optional(*this, in, 3, {DType::i32, {q[0], in[1].shape[1]}});
+  return {in[0], {in[0].dtype, {q[0], shape.heads, q[1]}}};
+}
+
+Cost Attention::cost(std::span<const Meta> in, std::span<const Meta> out) const {
+  Cost cost = Operator::cost(in, out);
+  cost.flops = 4.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1]);
+  return cost;
+}
+
+std::vector<BackwardStep> Attention::backward() const {
+  return {{std::make_shared<AttentionBackward>(shape),
+           {input(0), input(1), input(2), input(3), output(0), output(1), grad(0)},
+           {0, 1, 2}}};
+}
+
+std::size_t Attention::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
+  const AttentionCut cut = cut_attention(shape, in[0].shape, in[1].shape[1]);
+  return static_cast<std::size_t>(cut.lanes * cut.lane_elements) * size_of(in[0].dtype);
+}
+
+std::string Attention::attributes() const { return head_attributes(shape); }
+
+std::vector<Meta> AttentionBackward::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 7, 7);
+  check_qkv(*this, in, shape);
+  const Shape& q = in[0].shape;
+  rule::optional(*this, in, 3, {DType::i32, {q[0], in[1].shape[1]}});
+  rule::exactly(*this, in, 4, in[0]);
+  rule::exactly(*this, in, 5, {in[0].dtype, {q[0], shape.heads, q[1]}});
+  rule::exactly(*this, in, 6, in[0]);
+  return {in[0], in[1], in[2]};
+}
+
+/// Five products of the forward's two: scores again, do v^T, and one for each gradient.
+Cost AttentionBackward::cost(std::span<const Meta> in, std::span<const Meta> out) const {
+  Cost cost = Operator::cost(in, out);
+  cost.flops = 10.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1]);
+  return cost;
+}
+
+std::size_t AttentionBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
+  const AttentionCut cut = cut_attention_backward(shape, in[0].shape, in[1].shape[1]);
+  return static_cast<std::size_t>(layout_backward(shape, cut).end) * size_of(in[0].dtype);
+}
+
+std::vector<Meta> AttentionDecode::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 6, 6);
+  check_qkv(*this, in, shape);
+  const Shape &q = in[0].shape, &cache = in[4].shape;
+  rule::require(*this, in[1].shape[1] == q[1], "q and k need the same positions");
+  rule::exactly(*this, in, 3, {DType::i32, {q[0]}});
+  rule::require(*this, cache.rank() == 4 && cache[1] >= q[1], "the cache is shorter than one step");
+  rule::exactly(*this, in, 4, {in[0].dtype, {q[0], cache[1], shape.kv_heads, shape.head_dim}});
+  rule::exactly(*this, in, 5, in[4]);
+  return {in[0]};
+}
+
+std::size_t AttentionDecode::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
+  const AttentionCut cut = cut_attention(shape, in[0].shape, in[4].shape[1]);
+  return static_cast<std::size_t>(cut.lanes * cut.lane_elements) * size_of(in[0].dtype);
+}
+
+std::string AttentionDecode::attributes() const { return head_attributes(shape); }
+
+}  // namespace fairway::ops
