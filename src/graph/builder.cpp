@@ -89,12 +89,26 @@ ValueId Builder::linear(ValueId x, ValueId weight) { return op1<ops::Matmul>({x,
 
 ValueId Builder::reshape(ValueId v, tensor::Shape shape) {
   if (graph_.at(v).meta.shape == shape) return v;
-  Value copy = graph_.at(v);
-  check(shape.elements() == copy.meta.shape.elements(), "reshape of {} to {}", copy.meta.shape.str(),
+  const auto& value = graph_.at(v);
+  check(shape.elements() == value.meta.shape.elements(), "reshape of {} to {}", value.meta.shape.str(),
         shape.str());
+  return alias(v, shape, value.offset);
+}
+
+ValueId Builder::alias(ValueId v, tensor::Shape shape, std::int64_t offset) {
+  Value copy = graph_.at(v);
   copy.meta.shape = shape;
+  copy.offset = offset;
   copy.output = false;
   return add_value(std::move(copy));
+}
+
+ValueId Builder::slice(ValueId parameter, std::int64_t offset, tensor::Shape shape) {
+  const auto& value = graph_.at(parameter);
+  check(value.kind == BufferKind::parameter, "slice of a {}", buffer_kind_name(value.kind));
+  check(offset >= 0 && offset + shape.elements() <= value.meta.shape.elements(), "slice {} at {} of {}",
+        shape.str(), offset, value.meta.shape.str());
+  return alias(parameter, shape, value.offset + offset);
 }
 
 void Builder::output(ValueId v, std::string name) {

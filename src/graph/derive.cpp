@@ -75,7 +75,7 @@ std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
   auto& g = b_.graph_;
   const auto root = g.root(v);
   if (g.at(root).kind == BufferKind::parameter)
-    return {b_.reshape(parameter_gradient(root), g.at(v).meta.shape), Write::add};
+    return {b_.alias(parameter_gradient(root), g.at(v).meta.shape, g.at(v).offset), Write::add};
   if (const auto known = gradient_of(v); known != absent) return {known, Write::add};
   const auto fresh = b_.add_value({.meta = g.at(v).meta});
   gradient_.resize(g.values.size(), absent);

@@ -26,11 +26,17 @@ Program::Program(Graph graph, const Runtime& runtime)
 View Program::bound(ValueId v, Plan& plan) const {
   const auto& value = graph_.at(v);
   const auto& root = graph_.at(value.root);
+  auto part = [&](const View& whole) -> View {
+    check(static_cast<bool>(whole), "program '{}' trains '{}' but the store has no gradients", name(),
+          root.name);
+    const auto skip = static_cast<std::size_t>(value.offset) * tensor::size_of(value.meta.dtype);
+    return {static_cast<std::byte*>(whole.data) + skip, value.meta};
+  };
   switch (root.kind) {
     case BufferKind::parameter:
-      return {plan.parameters_.value(root.name).data, value.meta};
+      return part(plan.parameters_.value(root.name));
     case BufferKind::gradient:
-      return {plan.parameters_.gradient(root.name).data, value.meta};
+      return part(plan.parameters_.gradient(root.name));
     case BufferKind::state:
       return {plan.states_.find(root.name)->second.buffer.data(), value.meta};
     case BufferKind::constant:

@@ -11,7 +11,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cmath>
 
 namespace fairway::pipeline {
 
@@ -72,20 +71,19 @@ bool all_shards(const std::vector<std::string>& patterns, const char* key) {
   return shards != 0;
 }
 
-/// Every n-th document, or the last part of them, is held out.
+/// Every n-th document is held out for validation.
 std::vector<data::Document> hold_out(std::vector<data::Document>& documents, const DataConfig& c) {
   std::vector<data::Document> kept, held;
-  const auto n = static_cast<std::int64_t>(documents.size());
-  const auto tail = static_cast<std::int64_t>(std::ceil(c.holdout * static_cast<double>(n)));
-  for (std::int64_t i = 0; i < n; ++i) {
-    const bool out = c.holdout_every > 0 ? (i + 1) % c.holdout_every == 0 : i >= n - tail;
-    (out ? held : kept).push_back(std::move(documents[static_cast<std::size_t>(i)]));
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    const bool out = c.holdout_every > 0 && (i + 1) % static_cast<std::size_t>(c.holdout_every) == 0;
+    (out ? held : kept).push_back(std::move(documents[i]));
   }
-  documents = std::move(kept);
-  if (documents.empty())
+  if (held.empty())
     fail_input(
-        "data.holdout keeps all {} document(s) back: give more documents, data.split_on, or data.validation",
-        n);
+        "data.holdout_every = {} holds none of the {} document(s) back: give more documents, data.split_on, "
+        "or data.validation",
+        c.holdout_every, documents.size());
+  documents = std::move(kept);
   return held;
 }
 

@@ -29,8 +29,8 @@ std::string_view buffer_kind_name(BufferKind kind);
 
 /// An array in the graph. A reshape is a value of its own whose `root` is another.
 struct Value {
-  std::string name;
-  Meta meta;
+  std::string name = {};
+  Meta meta = {};
   BufferKind kind = BufferKind::scratch;
   std::int64_t offset = 0;     ///< elements into the root (slices of parameters)
   ValueId root = absent;       ///< value that owns the memory (itself unless a reshape)
@@ -55,7 +55,7 @@ struct Constant {
 };
 
 struct Graph {
-  std::string name;
+  std::string name = {};
   std::vector<Value> values;
   std::vector<Step> steps;
   std::vector<Constant> constants;

@@ -1,0 +1,287 @@
+// The whole run, stage by stage, in one folder.
+
+#include "fairway/pipeline/run.h"
+
+#include "fairway/base/clock.h"
+#include "fairway/base/file.h"
+#include "fairway/pipeline/compressors.h"
+#include "fairway/pipeline/corpus.h"
+#include "fairway/pipeline/generate.h"
+#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/trainer.h"
+#include "fairway/report/html.h"
+#include "fairway/report/metrics.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <optional>
+
+namespace fairway::pipeline {
+
+using base::fail_input;
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Names of the files in a run folder.
+struct RunFolder {
+  explicit RunFolder(fs::path folder) : root(std::move(folder)) {}
+  fs::path root;
+  fs::path recipe() const { return root / "recipe.toml"; }
+  fs::path metrics() const { return root / "metrics.jsonl"; }
+  fs::path checkpoint() const { return root / "checkpoint.fwck"; }
+  fs::path artifact() const { return root / "model.fairway"; }
+  fs::path sample() const { return root / "sample.txt"; }
+  fs::path result() const { return root / "result.json"; }
+  fs::path report() const { return root / "report.html"; }
+};
+
+/// Decides between a fresh run, going on, and a run that is done.
+enum class Start { fresh, resume, finished };
+
+Start prepare_folder(const RunFolder& folder, const RunOptions& o) {
+  const bool used = fs::exists(folder.root) && !fs::is_empty(folder.root);
+  if (used && !o.resume)
+    fail_input("--out {}: the folder is not empty; choose another or continue the run in it with --resume",
+               folder.root.string());
+  base::make_writable_folder(folder.root);
+  if (!used || !fs::exists(folder.recipe())) return Start::fresh;
+  const auto before = load_recipe(folder.recipe().string()).recipe;
+  if (const auto keys = changed_keys(before, o.recipe.recipe); !keys.empty())
+    fail_input("--resume: the recipe differs from the run in {} in {}; use another --out",
+               folder.root.string(), fmt::join(keys, ", "));
+  if (fs::exists(folder.result())) return Start::finished;
+  return fs::exists(folder.checkpoint()) ? Start::resume : Start::fresh;
+}
+
+Json outcome_json(const TrainOutcome& t) {
+  return {{"steps", t.steps},
+          {"loss", t.last_loss},
+          {"seconds", t.seconds},
+          {"tokens_per_second", t.tokens_per_second},
+          {"start_seconds", t.start_seconds},
+          {"parameters", t.parameters}};
+}
+
+Json score_json(const score::ScoreResult& s) { return Json::parse(s.to_json()); }
+
+/// Plain and sliding score of one set of weights, as the recipe asks.
+Json scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
+            const std::string& label, bool sliding, Engine& engine) {
+  Json result;
+  auto add = [&](const char* kind, int stride) {
+    engine.progress().note(fmt::format("scoring {} ({})", label, kind));
+    result[kind] = score_json(
+        score_text(recipe.model, weights, corpus.tokenizer, corpus.validation, recipe.score, stride, engine));
+  };
+  if (recipe.score.plain) add("plain", 0);
+  if (sliding && recipe.score.stride > 0) add("sliding", recipe.score.stride);
+  return result;
+}
+
+class RunStages {
+ public:
+  RunStages(const RunOptions& options, Engine& engine)
+      : o_(options), recipe_(options.recipe.recipe), engine_(engine), folder_(options.out) {}
+
+  RunResult go() {
+    const auto start = prepare_folder(folder_, o_);
+    if (start == Start::finished) return {base::read_text_file(folder_.result()), true};
+    if (start == Start::fresh) base::write_file(folder_.recipe(), to_toml(o_.recipe));
+    corpus_.emplace(prepare_corpus(recipe_, engine_));
+    result_["name"] = recipe_.name;
+    result_["build"] = build_version();
+    result_["device"] = engine_.device().str();
+    result_["isa"] = std::string(base::isa_name(engine_.isa()));
+    result_["threads"] = engine_.pool().threads();
+    result_["seed"] = recipe_.seed;
+    result_["data"] = Json::parse(corpus_->manifest);
+    train(start == Start::resume);
+    if (!o_.train_only) {
+      pack_and_score();
+      compare();
+      sample();
+      budget();
+    }
+    result_["peak_memory_bytes"] = base::peak_memory_bytes();
+    const auto text = result_.dump(2) + "\n";
+    if (!o_.train_only) report();
+    base::write_file(folder_.result(), text);
+    return {text, false};
+  }
+
+ private:
+  void train(bool resume) {
+    Trainer trainer(recipe_, *corpus_, engine_);
+    if (resume) trainer.restore(folder_.checkpoint());
+    engine_.progress().note(
+        fmt::format("training {} parameters, {} steps of {} tokens in micro-batches of {} windows",
+                    trainer.weights().layout().count(), recipe_.train.steps, recipe_.train.batch_tokens,
+                    trainer.micro_batch_rows()));
+    report::MetricsLog log(folder_.metrics(), trainer.steps_done());
+    TrainerHooks hooks;
+    hooks.on_step = [&](const StepMetrics& m) {
+      Json line = {
+          {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
+          {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
+      if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
+      log.append(line.dump());
+      curve_.push_back({static_cast<double>(m.step), m.loss});
+    };
+    const auto outcome = trainer.run(hooks, folder_.checkpoint());
+    log.flush();
+    if (outcome.interrupted)
+      throw base::Error(base::ErrorKind::interrupted,
+                        fmt::format("interrupted after step {}; saved in {}, continue with --resume",
+                                    outcome.steps, folder_.root.string()));
+    result_["train"] = outcome_json(outcome);
+    Json memory;
+    for (const auto& line : trainer.memory_table()) memory[line.what] = line.bytes;
+    result_["memory"] = memory;
+    if (o_.train_only) {
+      result_["checkpoint"] = folder_.checkpoint().string();
+      return;
+    }
+    result_["raw"] = scores(recipe_, trainer.weights(), *corpus_, "raw weights", false, engine_);
+    exported_ = trainer.exported_weights();
+    if (recipe_.average.kind != "none")
+      result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", false, engine_);
+  }
+
+  void pack_and_score() {
+    const auto ledger =
+        pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(), engine_);
+    result_["artifact"] = Json::parse(ledger.to_json());
+    result_["artifact"]["path"] = folder_.artifact().string();
+    // Scored from the file as a reader gets it.
+    model_.emplace(open_model(folder_.artifact()));
+    result_["score"] = scores(recipe_, *model_->weights, *corpus_, "artifact", true, engine_);
+    const auto& r = corpus_->validation.round_trip;
+    if (r.changed_documents > 0)
+      result_["normalisation"] = {{"changed_documents", r.changed_documents},
+                                  {"documents", r.documents},
+                                  {"changed_bytes", r.changed_bytes},
+                                  {"bytes", r.bytes}};
+  }
+
+  void compare() {
+    const auto& text = corpus_->validation.text;
+    if (text.empty()) return;
+    engine_.progress().note("compressing the same text with xz and zstd");
+    Json table = Json::array();
+    for (const auto& c : compress_baselines(text, corpus_->train_text))
+      table.push_back(
+          {{"name", c.name}, {"bytes", c.bytes}, {"bits_per_byte", c.bits_per_byte}, {"note", c.note}});
+    result_["compressors"] = table;
+  }
+
+  void sample() {
+    if (recipe_.generate.tokens <= 0) return;
+    GenerateOptions g;
+    g.tokens = recipe_.generate.tokens;
+    g.temperature = recipe_.generate.temperature;
+    g.top_k = recipe_.generate.top_k;
+    g.seed = static_cast<std::uint64_t>(recipe_.seed);
+    g.prompt = recipe_.generate.prompt;
+    const auto generated = generate(*model_, g, engine_);
+    base::write_file(folder_.sample(), g.prompt + generated.text + "\n");
+    result_["sample"] = {{"prompt", g.prompt}, {"text", generated.text}};
+  }
+
+  /// What the recipe allows against what was used; said, not prevented.
+  void budget() {
+    Json over = Json::array();
+    auto check = [&](const char* what, double used, double allowed) {
+      if (allowed > 0 && used > allowed) {
+        over.push_back(what);
+        engine_.progress().warning(fmt::format("{}: {:.0f} used, {:.0f} allowed", what, used, allowed));
+      }
+    };
+    check("budget.train_seconds", result_["train"]["seconds"].get<double>(), recipe_.budget.train_seconds);
+    double eval = 0;
+    for (const auto& [kind, s] : result_["score"].items()) eval += s["seconds"].get<double>();
+    check("budget.eval_seconds", eval, recipe_.budget.eval_seconds);
+    check("budget.artifact_bytes", result_["artifact"]["challenge_bytes"].get<double>(),
+          static_cast<double>(recipe_.budget.artifact_bytes));
+    result_["over_budget"] = over;
+  }
+
+  void report() { report::write_html(folder_.report(), result_, curve_); }
+
+  const RunOptions& o_;
+  const Recipe& recipe_;
+  Engine& engine_;
+  RunFolder folder_;
+  std::optional<Corpus> corpus_;
+  std::unique_ptr<graph::ParameterStore> exported_;
+  std::optional<OpenModel> model_;
+  std::vector<std::pair<double, double>> curve_;
+  Json result_;
+};
+
+}  // namespace
+
+RunResult run(const RunOptions& options, Engine& engine) { return RunStages(options, engine).go(); }
+
+RunResult pack_checkpoint(const fs::path& checkpoint, const fs::path& out,
+                          const std::vector<std::string>& set, Engine& engine) {
+  if (artifact::file_kind(checkpoint) != artifact::FileKind::checkpoint)
+    fail_input("{}: not a .fwck checkpoint; `fairway train` writes them", checkpoint.string());
+  auto model = open_model(checkpoint);
+  if (!set.empty()) {
+    const auto text = to_toml(model.recipe);
+    const auto changed = parse_recipe(text, "recipe of " + checkpoint.string(), {}, {.set = set}).recipe;
+    for (const auto& key : changed_keys(model.recipe, changed))
+      if (!key.starts_with("quant.")) fail_input("--set {}: only quant keys can change when packing", key);
+    model.recipe = changed;
+  }
+  const auto metadata = Json::parse(artifact::Checkpoint::open(checkpoint).metadata());
+  const auto manifest = metadata.contains("data") ? metadata["data"].dump() : "{}";
+  const auto ledger = pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine);
+  auto json = Json::parse(ledger.to_json());
+  json["path"] = out.string();
+  return {json.dump(2) + "\n", false};
+}
+
+RunResult score_file(const ScoreRequest& request, Engine& engine) {
+  const auto model = open_model(request.model, request.raw ? Weights::raw : Weights::exported);
+  auto recipe = model.recipe;
+  if (!request.tail.empty()) recipe.score.tail = request.tail;
+  if (!request.rule.empty()) recipe.score.rule = request.rule;
+  if (!request.split_on.empty()) recipe.data.split_on = request.split_on;
+  if (!request.field.empty()) recipe.data.field = request.field;
+  if (request.tokens > 0) recipe.score.tokens = request.tokens;
+  const int stride = request.stride.value_or(recipe.score.stride);
+  if (stride < 0 || stride > recipe.model.window)
+    fail_input("--stride {}: must be 0 (plain) to {} (the model's window)", stride, recipe.model.window);
+  const auto text =
+      read_scored_text(request.patterns, recipe.data, model.tokenizer, recipe.model.vocab_size, engine);
+  Json json = {{"model", request.model.string()},
+               {"kind", model.kind},
+               {"isa", std::string(base::isa_name(engine.isa()))}};
+  if (request.plain || stride == 0)
+    json["plain"] =
+        score_json(score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, 0, engine));
+  if (stride > 0)
+    json["sliding"] = score_json(
+        score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, stride, engine));
+  const auto& r = text.round_trip;
+  if (r.changed_documents > 0) {
+    json["normalisation"] = {{"changed_documents", r.changed_documents},
+                             {"documents", r.documents},
+                             {"changed_bytes", r.changed_bytes},
+                             {"bytes", r.bytes},
+                             {"decoded_bytes", r.decoded_bytes}};
+    engine.progress().warning(
+        fmt::format("the tokenizer's normalisation changes {} of {} documents ({} of {} bytes); the score "
+                    "counts the bytes after it",
+                    r.changed_documents, r.documents, r.changed_bytes, r.bytes));
+  }
+  return {json.dump(2) + "\n", false};
+}
+
+}  // namespace fairway::pipeline

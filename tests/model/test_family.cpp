@@ -1,0 +1,322 @@
+// Counts, initial values, initial loss, and the modes against each other.
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "fairway/base/random.h"
+#include "model/support.h"
+
+namespace fairway::testing {
+namespace {
+
+using model::ModelConfig;
+
+ModelConfig pr398() {
+  ModelConfig c;
+  c.ve_dim = 0;
+  c.ve_layers.clear();
+  c.xsa_layers.clear();
+  c.activation = "relu_square";
+  return c;
+}
+
+ModelConfig base_model() {
+  ModelConfig c;
+  c.layers = 9;
+  c.mlp_mult = 2;
+  c.activation = "relu_square";
+  c.window = 1024;
+  c.rope_dims = 64;
+  c.ln_scale = false;
+  c.smear = false;
+  c.bigram_rows = 0;
+  c.ve_dim = 0;
+  c.ve_layers.clear();
+  c.xsa_layers.clear();
+  return c;
+}
+
+/// A small member of the family with every part.
+ModelConfig small() {
+  ModelConfig c;
+  c.vocab_size = 64;
+  c.layers = 4;
+  c.width = 48;
+  c.heads = 6;
+  c.kv_heads = 3;
+  c.window = 24;
+  c.rope_dims = 4;
+  c.rope_rescale_length = 16;
+  c.bigram_rows = 37;
+  c.bigram_dim = 12;
+  c.ve_dim = 10;
+  c.ve_layers = {1, 3};
+  c.xsa_layers = {2, 3};
+  return c;
+}
+
+class Family : public ::testing::Test {
+ protected:
+  base::ThreadPool pool_{2};
+  graph::Runtime runtime() {
+    graph::Runtime r;
+    r.pool = &pool_;
+    return r;
+  }
+  std::vector<std::int32_t> tokens(int n, int vocab) {
+    const base::Random random(7, "tokens");
+    std::vector<std::int32_t> result(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < result.size(); ++i)
+      result[i] = static_cast<std::int32_t>(random.below(i, static_cast<std::uint64_t>(vocab)));
+    return result;
+  }
+  /// Every parameter moved off its initial value, so that no branch is silent.
+  void disturb(graph::ParameterStore& store) {
+    const base::Random random(3, "disturb");
+    auto values = store.flat_values().span<float>();
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] += 0.2f * static_cast<float>(random.normal(i));
+  }
+};
+
+TEST_F(Family, ParameterCounts) {
+  EXPECT_EQ(model::make_layout(ModelConfig{}).count(), 26'993'756);
+  EXPECT_EQ(model::make_layout(pr398()).count(), 26'829'913);
+  EXPECT_EQ(model::make_layout(base_model()).count(), 17'059'912);
+  const auto layout = model::make_layout(ModelConfig{});
+  std::int64_t count[graph::group_count] = {};
+  for (const auto& p : layout.parameters()) count[static_cast<int>(p.group)] += p.elements();
+  EXPECT_EQ(count[0], 26'050'560);
+  EXPECT_EQ(count[1], 917'504);
+  EXPECT_EQ(count[2], 25'692);
+}
+
+TEST_F(Family, InitialLossIsThatOfAUniformGuess) {
+  auto c = small();
+  c.vocab_size = 1024;
+  graph::ParameterStore store(model::make_layout(c), {}, true);
+  model::initialise(store, c, 1337, pool_);
+  graph::Plan plan(store, runtime());
+  model::BuildOptions options;
+  options.rows = 4;
+  auto& program = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  const auto n = 4 * c.window;
+  const auto ids = tokens(n + 1, c.vocab_size);
+  std::copy_n(ids.begin(), n, program.view("tokens").span<std::int32_t>().begin());
+  std::copy_n(ids.begin() + 1, n, program.view("targets").span<std::int32_t>().begin());
+  auto weights = program.view("weights").span<float>();
+  std::fill(weights.begin(), weights.end(), 1.0f / static_cast<float>(n));
+  program.run();
+  EXPECT_NEAR(program.view("loss").as<float>()[0], std::log(1024.0), 0.02);
+  // Spec section 14: in the first backward pass only these have a gradient.
+  for (const auto& p : store.layout().parameters()) {
+    double norm = 0;
+    for (float g : store.gradient(p.name).span<float>()) norm += static_cast<double>(g) * g;
+    const bool speaks = p.name == "tok_emb.weight" || p.name == "bigram.embed.weight" ||
+                        p.name == "smear.gate" || p.name == "skip_weights" ||
+                        p.name.ends_with("attn.proj.weight") || p.name.ends_with("mlp.proj.weight") ||
+                        p.name.ends_with("resid_mix");
+    if (speaks)
+      EXPECT_GT(norm, 0) << p.name;
+    else
+      EXPECT_EQ(norm, 0) << p.name;
+  }
+}
+
+TEST_F(Family, InitialValues) {
+  ModelConfig c;
+  c.layers = 2;
+  c.ve_layers = {1};
+  c.xsa_layers = {1};
+  graph::ParameterStore store(model::make_layout(c), {}, false);
+  model::initialise(store, c, 1337, pool_);
+  auto moments = [&](const char* name) {
+    const auto v = store.value(name).span<float>();
+    double sum = 0, squares = 0;
+    for (float x : v) sum += x, squares += static_cast<double>(x) * x;
+    return std::pair{sum / static_cast<double>(v.size()), std::sqrt(squares / static_cast<double>(v.size()))};
+  };
+  EXPECT_NEAR(moments("tok_emb.weight").first, 0, 5e-5);
+  EXPECT_NEAR(moments("tok_emb.weight").second, 0.005, 5e-5);
+  EXPECT_NEAR(moments("ve_shared.embed.weight").second, 0.01, 2e-4);
+  EXPECT_EQ(moments("bigram.embed.weight").second, 0);
+  EXPECT_EQ(moments("blocks.0.attn.proj.weight").second, 0);
+  EXPECT_EQ(moments("blocks.1.mlp.proj.weight").second, 0);
+  EXPECT_EQ(store.value("bigram.scale").as<float>()[0], 0.050048828125f);
+  EXPECT_EQ(store.value("ve_shared.scale").as<float>()[0], 0.10009765625f);
+  EXPECT_EQ(store.value("blocks.0.attn.q_gain").as<float>()[3], 1.5f);
+  const auto mix = store.value("blocks.1.resid_mix").span<float>();
+  EXPECT_EQ(mix[5], 1.0f);
+  EXPECT_EQ(mix[512 + 5], 0.0f);
+
+  auto orthonormal = [&](const char* name, double gain) {
+    const auto v = store.value(name);
+    const auto rows = v.shape()[0], columns = v.shape()[1];
+    const auto w = v.span<float>();
+    const bool tall = rows >= columns;
+    const auto n = tall ? columns : rows, length = tall ? rows : columns;
+    double worst = 0;
+    for (std::int64_t i = 0; i < n; i += 7)
+      for (std::int64_t j = 0; j < n; j += 5) {
+        double dot = 0;
+        for (std::int64_t k = 0; k < length; ++k)
+          dot += tall ? static_cast<double>(w[static_cast<std::size_t>(k * columns + i)]) *
+                            w[static_cast<std::size_t>(k * columns + j)]
+                      : static_cast<double>(w[static_cast<std::size_t>(i * columns + k)]) *
+                            w[static_cast<std::size_t>(j * columns + k)];
+        worst = std::max(worst, std::abs(dot / (gain * gain) - (i == j ? 1.0 : 0.0)));
+      }
+    EXPECT_LT(worst, 4e-3) << name;  // the values passed through bf16
+  };
+  orthonormal("blocks.0.attn.c_q.weight", 1);
+  orthonormal("blocks.0.attn.c_k.weight", 1);
+  orthonormal("blocks.1.mlp.fc.weight", 1);
+  orthonormal("bigram.proj.weight", 1 / std::sqrt(4.0));
+  orthonormal("ve_shared.proj.weight", 1 / std::sqrt(4.0));
+}
+
+TEST_F(Family, InitialValuesDoNotDependOnThreads) {
+  const auto c = small();
+  graph::ParameterStore a(model::make_layout(c), {}, false), b(model::make_layout(c), {}, false);
+  base::ThreadPool one(1), three(3);
+  model::initialise(a, c, 5, one);
+  model::initialise(b, c, 5, three);
+  EXPECT_TRUE(std::ranges::equal(a.flat_values().span<float>(), b.flat_values().span<float>()));
+  model::initialise(b, c, 6, three);
+  EXPECT_FALSE(std::ranges::equal(a.flat_values().span<float>(), b.flat_values().span<float>()));
+}
+
+TEST_F(Family, ScoringTheLastPositionsEqualsScoringAll) {
+  const auto c = small();
+  graph::ParameterStore store(model::make_layout(c), {}, false);
+  model::initialise(store, c, 1, pool_);
+  disturb(store);
+  graph::Plan plan(store, runtime());
+  model::BuildOptions options;
+  options.mode = model::Mode::score;
+  options.rows = 3;
+  auto& all = plan.add(model::build(c, store.layout(), options));
+  options.last = 5;
+  auto& last = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  const auto ids = tokens(3 * c.window, c.vocab_size);
+  std::ranges::copy(ids, all.view("tokens").span<std::int32_t>().begin());
+  std::ranges::copy(ids, all.view("targets").span<std::int32_t>().begin());
+  all.run();
+  const auto nll = all.view("nll").span<float>();
+  const std::vector<float> expected(nll.begin(), nll.end());
+  std::ranges::copy(ids, last.view("tokens").span<std::int32_t>().begin());
+  auto targets = last.view("targets").span<std::int32_t>();
+  const auto S = static_cast<std::size_t>(c.window);
+  for (std::size_t b = 0; b < 3; ++b)
+    for (std::size_t i = 0; i < 5; ++i) targets[b * 5 + i] = ids[b * S + S - 5 + i];
+  last.run();
+  for (std::size_t b = 0; b < 3; ++b)
+    for (std::size_t i = 0; i < 5; ++i)
+      EXPECT_NEAR(last.view("nll").span<float>()[b * 5 + i], expected[b * S + S - 5 + i], 2e-4)
+          << b << ' ' << i;
+  EXPECT_LT(last.cost().flops, all.cost().flops);
+}
+
+TEST_F(Family, DecodingEqualsTheWholeWindow) {
+  const auto c = small();
+  graph::ParameterStore store(model::make_layout(c), {}, false);
+  model::initialise(store, c, 1, pool_);
+  disturb(store);
+  graph::Plan plan(store, runtime());
+  model::BuildOptions options;
+  options.mode = model::Mode::logits;
+  options.rows = 2;
+  auto& whole = plan.add(model::build(c, store.layout(), options));
+  options.mode = model::Mode::decode;
+  options.length = 7;
+  auto& chunk = plan.add(model::build(c, store.layout(), options));
+  options.length = 1;
+  auto& single = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  const auto ids = tokens(2 * c.window, c.vocab_size);
+  std::ranges::copy(ids, whole.view("tokens").span<std::int32_t>().begin());
+  whole.run();
+  const auto logits = whole.view("logits").span<float>();
+  const std::vector<float> expected(logits.begin(), logits.end());
+  std::ranges::fill(single.view(model::previous_token_state).span<std::int32_t>(), -1);
+  plan.zero_state(model::previous_norm_state);
+
+  const auto S = static_cast<std::size_t>(c.window), V = static_cast<std::size_t>(c.vocab_size);
+  std::size_t read = 0;
+  while (read < S) {
+    const std::size_t n = read < 14 ? 7 : 1;  // two chunks, then token by token
+    auto& program = n == 7 ? chunk : single;
+    auto in = program.view("tokens").span<std::int32_t>();
+    for (std::size_t b = 0; b < 2; ++b)
+      for (std::size_t i = 0; i < n; ++i) in[b * n + i] = ids[b * S + read + i];
+    std::ranges::fill(program.view("length").span<std::int32_t>(), static_cast<std::int32_t>(read));
+    program.run();
+    read += n;
+    for (std::size_t b = 0; b < 2; ++b)
+      for (std::size_t v = 0; v < V; ++v)
+        EXPECT_NEAR(program.view("logits").span<float>()[b * V + v], expected[(b * S + read - 1) * V + v],
+                    5e-4)
+            << read;
+  }
+}
+
+TEST_F(Family, FrozenParametersCostNothing) {
+  const auto c = small();
+  graph::ParameterStore store(model::make_layout(c), {}, true);
+  model::BuildOptions options;
+  const auto all = model::build(c, store.layout(), options);
+  options.trainable = [](std::string_view name) {
+    return name.starts_with("blocks.3.") && name.find("attn") == std::string_view::npos;
+  };
+  const auto some = model::build(c, store.layout(), options);
+  int backward_matmuls = 0, early = 0;
+  for (const auto& s : some.steps) {
+    backward_matmuls += s.is_backward && s.op->name() == "matmul";
+    early += s.is_backward && s.scope != "blocks.3" && s.scope != "head";
+  }
+  EXPECT_EQ(early, 0) << "layers below the lowest trainable one have no backward";
+  EXPECT_EQ(backward_matmuls, 4)
+      << "head input; mlp.proj both; mlp.fc weight only needs the input of its norm for nothing";
+  EXPECT_LT(some.steps.size(), all.steps.size());
+  options.trainable = [](std::string_view) { return false; };
+  for (const auto& s : model::build(c, store.layout(), options).steps) EXPECT_FALSE(s.is_backward);
+}
+
+TEST_F(Family, RopeBaseIsRescaledBeyondItsReferenceLength) {
+  ModelConfig c;
+  const auto table = model::rope_table(c, 2048, 2048, tensor::DType::f64);
+  // Spec section 7: frequencies for S = 2048.
+  const double frequencies[] = {
+      1, 0.28641497, 0.082033536, 0.023495633, 0.0067295010, 0.0019274298, 0.00055204476, 0.00015811388};
+  for (std::size_t i = 0; i < 8; ++i) {
+    const double angle = std::atan2(table->span<double>()[16 + 8 + i], table->span<double>()[16 + i]);
+    EXPECT_NEAR(angle, frequencies[i], 1e-7 * (1 + frequencies[i]));
+  }
+}
+
+TEST(FamilyConfig, BadConfigurationsAreNamed) {
+  auto expect = [](auto change, const char* part) {
+    ModelConfig c;
+    change(c);
+    try {
+      validate(c);
+      ADD_FAILURE() << "accepted: " << part;
+    } catch (const base::Error& e) {
+      EXPECT_EQ(e.kind(), base::ErrorKind::input);
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    }
+  };
+  expect([](auto& c) { c.heads = 7; }, "model.heads = 7 does not divide model.width = 512");
+  expect([](auto& c) { c.kv_heads = 3; }, "model.kv_heads = 3");
+  expect([](auto& c) { c.width = -512; }, "model.width = -512");
+  expect([](auto& c) { c.rope_dims = 65; }, "model.rope_dims = 65");
+  expect([](auto& c) { c.xsa_layers = {11}; }, "model.xsa_layers names layer 11");
+  expect([](auto& c) { c.ve_layers = {9, 9}; }, "twice");
+  expect([](auto& c) { c.activation = "gelu"; }, "gelu");
+  expect([](auto& c) { c.vocab_size = 70000; }, "65536");
+}
+
+}  // namespace
+}  // namespace fairway::testing

@@ -1,0 +1,96 @@
+// The family against values of the original implementations (tests/golden/README.md): loss, logits, every
+// gradient.
+
+#include <gtest/gtest.h>
+
+#include "model/support.h"
+
+namespace fairway::testing {
+namespace {
+
+struct Case {
+  std::string file, parameters, activation;
+  int fake_quantize = 0;
+  bool recompute = false;
+};
+
+class Golden : public ::testing::TestWithParam<Case> {
+ protected:
+  base::ThreadPool pool_{2};
+  graph::Runtime runtime() {
+    graph::Runtime r;
+    r.pool = &pool_;
+    return r;
+  }
+};
+
+template <class T>
+void put(graph::Program& program, const char* name, const std::vector<T>& values) {
+  std::copy(values.begin(), values.end(), program.view(name).template span<T>().begin());
+}
+
+TEST_P(Golden, LossAndGradients) {
+  const auto& c = GetParam();
+  const auto file = golden(c.file);
+  const auto config = golden_config(file, c.activation);
+  graph::ParameterStore store(model::make_layout(config), {}, true);
+  load(store, golden(c.parameters));
+  const auto rows = static_cast<int>(file.at("input_ids").shape[0]);
+  model::BuildOptions options;
+  options.rows = rows;
+  options.fake_quantize = c.fake_quantize;
+  options.recompute = c.recompute;
+  graph::Plan plan(store, runtime());
+  auto& program = plan.add(model::build(config, store.layout(), options));
+  plan.allocate();
+  put(program, "tokens", file.at("input_ids").as<std::int32_t>());
+  put(program, "targets", file.at("target_ids").as<std::int32_t>());
+  auto weights = program.view("weights").span<float>();
+  std::fill(weights.begin(), weights.end(), 1.0f / static_cast<float>(weights.size()));
+  program.run();
+
+  const auto loss = file.floats("loss")[0];
+  EXPECT_NEAR(program.view("loss").as<float>()[0], loss, 1e-5 * loss);
+  int compared = 0;
+  for (const auto& p : store.layout().parameters()) {
+    if (!file.has("grad/" + p.name)) continue;
+    EXPECT_LE(max_relative(store.gradient(p.name).span<float>(), file.floats("grad/" + p.name)), 1e-5)
+        << p.name;
+    ++compared;
+  }
+  EXPECT_GE(compared, 20);
+}
+
+TEST_P(Golden, Logits) {
+  const auto& c = GetParam();
+  const auto file = golden(c.file);
+  if (!file.has("logits") || c.fake_quantize) GTEST_SKIP() << "no logits in this file";
+  const auto config = golden_config(file, c.activation);
+  graph::ParameterStore store(model::make_layout(config), {}, false);
+  load(store, golden(c.parameters));
+  model::BuildOptions options;
+  options.mode = model::Mode::logits;
+  options.rows = static_cast<int>(file.at("input_ids").shape[0]);
+  graph::Plan plan(store, runtime());
+  auto& program = plan.add(model::build(config, store.layout(), options));
+  plan.allocate();
+  put(program, "tokens", file.at("input_ids").as<std::int32_t>());
+  program.run();
+  EXPECT_LE(max_relative(program.view("logits").span<float>(), file.floats("logits")), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Family, Golden,
+                         ::testing::Values(Case{"sp1024_pr518", "sp1024_params", "leaky_square"},
+                                           Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true},
+                                           Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31},
+                                           Case{"sp1024_pr417", "sp1024_params", "relu_square"},
+                                           Case{"sp1024_pr518_long", "sp1024_params", "leaky_square"},
+                                           Case{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa",
+                                                "relu_square"}),
+                         [](const auto& info) {
+                           return info.param.file + (info.param.fake_quantize ? "_quantised" : "") +
+                                  (info.param.recompute ? "_recompute" : "");
+                         });
+
+}  // namespace
+}  // namespace fairway::testing
