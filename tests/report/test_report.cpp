@@ -7,7 +7,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/report/html.h"
-#include "fairway/report/metrics_log.h"
+#include "fairway/report/metrics.h"
 #include "fairway/report/progress.h"
 #include "fairway/report/table.h"
 

@@ -1,4 +1,4 @@
-#include "fairway/report/metrics_log.h"
+#include "fairway/report/metrics.h"
 
 #include <cerrno>
 #include <string>
@@ -22,8 +22,19 @@ MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t keep_until) : pa
 }
 
 void MetricsLog::append(const ordered_json& line) {
-  base::check(line.contains("step"), "a metrics line without a step");
-  out_ << line.dump() << '\n' << std::flush;
+  base::check(line.is_object() && line.contains("step"), "a metrics line without a step");
+  append(line.dump());
+}
+
+void MetricsLog::append(const std::string& line) {
+  base::check(line.starts_with('{') && line.find('\n') == std::string::npos,
+              "a metrics line is one JSON object");
+  out_ << line << '\n';
+  flush();
+}
+
+void MetricsLog::flush() {
+  out_ << std::flush;
   if (!out_) base::fail("{}: cannot be written ({})", path_.string(), std::generic_category().message(errno));
 }
 

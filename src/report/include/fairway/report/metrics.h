@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 namespace fairway::report {
@@ -16,6 +17,10 @@ class MetricsLog {
   /// that resumes from a checkpoint logs the later steps again). Throws a failure naming the path.
   explicit MetricsLog(std::filesystem::path path, std::int64_t keep_until = 0);
   void append(const nlohmann::ordered_json& line);
+  /// The same, already as text: one JSON object.
+  void append(const std::string& line);
+  /// Hands what is buffered to the system; append does so too.
+  void flush();
 
  private:
   std::filesystem::path path_;
