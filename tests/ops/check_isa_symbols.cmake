@@ -1,0 +1,21 @@
+# Objects of one instruction set may share no definition with the rest of the program: the linker keeps any one copy
+# of an inline function, and a copy with AVX-512 in it stops older processors. Called with NM, ISA, OBJECTS (| between).
+string(REPLACE "|" ";" objects "${OBJECTS}")
+string(LENGTH "${ISA}" length)
+set(found 0)
+foreach(object IN LISTS objects)
+  execute_process(COMMAND "${NM}" --defined-only "${object}" OUTPUT_VARIABLE symbols RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "cannot read the symbols of ${object}")
+  endif()
+  string(REGEX MATCHALL "[0-9a-f]+ [A-Zu] [^\n]+" lines "${symbols}")  # not local
+  foreach(line IN LISTS lines)
+    math(EXPR found "${found} + 1")
+    if(NOT line MATCHES "7fairway3ops3cpu${length}${ISA}" AND NOT line MATCHES " DW\\.ref\\.")
+      message(SEND_ERROR "${object} defines ${line} outside the namespace of ${ISA}")
+    endif()
+  endforeach()
+endforeach()
+if(found EQUAL 0)
+  message(FATAL_ERROR "no symbols at all: the check looks at the wrong files")
+endif()
