@@ -128,8 +128,8 @@ Verdict ScoreLedger::verdict() const {
   Verdict v;
   if (repeats_ > 0 && options_.repeats_allowed_from)
     v.notes.push_back(
-        fmt::format("published tail: {} of the last {} targets' scores are repeats and counted again",
-                    repeats_, options_.targets - *options_.repeats_allowed_from));
+        fmt::format("published tail: the last {} targets were scored {} more times, and the repeats count",
+                    options_.targets - *options_.repeats_allowed_from, repeats_));
   for (const auto& what : side_) v.notes.push_back("side information: " + what);
   if (!broken_.empty()) {
     v.reason = broken_;

@@ -58,7 +58,8 @@ TEST(ScoreLedger, PublishedTailIsRecordedAndBoundedByItsPlace) {
   const auto verdict = ledger.verdict();
   EXPECT_EQ(verdict.kind, VerdictKind::valid);
   ASSERT_EQ(verdict.notes.size(), 1u);
-  EXPECT_NE(verdict.notes[0].find("published tail: 1 "), std::string::npos) << verdict.notes[0];
+  EXPECT_NE(verdict.notes[0].find("the last 4 targets were scored 1 more times"), std::string::npos)
+      << verdict.notes[0];
   EXPECT_EQ(ledger.tokens(), 21);
   commit_one(ledger, 15);
   EXPECT_EQ(ledger.verdict().kind, VerdictKind::not_a_code_length);
