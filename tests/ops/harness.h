@@ -77,7 +77,11 @@ struct Timing {
   double gflops = 0;   ///< Cost::flops / seconds / 1e9
   double gbytes = 0;   ///< Cost::bytes / seconds / 1e9
 };
+/// Which clock: wall time, or the processor time of all threads divided by their number, which says how good
+/// the code is on a machine that is busy with other work (but hides idle threads).
+enum class Clock { wall, processor };
 /// Times forward, then each backward step with every gradient wanted; `budget` seconds each.
-std::vector<Timing> measure(const OpCase& c, int threads, base::Isa isa, double budget = 0.3);
+std::vector<Timing> measure(const OpCase& c, int threads, base::Isa isa, double budget = 0.3,
+                            Clock clock = Clock::wall);
 
 }  // namespace fairway::ops::harness
