@@ -2,6 +2,8 @@
 
 #include "fairway/ops/residual.h"
 
+#include <algorithm>
+
 namespace fairway::graph {
 
 using base::check;
@@ -130,16 +132,27 @@ void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
   if (!wanted) return;
   Step step{rule.op, {}, {}, {}, b_.scope_, false, true};
   for (const auto& ref : rule.reads) step.in.push_back(read(forward, ref));
+  // Two gradients of one value (x + x): the second goes to a scratch of its own and is added afterwards.
+  std::vector<std::pair<ValueId, ValueId>> merge;
   for (auto i : rule.grads) {
     const auto v = target(i);
     auto [where, how] = wants_gradient(v) ? contribute(v) : std::pair{absent, Write::set};
-    for (auto earlier : step.out)
-      check(where == absent || earlier == absent || b_.graph_.root(earlier) != b_.graph_.root(where),
-            "{} gives two gradients to one value", rule.op->name());
+    auto same = [&](ValueId earlier) {
+      return earlier != absent && where != absent && b_.graph_.root(earlier) == b_.graph_.root(where);
+    };
+    if (std::any_of(step.out.begin(), step.out.end(), same)) {
+      const auto scratch = b_.add_value({.meta = b_.graph_.at(where).meta});
+      merge.emplace_back(scratch, where);
+      where = scratch;
+      how = Write::set;
+    }
     step.out.push_back(where);
     step.write.push_back(how);
   }
   b_.graph_.steps.push_back(std::move(step));
+  for (const auto& [from, to] : merge)
+    b_.graph_.steps.push_back(
+        {std::make_shared<const ops::Copy>(), {from}, {to}, {Write::add}, b_.scope_, false, true});
 }
 
 void Derivation::pass_through(const Step& forward, const ops::BackwardStep& rule) {

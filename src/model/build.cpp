@@ -81,13 +81,11 @@ class FamilyBuilder {
     b_.scope("input");
     auto e = b_.op1<ops::Gather>({b_.parameter("tok_emb.weight"), tokens_});
     if (c_.bigram_rows) {
-      const auto previous =
-          decoding() ? b_.state(std::string(previous_token_state), {DType::i32, {B_}}) : absent;
+      const auto previous = decoding() ? b_.input("previous", {DType::i32, {B_}}) : absent;
       const auto index = b_.op1<ops::BigramIndex>({tokens_, previous}, c_.bigram_rows);
       const auto rows = b_.op1<ops::Gather>({b_.parameter("bigram.embed.weight"), index});
       const auto projected = b_.linear(rows, weight("bigram.proj.weight"));
       e = b_.op1<ops::ScaledResidual>({e, projected, b_.parameter("bigram.scale")});
-      if (decoding()) b_.update_state(previous, last_column(tokens_));
     }
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
     if (c_.smear) {

@@ -31,8 +31,6 @@ struct Decoder::State {
   void reset() {
     seen.clear();
     if (config.smear) plan.zero_state(model::previous_norm_state);
-    if (config.bigram_rows)
-      std::ranges::fill(single->view(model::previous_token_state).span<std::int32_t>(), -1);
   }
 
   /// Reads tokens that fit into the cache.
@@ -44,6 +42,8 @@ struct Decoder::State {
       const auto part = tokens.first(whole ? prefill_length : 1);
       std::ranges::copy(part, program.view("tokens").span<std::int32_t>().begin());
       program.view("length").span<std::int32_t>()[0] = static_cast<std::int32_t>(seen.size());
+      if (config.bigram_rows)
+        program.view("previous").span<std::int32_t>()[0] = seen.empty() ? -1 : seen.back();
       program.run();
       seen.insert(seen.end(), part.begin(), part.end());
       tokens = tokens.subspan(part.size());

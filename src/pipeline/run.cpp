@@ -11,8 +11,8 @@
 #include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/scoring.h"
 #include "fairway/pipeline/trainer.h"
-#include "fairway/report/html.h"
 #include "fairway/report/metrics.h"
+#include "fairway/report/result.h"
 
 #include <nlohmann/json.hpp>
 
@@ -128,8 +128,11 @@ class RunStages {
       Json line = {
           {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
           {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
-      if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
-      log.append(line.dump());
+      if (m.validation_loss) {
+        line["validation_loss"] = *m.validation_loss;
+        validation_curve_.push_back({static_cast<double>(m.step), *m.validation_loss});
+      }
+      log.append(line);
       curve_.push_back({static_cast<double>(m.step), m.loss});
     };
     const auto outcome = trainer.run(hooks, folder_.checkpoint());
@@ -210,7 +213,9 @@ class RunStages {
     result_["over_budget"] = over;
   }
 
-  void report() { report::write_html(folder_.report(), result_, curve_); }
+  void report() {
+    report::write_html(folder_.report(), result_, curve_, validation_curve_, to_toml(o_.recipe));
+  }
 
   const RunOptions& o_;
   const Recipe& recipe_;
@@ -219,7 +224,7 @@ class RunStages {
   std::optional<Corpus> corpus_;
   std::unique_ptr<graph::ParameterStore> exported_;
   std::optional<OpenModel> model_;
-  std::vector<std::pair<double, double>> curve_;
+  report::LossCurve curve_, validation_curve_;
   Json result_;
 };
 

@@ -14,6 +14,8 @@ struct Case {
   bool recompute = false;
 };
 
+void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
+
 class Golden : public ::testing::TestWithParam<Case> {
  protected:
   base::ThreadPool pool_{2};
@@ -87,9 +89,9 @@ INSTANTIATE_TEST_SUITE_P(Family, Golden,
                                            Case{"sp1024_pr518_long", "sp1024_params", "leaky_square"},
                                            Case{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa",
                                                 "relu_square"}),
-                         [](const auto& info) {
-                           return info.param.file + (info.param.fake_quantize ? "_quantised" : "") +
-                                  (info.param.recompute ? "_recompute" : "");
+                         [](const auto& c) {
+                           return c.param.file + (c.param.fake_quantize ? "_quantised" : "") +
+                                  (c.param.recompute ? "_recompute" : "");
                          });
 
 }  // namespace

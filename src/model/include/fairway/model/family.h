@@ -25,8 +25,9 @@ enum class Mode {
            ///< adds gradients
   score,   ///< in: tokens [B, S], targets [B, n]; out: nll [B, n] of the last n positions
   logits,  ///< in: tokens [B, S]; out: logits [B, S, V], soft-capped
-  decode,  ///< in: tokens [B, S] (new ones), length [B] (tokens before them); out: logits [B, V] of the last;
-           ///< keeps key/value caches, the smear's and the bigram's predecessor as states
+  decode,  ///< in: tokens [B, S] (new ones), length [B] (tokens before them), previous [B] (the last of
+           ///< those, -1: none); out: logits [B, V] of the last;
+           ///< keeps key/value caches, the smear's predecessor as states
 };
 
 /// The shape and the switches of one program.
@@ -48,9 +49,7 @@ struct BuildOptions {
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options);
 
-/// Names of the decode program's states that start a new text when zeroed or set; see reset_decode in
-/// pipeline.
-inline constexpr std::string_view previous_token_state = "bigram.previous";
+/// The decode program's state that starts a new text when zeroed: what the smear saw last.
 inline constexpr std::string_view previous_norm_state = "smear.previous";
 
 /// Rotation angles of the first `length` positions: [length, rope_dims], cosines then sines (spec section 7).
