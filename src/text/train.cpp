@@ -109,8 +109,8 @@ void check_options(const TrainTokenizerOptions& options) {
     fail_input(
         "tokenizer vocabulary of {}: give 300 to 65536 (4 special and 256 byte pieces are always in it)",
         options.vocab_size);
-  if (!(options.character_coverage > 0.5 && options.character_coverage <= 1.0))
-    fail_input("character coverage of {}: give more than 0.5 and at most 1", options.character_coverage);
+  if (!(options.character_coverage >= 0.98 && options.character_coverage <= 1.0))
+    fail_input("character coverage of {}: give 0.98 to 1", options.character_coverage);
   if (options.max_piece_length < 1 || options.max_piece_length > 64)
     fail_input("pieces of {} characters: give 1 to 64", options.max_piece_length);
 }
