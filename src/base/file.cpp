@@ -124,7 +124,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
   static std::atomic<unsigned> counter{0};  // two writers of one process never share a name
-  std::error_code ignored;  // a folder that may not be looked into is named below
+  std::error_code ignored;                  // a folder that may not be looked into is named below
   if (target_.filename().empty() || fs::is_directory(target_, ignored))
     fail_input("cannot write {}: it is a folder; give the name of a file", target_.string());
   do {
