@@ -8,6 +8,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "bpe_encoder.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
@@ -61,6 +62,8 @@ struct Tokenizer::Impl {
   std::uint64_t fingerprint = 0;
   ModelProto model;
   sentencepiece::SentencePieceProcessor processor;
+  std::unique_ptr<const BpeEncoder>
+      bpe;  // where it gives SentencePiece's ids; nothing: SentencePiece encodes
   Transform transform = Transform::none;
   std::int32_t bos = -1;
   bool lossless = false;
@@ -133,6 +136,7 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
   impl->lossless = impl->transform == Transform::lossless_v1;
   impl->load(name);
   impl->index();
+  impl->bpe = BpeEncoder::create(impl->model);
   return Tokenizer(std::move(impl));
 }
 
@@ -142,7 +146,13 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
 
 template <class Id>
 void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const {
-  thread_local std::vector<int> ids_of_text;
+  thread_local std::vector<std::int32_t> ids_of_text;
+  if (bpe) {
+    ids_of_text.clear();
+    bpe->encode(text, ids_of_text);
+    out.insert(out.end(), ids_of_text.begin(), ids_of_text.end());
+    return;
+  }
   const auto status = processor.Encode(text, &ids_of_text);
   if (!status.ok()) base::fail("{}: SentencePiece failed: {}", what, one_line(status.error_message()));
   out.insert(out.end(), ids_of_text.begin(), ids_of_text.end());
