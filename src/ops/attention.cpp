@@ -8,9 +8,9 @@
 namespace fairway::ops {
 namespace {
 
-// Blocks of scores of 128 x 512 floats (256 KiB) stay in the second-level cache of today's cores; products of
+// Blocks of scores of 64 x 512 floats (128 KiB) stay in the second-level cache of today's cores; products of
 // these extents run at sgemm's peak (bench/ops). Backward holds two such blocks.
-constexpr std::int64_t query_rows = 128, key_rows = 512, backward_key_rows = 256;
+constexpr std::int64_t query_rows = 64, key_rows = 512, backward_key_rows = 512;
 constexpr std::int64_t chunk_rows = 1024;
 constexpr std::int64_t most_lanes = 64;
 constexpr std::int64_t vector_elements = 16;

@@ -7,13 +7,14 @@
 namespace fairway::ops {
 namespace {
 
-// Measured with oneDNN 2.6 on one Zen 4 core (bench/ops): sgemm is within 5 % of its peak from 128 x 128 x
-// 128 on, so tiles are cut for balance; below some 40 us of work a tile costs more in waking threads than it
-// brings.
-constexpr std::int64_t wanted_tiles = 32;
+// Measured with oneDNN 2.6 on Zen 4 cores (fairway-bench-ops): on an idle machine sgemm is within 5 % of its
+// peak from 128 x 128 x 128 on, but large tiles share packing and suffer less when cores compete for the
+// cache. So few tiles first share out a long sum (weight gradients), and only then shrink. Below some 40 us
+// of work a tile costs more in waking threads than it brings.
+constexpr std::int64_t wanted_tiles = 16;
 constexpr std::int64_t smallest_work = 2 << 20;  // multiply-adds
 constexpr std::int64_t largest_m = 256, largest_n = 512;
-constexpr std::int64_t good_tile = 128, smallest_tile = 64;
+constexpr std::int64_t smallest_tile = 64;
 constexpr std::int64_t smallest_chunk = 512;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -44,23 +45,18 @@ ProductCut cut_product(std::int64_t m, std::int64_t n, std::int64_t k) {
     cut.tiles_n = ceil_div(n, std::max<std::int64_t>(1, cut.tile_n));
     cut.chunk_k = cut.chunks == 1 ? k : ceil_div(ceil_div(k, cut.chunks), 64) * 64;
   };
-  auto halve_down_to = [&](std::int64_t limit) {
-    while (cut.tiles() < wanted_tiles && cut.tile_m * cut.tile_n * cut.chunk_k >= 2 * smallest_work) {
-      std::int64_t& larger = cut.tile_m > cut.tile_n ? cut.tile_m : cut.tile_n;
-      if (larger < 2 * limit) break;
-      larger = even_part(larger, 2);
-      recount();
-    }
-  };
   recount();
-  halve_down_to(good_tile);
-  if (cut.tiles() < wanted_tiles) {
-    cut.chunks = std::clamp<std::int64_t>(
-        std::min(wanted_tiles / std::max<std::int64_t>(1, cut.tiles()), k / smallest_chunk), 1, k + 1);
+  if (cut.tiles() > 0 && cut.tiles() < wanted_tiles && k >= 2 * smallest_chunk) {
+    cut.chunks = std::min(wanted_tiles / cut.tiles(), k / smallest_chunk);
     recount();
-    cut.chunks = std::max<std::int64_t>(1, ceil_div(k, std::max<std::int64_t>(1, cut.chunk_k)));
+    cut.chunks = ceil_div(k, cut.chunk_k);
   }
-  halve_down_to(smallest_tile);
+  while (cut.tiles() < wanted_tiles && cut.tile_m * cut.tile_n * cut.chunk_k >= 2 * smallest_work) {
+    std::int64_t& larger = cut.tile_m > cut.tile_n ? cut.tile_m : cut.tile_n;
+    if (larger < 2 * smallest_tile) break;
+    larger = even_part(larger, 2);
+    recount();
+  }
   return cut;
 }
 
