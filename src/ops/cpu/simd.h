@@ -308,7 +308,7 @@ inline Vec<float> exp(const Vec<float>& x) {
   y = fma(y, r, k(5.0000001201e-1f));
   y = fma(y, r * r, r) + k(1.0f);
   // times 2^n: added to the exponent field, so that n = 128 with y < 1 needs no special case; NaN stays NaN.
-  y = bits_as<float>(bits_as<std::int32_t>(y) + (bits_as<std::int32_t>(t) << 23));
+  y = bits_as<float>(bits_as<std::uint32_t>(y) + (bits_as<std::uint32_t>(t) << 23));
   y = select(x < k(-87.33654f), k(0.0f), y);
   return select(x > k(88.72283f), k(__builtin_inff()), y);
 }
@@ -319,13 +319,11 @@ inline Vec<double> exp(const Vec<double>& x) {
 /// ln x within 2 ulp (Cephes logf); -infinity at 0, NaN below.
 inline Vec<float> log(const Vec<float>& x) {
   const auto k = [](float v) __attribute__((always_inline)) { return splat<float>(v); };
-  const auto i = [](std::int32_t v) __attribute__((always_inline)) { return splat<std::int32_t>(v); };
   const auto subnormal = x < k(1.17549435e-38f);
-  const auto bits = bits_as<std::int32_t>(select(subnormal, x * k(8388608.0f), x));
+  const auto bits = bits_as<std::uint32_t>(select(subnormal, x * k(8388608.0f), x));
   // m in [sqrt(1/2), sqrt(2)): the offset makes the exponent field count from sqrt(1/2)
-  const auto from = bits - i(0x3f3504f3);
-  const auto e_int = from >> 23;
-  const auto m = bits_as<float>(bits - (e_int << 23));
+  const auto e_int = bits_as<std::int32_t>(bits - splat<std::uint32_t>(0x3f3504f3)) >> 23;
+  const auto m = bits_as<float>(bits - bits_as<std::uint32_t>(e_int << 23));
   auto e = map<float>(
       [](auto v)
           __attribute__((always_inline)) { return __builtin_convertvector(v, Native<float, sizeof(v)>); },
