@@ -1,8 +1,10 @@
 #include "fairway/pipeline/model_file.h"
 
 #include "fairway/artifact/safetensors.h"
+#include "fairway/base/bytes.h"
 #include "fairway/base/hash.h"
 #include "fairway/model/family.h"
+#include "fairway/text/byte_table.h"
 
 #include <algorithm>
 #include <cstring>

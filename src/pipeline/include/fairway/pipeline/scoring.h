@@ -4,7 +4,7 @@
 #include "fairway/pipeline/corpus.h"
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe.h"
-#include "fairway/score/scorer.h"
+#include "fairway/score/score.h"
 
 #include <memory>
 
