@@ -123,6 +123,35 @@ void parse_trainer(std::string_view bytes, const std::string& name, ModelProto& 
   }
 }
 
+// SentencePiece keeps the matches of one lookup in an array of 32 and does not look whether they fit
+// (normalizer.cc, NormalizePrefix), so no path may pass more values than that. Paths of a damaged map may
+// even be circular: `most` only grows, at most 32 times for a unit.
+constexpr std::uint8_t kMaxMatches = 32;
+
+bool few_matches(const std::vector<std::uint32_t>& units) {
+  const auto offset = [&](std::uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); };
+  std::vector<std::uint8_t> most(units.size(),
+                                 0);  // values on a path that leads here, plus one; 0: none found yet
+  std::vector<std::uint32_t> open;    // XOR bases of the units whose children are to be seen
+  most[0] = 1;
+  open.push_back(0);
+  while (!open.empty()) {
+    const std::uint32_t from = open.back();
+    open.pop_back();
+    const std::uint32_t base = from ^ offset(units[from]);
+    for (std::uint32_t label = 0; label < 256; ++label) {
+      const std::uint32_t to = base ^ label;
+      if ((units[to] & 0x800000ffu) != label) continue;
+      const auto matches = static_cast<std::uint8_t>(most[from] + ((units[to] >> 8) & 1));
+      if (matches <= most[to]) continue;
+      if (matches > kMaxMatches + 1) return false;
+      most[to] = matches;
+      open.push_back(to);
+    }
+  }
+  return true;
+}
+
 // The compiled character map: 32-bit size of a Darts double array, the array, then NUL-terminated
 // replacements (normalizer.cc, DecodePrecompiledCharsMap). Lookup follows offsets without a bounds check, so
 // every unit that a lookup can reach must lead inside: a unit with bit 31 holds a value, any other an offset
@@ -139,19 +168,18 @@ void check_charsmap(std::string_view map, const std::string& name) {
   const std::uint64_t units = trie_bytes / 4;
   const std::uint64_t text_bytes = map.size() - trie_bytes;
   if (map.back() != '\0') bad();
-  const auto unit_at = [&](std::uint64_t i) {
-    std::uint32_t unit;
-    std::memcpy(&unit, map.data() + 4 * i, sizeof unit);
-    return unit;
-  };
+  std::vector<std::uint32_t> table(units);
+  std::memcpy(table.data(), map.data(), trie_bytes);
+  if (table[0] >> 31) bad();
   for (std::uint64_t i = 0; i < units; ++i) {
-    const std::uint32_t unit = unit_at(i);
+    const std::uint32_t unit = table[i];
     if (unit >> 31) continue;
     const std::uint64_t offset = std::uint64_t{unit >> 10} << ((unit & (1u << 9)) >> 6);
     const std::uint64_t to = i ^ offset;
     if ((to | 0xff) >= units) bad();
-    if ((unit >> 8) & 1 && (unit_at(to) & 0x7fffffffu) >= text_bytes) bad();
+    if ((unit >> 8) & 1 && (table[to] & 0x7fffffffu) >= text_bytes) bad();
   }
+  if (!few_matches(table)) bad();
 }
 
 NormalizerSpec parse_normalizer(std::string_view bytes, const std::string& name) {

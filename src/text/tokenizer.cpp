@@ -69,7 +69,7 @@ struct Tokenizer::Impl {
   bool lossless = false;
   std::unordered_map<std::string_view, std::int32_t> ids;
   std::array<std::int32_t, 256> byte_ids{};
-  std::vector<std::string> decoded;  // lossless_v1: what each id adds to the text
+  std::vector<std::string> decoded;  // what each id adds to the text
 
   void load(const std::string& name);
   void index();
@@ -217,6 +217,9 @@ const std::string& Tokenizer::piece(std::int32_t id) const {
 }
 PieceKind Tokenizer::kind(std::int32_t id) const {
   return impl_->model.pieces.at(static_cast<std::size_t>(id)).kind;
+}
+const std::string& Tokenizer::token_bytes(std::int32_t id) const {
+  return impl_->decoded.at(static_cast<std::size_t>(id));
 }
 std::int32_t Tokenizer::piece_id(std::string_view piece) const {
   const auto found = impl_->ids.find(piece);

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <cstring>
 #include <thread>
 
 #include "fairway/base/hash.h"
@@ -86,6 +88,30 @@ TEST(Tokenizer, ByteSequencesThatAreNotUtf8) {
   EXPECT_EQ(sp1024().decode(half), "\xEF\xBF\xBD\xEF\xBF\xBD");
   const std::vector<std::int32_t> raw = {ours().piece_id("<0xE2>"), ours().piece_id("<0x82>")};
   EXPECT_EQ(ours().decode(raw), "\xE2\x82");
+}
+
+TEST(Tokenizer, TellsTheBytesOfAToken) {
+  EXPECT_EQ(sp1024().token_bytes(sp1024().piece_id("\xE2\x96\x81the")), " the");
+  EXPECT_EQ(sp1024().token_bytes(sp1024().piece_id("<0xE2>")), "\xE2");
+  EXPECT_EQ(sp1024().token_bytes(1), "");
+}
+
+// A circular character map: every byte 'a' leads back to a value, without end.
+TEST(Tokenizer, RefusesEndlessCharacterMaps) {
+  std::vector<std::byte> model(sp1024().model_bytes().begin(), sp1024().model_bytes().end());
+  const std::string name = "nmt_nfkc";
+  const auto at = std::search(model.begin(), model.end(), name.begin(), name.end(),
+                              [](std::byte a, char b) { return a == static_cast<std::byte>(b); });
+  ASSERT_NE(at, model.end());
+  // name, then tag 0x12, a length of three bytes, the map: 32-bit size, units.
+  const auto units = static_cast<std::size_t>(at - model.begin()) + name.size() + 4 + 4;
+  ASSERT_EQ(model[units - 8], std::byte{0x12});
+  std::uint32_t root = 0;  // offset 0: 'a' is looked up at unit 97
+  std::uint32_t loop = 'a' | 1u << 8 | static_cast<std::uint32_t>('a') << 10;  // a value, and back to itself
+  std::memcpy(&model[units], &root, 4);
+  std::memcpy(&model[units + 4 * 'a'], &loop, 4);
+  EXPECT_THAT(input_error([&] { Tokenizer::from_bytes(model, "loop.model"); }),
+              HasSubstr("damaged character map"));
 }
 
 TEST(Tokenizer, ManyThreadsShareOne) {

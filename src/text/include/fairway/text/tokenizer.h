@@ -56,6 +56,9 @@ class Tokenizer {
   std::int32_t bos_id() const noexcept;  ///< the piece "<s>" (or the model's own BOS); -1: the model has none
   const std::string& piece(std::int32_t id) const;
   PieceKind kind(std::int32_t id) const;
+  /// The bytes an id adds to a text (not at its start): spaces as spaces, a byte piece as its byte, control
+  /// ids nothing.
+  const std::string& token_bytes(std::int32_t id) const;
   std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
   Transform transform() const noexcept;
   bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
