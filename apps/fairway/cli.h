@@ -1,0 +1,78 @@
+#pragma once
+// What the commands share: options, output, progress, the engine.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/recipe.h"
+#include "fairway/report/progress.h"
+
+namespace fairway::app {
+
+using Json = nlohmann::ordered_json;
+
+/// Options of every command.
+struct CommonOptions {
+  bool json = false, quiet = false;
+  int threads = 0;
+  std::string isa = "auto", device = "auto";
+};
+
+/// One run of the program. Standard output carries results, standard error everything else.
+class Context {
+ public:
+  explicit Context(std::stop_token stop) : stop_(std::move(stop)) {}
+  CommonOptions options;
+  std::string command_line;
+
+  const std::stop_token& stop() const { return stop_; }
+  report::ProgressPrinter& progress();
+  /// Threads, device and instruction set as asked for. Throws an input error naming the option.
+  pipeline::Engine& engine();
+  /// Ends the progress line, then prints the JSON with --json and the text without.
+  void print(const Json& json, const std::string& text);
+  /// The same for JSON that a stage made: without --json as tables.
+  void print_result(const std::string& json, const std::string& before = "");
+
+ private:
+  std::stop_token stop_;
+  std::unique_ptr<report::ProgressPrinter> progress_;
+  std::unique_ptr<pipeline::Engine> engine_;
+};
+
+/// What is left to do once the command line is understood.
+using Action = std::function<void(Context&)>;
+
+/// Adds a command with the common options; `run` becomes the action when the command is chosen.
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& help, Context& context,
+                      Action& action, Action run);
+
+/// --set, --scale, --seed.
+void add_recipe_options(CLI::App* command, std::shared_ptr<pipeline::RecipeOptions> options);
+
+// One function for each file cmd_*.cpp.
+void add_run(CLI::App& app, Context& context, Action& action);
+void add_pack(CLI::App& app, Context& context, Action& action);
+void add_score(CLI::App& app, Context& context, Action& action);
+void add_inspect(CLI::App& app, Context& context, Action& action);
+void add_export(CLI::App& app, Context& context, Action& action);
+void add_explain(CLI::App& app, Context& context, Action& action);
+void add_generate(CLI::App& app, Context& context, Action& action);
+void add_tokenizer(CLI::App& app, Context& context, Action& action);
+void add_data(CLI::App& app, Context& context, Action& action);
+void add_recipes(CLI::App& app, Context& context, Action& action);
+void add_doctor(CLI::App& app, Context& context, Action& action);
+
+/// Throws CLI11's error again as our one line: unknown options and commands with a suggestion.
+[[noreturn]] void rethrow_usage(const CLI::App& app, const CLI::ParseError& error);
+
+/// Standard input to its end. Throws an input error beyond `max_bytes`.
+std::string read_standard_input(std::size_t max_bytes);
+
+}  // namespace fairway::app

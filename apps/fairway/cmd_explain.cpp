@@ -1,0 +1,123 @@
+// fairway explain: each program's steps with shapes, work and memory.
+
+#include <fmt/format.h>
+
+#include "cli.h"
+#include "fairway/base/text.h"
+#include "fairway/pipeline/explain.h"
+#include "fairway/report/table.h"
+
+namespace fairway::app {
+namespace {
+
+using report::Align;
+using report::Table;
+
+std::string giga(double value) { return fmt::format("{:.3f}", value / 1e9); }
+std::string mega(double value) { return fmt::format("{:.2f}", value / 1e6); }
+
+Json program_json(const pipeline::Explanation::Program& program) {
+  Json steps = Json::array();
+  for (const auto& s : program.steps)
+    steps.push_back({{"scope", s.scope},
+                     {"op", s.op},
+                     {"attributes", s.attributes},
+                     {"inputs", s.inputs},
+                     {"outputs", s.outputs},
+                     {"backward", s.is_backward},
+                     {"flops", s.cost.flops},
+                     {"bytes", s.cost.bytes},
+                     {"seconds", s.seconds}});
+  return {{"name", program.name},
+          {"flops", program.cost.flops},
+          {"bytes", program.cost.bytes},
+          {"arena_bytes", program.arena_bytes},
+          {"live_peak_bytes", program.live_peak_bytes},
+          {"in_place", program.in_place},
+          {"build_seconds", program.build_seconds},
+          {"seconds", program.seconds},
+          {"steps", steps}};
+}
+
+std::string program_text(const pipeline::Explanation::Program& program, bool measured) {
+  Table table{
+      fmt::format("Program {}: {} steps, {} GFLOP, {} MB moved, arena {}, built in {:.1f} ms", program.name,
+                  program.steps.size(), giga(program.cost.flops), mega(program.cost.bytes),
+                  base::human_bytes(program.arena_bytes), 1e3 * program.build_seconds),
+      {{"scope"}, {"step"}, {"inputs"}, {"outputs"}, {"GFLOP", Align::right}, {"MB", Align::right}},
+      {},
+      1};
+  if (measured) {
+    table.columns.push_back({"ms", Align::right});
+    table.columns.push_back({"GFLOP/s", Align::right});
+  }
+  auto timing = [&](std::vector<std::string>& row, double seconds, double flops) {
+    if (!measured) return;
+    row.push_back(fmt::format("{:.3f}", 1e3 * seconds));
+    row.push_back(seconds > 0 && flops > 0 ? fmt::format("{:.1f}", flops / seconds / 1e9) : "");
+  };
+  for (const auto& s : program.steps) {
+    std::vector<std::string> row = {s.scope,
+                                    s.attributes.empty() ? s.op : s.op + " " + s.attributes,
+                                    s.inputs,
+                                    s.outputs,
+                                    giga(s.cost.flops),
+                                    mega(s.cost.bytes)};
+    timing(row, s.seconds, s.cost.flops);
+    table.add(std::move(row));
+  }
+  std::vector<std::string> total = {"all", "", "", "", giga(program.cost.flops), mega(program.cost.bytes)};
+  timing(total, program.seconds, program.cost.flops);
+  table.add(std::move(total));
+  return report::to_text(table);
+}
+
+void explain(const std::string& recipe, const pipeline::RecipeOptions& options, bool measure,
+             Context& context) {
+  const auto loaded = pipeline::load_recipe(recipe, options);
+  const auto made = pipeline::explain(loaded.recipe, measure, context.engine());
+  Json json = {{"recipe", loaded.recipe.name},
+               {"parameters", made.parameters},
+               {"micro_batch_rows", made.micro_batch_rows},
+               {"programs", Json::array()},
+               {"memory", Json::object()}};
+  std::string text =
+      fmt::format("{}: {} parameters, micro-batches of {} windows of {}\n\n", loaded.recipe.name,
+                  base::with_commas(made.parameters), made.micro_batch_rows, loaded.recipe.model.window);
+  for (const auto& program : made.programs) {
+    json["programs"].push_back(program_json(program));
+    text += program_text(program, measure) + "\n";
+  }
+  Table memory{"Memory", {{"what"}, {"bytes", Align::right}, {"", Align::right}}, {}, 1};
+  std::size_t sum = 0;
+  for (const auto& line : made.memory) {
+    json["memory"][line.what] = line.bytes;
+    memory.add(
+        {line.what, base::with_commas(static_cast<std::int64_t>(line.bytes)), base::human_bytes(line.bytes)});
+    sum += line.bytes;
+  }
+  memory.add({"all", base::with_commas(static_cast<std::int64_t>(sum)), base::human_bytes(sum)});
+  context.print(json, text + report::to_text(memory));
+}
+
+}  // namespace
+
+void add_explain(CLI::App& app, Context& context, Action& action) {
+  struct Arguments {
+    std::string recipe = "demo";
+    bool measure = false;
+    std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
+  };
+  auto arguments = std::make_shared<Arguments>();
+  auto* command = add_command(
+      app, "explain", "Print a recipe's programs: steps, shapes, work, memory", context, action,
+      [arguments](Context& c) { explain(arguments->recipe, *arguments->options, arguments->measure, c); });
+  command
+      ->add_option("recipe", arguments->recipe,
+                   "A recipe file or the name of a built-in recipe (default: demo)")
+      ->type_name("RECIPE");
+  command->add_flag("--measure", arguments->measure, "Run each program and time its steps");
+  add_recipe_options(command, arguments->options);
+}
+
+}  // namespace fairway::app

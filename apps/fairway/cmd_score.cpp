@@ -1,0 +1,53 @@
+// fairway score
+
+#include "cli.h"
+#include "fairway/base/error.h"
+#include "fairway/pipeline/run.h"
+
+namespace fairway::app {
+namespace {
+
+struct ScoreArguments {
+  pipeline::ScoreRequest request;
+  std::vector<std::string> texts, shards;
+};
+
+void score(ScoreArguments& arguments, Context& context) {
+  auto& request = arguments.request;
+  if (arguments.texts.empty() == arguments.shards.empty())
+    base::fail_input("score: give the text to score, either --text FILE or --shards GLOB");
+  request.patterns = arguments.texts.empty() ? arguments.shards : arguments.texts;
+  context.print_result(pipeline::score_file(request, context.engine()).json);
+}
+
+}  // namespace
+
+void add_score(CLI::App& app, Context& context, Action& action) {
+  auto arguments = std::make_shared<ScoreArguments>();
+  auto& request = arguments->request;
+  auto* command = add_command(app, "score", "Bits per byte of a model on a text", context, action,
+                              [arguments](Context& c) { score(*arguments, c); });
+  command->add_option("model", request.model, "A .fairway artifact or a .fwck checkpoint")
+      ->required()
+      ->type_name("MODEL");
+  command->add_option("--text", arguments->texts, "Texts: .txt or .jsonl, each also .gz, .xz, .zst")
+      ->type_name("FILE");
+  command->add_option("--shards", arguments->shards, "Token shards (.bin); quote patterns")
+      ->type_name("GLOB");
+  command->add_option_function<int>(
+      "--stride", [arguments](int stride) { arguments->request.stride = stride; },
+      "Stride of the sliding windows; 0: windows side by side (default: the recipe's)");
+  command->add_flag("--plain", request.plain, "Also score windows side by side");
+  command->add_flag("--raw", request.raw, "Of a checkpoint: the last step's weights, not the average");
+  command->add_option("--tail", request.tail, "clean or published")
+      ->check(CLI::IsMember({"clean", "published"}));
+  command->add_option("--rule", request.rule, "Byte rule: auto, challenge or exact")
+      ->check(CLI::IsMember({"auto", "challenge", "exact"}));
+  command->add_option("--split-on", request.split_on, "Documents of a .txt: file, blank-line or line")
+      ->check(CLI::IsMember({"file", "blank-line", "line"}));
+  command->add_option("--field", request.field, "The text's field in a .jsonl");
+  command->add_option("--tokens", request.tokens, "Score only the first so many tokens")
+      ->check(CLI::NonNegativeNumber);
+}
+
+}  // namespace fairway::app
