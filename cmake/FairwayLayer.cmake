@@ -58,6 +58,10 @@ function(fairway_test name)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
+  set(environment "")
+  if(FAIRWAY_SANITIZE)  # out of memory is to be an error that we report, as without the sanitizer
+    set(environment ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
+  endif()
   gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+    PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} ${environment})
 endfunction()
