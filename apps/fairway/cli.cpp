@@ -139,10 +139,12 @@ void add_recipe_options(CLI::App* command, std::shared_ptr<pipeline::RecipeOptio
 
 void rethrow_usage(const CLI::App& app, const CLI::ParseError& error) {
   const auto* command = chosen_command(&app);
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr)
+  const bool missing =
+      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !command_names(command).empty();
+  // A misspelt command is both: missing as a command, and left over as a word.
+  if (missing || dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr)
     for (const auto& extra : app.remaining(true)) reject_extra(command, extra);
-  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !command_names(command).empty())
-    fail_input("a command is missing; see {} --help", path_of(command));
+  if (missing) fail_input("a command is missing; see {} --help", path_of(command));
   fail_input("{}; see {} --help", error.what(), path_of(command));
 }
 

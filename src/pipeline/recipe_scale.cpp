@@ -41,6 +41,10 @@ void shrink_model(Recipe& recipe, const Limits& limits) {
   keep_last(m.ve_layers, old_layers, m.layers);
   keep_last(m.xsa_layers, old_layers, m.layers);
   if (m.width > limits.width) {
+    // Matrices shrink with the square of the width: the same ones stay above the limit and are quantised.
+    const double part = static_cast<double>(limits.width) / m.width;
+    recipe.quant.passthrough_limit =
+        std::llround(static_cast<double>(recipe.quant.passthrough_limit) * part * part);
     m.width = limits.width;
     m.heads = std::min(m.heads, std::max(1, m.width / kHeadDim));
     m.heads = largest_divisor(m.width, m.heads);

@@ -213,6 +213,8 @@ TEST(Scale, EverythingCountedInStepsKeepsItsProportion) {
   // As many half-lives in the short run as in the long one.
   EXPECT_NEAR(tiny.train.steps * std::log(tiny.average.decay),
               full.train.planned_steps * std::log(full.average.decay), 1e-6);
+  // PR 414's bigram projection is exactly at the limit, and stays there.
+  EXPECT_EQ(tiny.quant.passthrough_limit, tiny.model.width * tiny.model.bigram_dim);
   EXPECT_LT(tiny.train.batch_tokens, full.train.batch_tokens);
   EXPECT_THAT(tiny.model.ve_layers, ElementsAre(2, 3));  // of 4, as 9 and 10 of 11
   EXPECT_THAT(to_toml(loaded), HasSubstr("warmdown_steps = 20  # 3500 before --scale tiny"));

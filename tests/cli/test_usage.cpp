@@ -1,0 +1,163 @@
+// What the program says and with which code it ends, before any model is involved.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "program.h"
+
+namespace fairway::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+using Json = nlohmann::json;
+
+struct Mistake {
+  const char* name;
+  std::vector<std::string> arguments;
+  const char* error;  ///< the whole of standard error, or its beginning
+};
+
+class Usage : public testing::TestWithParam<Mistake> {};
+
+TEST_P(Usage, IsOneLineAndExitCodeTwo) {
+  Folder folder;
+  const auto said = fairway(folder, GetParam().arguments);
+  EXPECT_EQ(said.code, 2);
+  EXPECT_EQ(said.out, "");
+  EXPECT_THAT(said.err, StartsWith(std::string("fairway: error: ") + GetParam().error));
+  EXPECT_EQ(std::count(said.err.begin(), said.err.end(), '\n'), 1) << said.err;
+}
+
+const Mistake kMistakes[] = {
+    {"NoCommand", {}, "a command is missing; see fairway --help"},
+    {"UnknownCommand", {"rn"}, "unknown command 'rn' (did you mean 'run'?); see fairway --help"},
+    {"NoSubcommand", {"tokenizer"}, "a command is missing; see fairway tokenizer --help"},
+    {"UnknownOption",
+     {"run", "--resum"},
+     "unknown option '--resum' (did you mean '--resume'?); see fairway run --help"},
+    {"UnknownOptionOfASubcommand",
+     {"data", "build", "x", "--tokenizer", "y", "--out", "z", "--feild=text"},
+     "unknown option '--feild' (did you mean '--field'?); see fairway data build --help"},
+    {"ExtraArgument", {"doctor", "now"}, "unexpected argument 'now'; see fairway doctor --help"},
+    {"MissingArgument", {"inspect"}, "file is required; see fairway inspect --help"},
+    {"NotANumber", {"run", "--threads", "two"}, ""},
+    {"UnknownIsa",
+     {"doctor", "--isa", "avx1"},
+     "--isa avx1: must be auto, scalar, avx2, avx512 or avx512_bf16"},
+    {"UnknownDevice", {"doctor", "--device", "tpu"}, "--device tpu: must be auto, cpu, cuda or cuda:N"},
+    {"UnknownRecipe", {"run", "dmeo"}, "no built-in recipe 'dmeo' (did you mean 'demo'?); there are demo, "},
+    {"MissingRecipeFile", {"run", "no/such.toml"}, "cannot open no/such.toml: No such file"},
+    {"BadKey",
+     {"run", "demo", "--set", "train.step=1"},
+     "--set train.step=1: unknown key 'train.step' (did you mean 'train.steps'?)"},
+    {"BadScale",
+     {"recipes", "demo", "--scale", "tny"},
+     "--scale tny: must be tiny, small or full (did you mean 'tiny'?)"},
+    {"ResumeWithoutFolder", {"run", "demo", "--resume"}, "--resume: say which run with --out FOLDER"},
+    {"MissingModel", {"inspect", "none.fairway"}, "cannot open none.fairway: No such file"},
+    {"NothingToScore",
+     {"score", "none.fairway"},
+     "score: give the text to score, either --text FILE or --shards GLOB"},
+    {"MissingText", {"tokenizer", "train", "none.txt", "--out", "t.model"}, "none.txt"},
+    {"MissingShards", {"data", "info", "none_*.bin"}, "none_*.bin: no such file"},
+    {"NewlineInAnArgument",
+     {"run", "--set", "train.steps=1\nx=2"},
+     "--set train.steps=1\\nx=2: one value expected"},
+};
+INSTANTIATE_TEST_SUITE_P(All, Usage, testing::ValuesIn(kMistakes),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(Program, SaysErrorsInJsonToo) {
+  Folder folder;
+  const auto said = fairway(folder, {"run", "dmeo", "--json"});
+  EXPECT_EQ(said.code, 2);
+  const auto json = Json::parse(said.out);
+  EXPECT_EQ(json["error"]["kind"], "input");
+  EXPECT_EQ(json["error"]["exit_code"], 2);
+  EXPECT_THAT(json["error"]["message"].get<std::string>(), HasSubstr("did you mean 'demo'?"));
+  EXPECT_EQ(Json::parse(fairway(folder, {"run", "--nonsense", "--json"}).out)["error"]["exit_code"], 2)
+      << "errors of the command line itself too";
+}
+
+TEST(Program, HelpAndVersion) {
+  Folder folder;
+  const auto help = fairway(folder, {"--help"});
+  EXPECT_EQ(help.code, 0);
+  for (const char* command : {"run", "train", "pack", "score", "inspect", "export", "explain", "generate",
+                              "tokenizer", "data", "doctor", "recipes"})
+    EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + command));
+  EXPECT_THAT(fairway(folder, {"tokenizer", "train", "--help"}).out, HasSubstr("--vocab-size"));
+  const auto version = fairway(folder, {"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, testing::MatchesRegex("fairway [0-9]+\\.[0-9]+\\.[0-9]+.*\n"));
+}
+
+TEST(Program, RecipesAreInsideTheProgram) {
+  Folder folder;
+  const auto list = Json::parse(fairway(folder, {"recipes", "--json"}).out);
+  EXPECT_EQ(list[0]["name"], "demo");
+  EXPECT_GE(list.size(), 8u);
+  const auto shown = fairway(folder, {"recipes", "demo", "--scale", "tiny"});
+  EXPECT_EQ(shown.out, base::read_text_file(FAIRWAY_GOLDEN_DIR "/demo_tiny_resolved.toml"));
+  base::write_file(folder / "again.toml", std::string_view(shown.out));
+  const auto again = Json::parse(fairway(folder, {"recipes", "again.toml", "--json"}).out);
+  EXPECT_EQ(again["values"],
+            Json::parse(fairway(folder, {"recipes", "demo", "--scale", "tiny", "--json"}).out)["values"]);
+}
+
+TEST(Program, ARecipeFilesMistakeIsPlaced) {
+  Folder folder;
+  base::write_file(folder / "my.toml", std::string_view("[model]\n\nwidht = 64\n"));
+  EXPECT_EQ(fairway(folder, {"run", "my.toml"}).err,
+            "fairway: error: my.toml:3:1: unknown key 'model.widht' (did you mean 'model.width'?)\n");
+}
+
+TEST(Program, DoctorKnowsTheMachine) {
+  Folder folder;
+  const auto json =
+      Json::parse(fairway(folder, {"doctor", "--json", "--isa", "scalar", "--threads", "2"}).out);
+  EXPECT_EQ(json["cpu"]["kernels"], "scalar");
+  EXPECT_EQ(json["cpu"]["threads"], 2);
+  EXPECT_GT(json["memory"]["total_bytes"].get<std::uint64_t>(), 0u);
+  for (const auto& [name, version] : json["libraries"].items())
+    EXPECT_THAT(version.get<std::string>(), testing::MatchesRegex("[0-9]+\\..*")) << name;
+  const auto text = fairway(folder, {"doctor"});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.out, HasSubstr("libraries oneDNN "));
+}
+
+TEST(Program, TokenizerAndShardsThereAndBack) {
+  Folder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i)
+    text += "Line " + std::to_string(i * 7919) + "  of a text with\ttabs, naïve words and more.\n\n";
+  base::write_file(folder / "text.txt", std::string_view(text));
+  auto said = fairway(
+      folder, {"tokenizer", "train", "text.txt", "--out", "t.model", "--vocab-size", "330", "--json"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  EXPECT_EQ(Json::parse(said.out)["vocab_size"], 330);
+  EXPECT_EQ(Json::parse(said.out)["lossless"], true);
+  const std::string sample = "  two  spaces, a\ttab\r\n and <s> ☃ ";
+  const auto ids = fairway(folder, {"tokenizer", "encode", "t.model"}, sample).out;
+  EXPECT_EQ(fairway(folder, {"tokenizer", "decode", "t.model"}, ids).out, sample);
+  EXPECT_EQ(fairway(folder, {"tokenizer", "decode", "t.model"}, "5 6 x").code, 2);
+
+  said = fairway(folder, {"data", "build", "text.txt", "--tokenizer", "t.model", "--out", "shards",
+                          "--split-on", "blank-line", "--val-every", "10", "--json"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  const auto info = Json::parse(fairway(folder, {"data", "info", "shards/*.bin", "--json"}).out);
+  EXPECT_EQ(info["documents"], 400);
+  EXPECT_EQ(info["shards"].size(), 2u);
+}
+
+TEST(Program, AnInputThatIsNotOurFileIsNamed) {
+  Folder folder;
+  base::write_file(folder / "x.fairway", std::string_view("not an artifact at all"));
+  const auto said = fairway(folder, {"inspect", "x.fairway"});
+  EXPECT_EQ(said.code, 2);
+  EXPECT_THAT(said.err, StartsWith("fairway: error: x.fairway: "));
+}
+
+}  // namespace
+}  // namespace fairway::test
