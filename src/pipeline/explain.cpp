@@ -8,6 +8,22 @@
 
 namespace fairway::pipeline {
 
+namespace {
+
+/// Token 0 everywhere costs what any text costs: no step's work depends on the values.
+void fill_inputs(graph::Program& program) {
+  for (const auto& v : program.graph().values) {
+    if (v.kind != graph::BufferKind::input || v.root != program.graph().find(v.name)) continue;
+    const auto view = program.view(v.name);
+    if (view.dtype() == tensor::DType::i32)
+      std::ranges::fill(view.span<std::int32_t>(), 0);
+    else
+      std::ranges::fill(view.span<float>(), 1e-4f);
+  }
+}
+
+}  // namespace
+
 Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   Explanation result;
   graph::ParameterStore store(model::make_layout(recipe.model), engine.device(), true);
@@ -41,11 +57,9 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   for (std::size_t i = 0; i < programs.size(); ++i) {
     auto& p = result.programs[i];
     if (measure) {
-      // Token 0 everywhere costs what any text costs: no step's work depends on the values.
-      for (const auto* name : {"tokens", "targets"})
-        std::ranges::fill(programs[i]->view(name).span<std::int32_t>(), 0);
-      if (i == 0) std::ranges::fill(programs[i]->view("weights").span<float>(), 1e-4f);
+      fill_inputs(*programs[i]);
       programs[i]->run();
+      fill_inputs(*programs[i]);  // inputs hold for one run only
       base::Stopwatch watch;
       programs[i]->run_measured();
       p.seconds = watch.seconds();
