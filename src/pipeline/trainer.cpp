@@ -281,8 +281,9 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
                      .rate = m.tokens_per_second,
                      .rate_unit = "tokens",
                      .loss = m.loss,
-                     .budget_left_seconds =
-                         t.schedule == "wall_clock" ? std::optional(t.seconds - s.clock.seconds()) : std::nullopt});
+                     .budget_left_seconds = t.schedule == "wall_clock"
+                                                ? std::optional(t.seconds - s.clock.seconds())
+                                                : std::nullopt});
     if (t.checkpoint_every > 0 && s.steps % t.checkpoint_every == 0 && !s.done() && !checkpoint.empty())
       save(checkpoint);
     s.clock.start();

@@ -7,8 +7,8 @@ namespace fairway::ops {
 /// Causal softmax attention, scale 1/sqrt(dh), query head h reads KV head h / (H / Hkv).
 /// The Sq queries are the last Sq of the S positions; query i (position p = S - Sq + i) sees keys
 /// [segment_start[b, p], p] (segment_start absent: from 0).
-///   in:  0 q [B, Sq, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 segment_start [B, S] i32 (may be absent)
-///   out: 0 o [B, Sq, H, dh], 1 lse [B, H, Sq] (log-sum-exp of the scaled scores, natural log)
+///   in:  0 q [B, Sq, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 segment_start [B, S] i32 (may be
+///   absent) out: 0 o [B, Sq, H, dh], 1 lse [B, H, Sq] (log-sum-exp of the scaled scores, natural log)
 /// Scores are never stored beyond one block of queries. FLOPs 2 * 2 * dh * (visible pairs) per head.
 class Attention final : public Operator {
  public:
@@ -22,8 +22,10 @@ class Attention final : public Operator {
   std::string attributes() const override;
 };
 
-/// P rebuilt from lse; delta = rowsum(do . o); ds = P . (do v^T - delta); dq = scale ds k, dk = scale ds^T q, dv = P^T do.
-/// Deterministic: one worker owns a (row, KV head) and sums query blocks in order (Dao et al. 2022 without atomics).
+/// P rebuilt from lse; delta = rowsum(do . o); ds = P . (do v^T - delta); dq = scale ds k, dk = scale ds^T q,
+/// dv = P^T do. Deterministic without atomics (cf. Dao et al. 2022): an owner is a (row, query head, chunk of
+/// keys) cut from the shape; it sums query blocks in order, and the owners' partial sums are added in a fixed
+/// order afterwards.
 ///   in: q, k, v, segment_start (may be absent), o, lse, do;  out: dq, dk, dv (each may be unwanted)
 class AttentionBackward final : public Operator {
  public:
@@ -37,7 +39,8 @@ class AttentionBackward final : public Operator {
 
 /// Attention of new positions against a key/value cache: first stores k, v of the S new positions at
 /// [length[b], length[b] + S) of the caches, then query i sees cache entries [0, length[b] + i].
-///   in:  0 q [B, S, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 length [B] i32 (entries before this step),
+///   in:  0 q [B, S, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 length [B] i32 (entries before this
+///   step),
 ///        4 k_cache [B, C, Hkv, dh], 5 v_cache [B, C, Hkv, dh]  (state: written by this step)
 ///   out: 0 o [B, S, H, dh].  No gradient. length + S <= C (checked).
 class AttentionDecode final : public Operator {
@@ -50,8 +53,8 @@ class AttentionDecode final : public Operator {
   std::string attributes() const override;
 };
 
-/// Exclusive self attention (spec/model.md section 9): with n = v[t, h / (H/Hkv)] / max(|v|, 1e-12) of the same
-/// position, y = o - (o . n) n.
+/// Exclusive self attention (spec/model.md section 9): with n = v[t, h / (H/Hkv)] / max(|v|, 1e-12) of the
+/// same position, y = o - (o . n) n.
 ///   in: o [B, Sq, H, dh], v [B, S, Hkv, dh] (the last Sq positions are used);  out: y [B, Sq, H, dh]
 class Xsa final : public Operator {
  public:

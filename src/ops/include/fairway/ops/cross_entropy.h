@@ -3,9 +3,10 @@
 
 namespace fairway::ops {
 
-/// Cross entropy of soft-capped logits, probabilities never stored: c = cap * tanh(z / cap), nll = lse(c) - c[target].
-///   in: 0 z [T..., V] (raw logits), 1 target [T...] i32 in [0, V), or -1: position not scored (nll 0, gradient 0)
-///   out: 0 nll [T...] f32/f64, 1 lse [T...] of c
+/// Cross entropy of soft-capped logits, probabilities never stored: c = cap * tanh(z / cap), nll = lse(c) -
+/// c[target].
+///   in: 0 z [T..., V] (raw logits), 1 target [T...] i32 in [0, V), or -1: position not scored (nll 0,
+///   gradient 0) out: 0 nll [T...] f32/f64, 1 lse [T...] of c
 class SoftcapCrossEntropy final : public Operator {
  public:
   explicit SoftcapCrossEntropy(float cap) : cap(cap) {}
@@ -27,7 +28,8 @@ class SoftcapCrossEntropyBackward final : public Operator {
   std::vector<InPlace> in_place() const override { return {{0, 0}}; }
 };
 
-/// y = cap * tanh(x / cap) without a gradient: the logits that `generate` and `logits` return.   in: x;  out: y
+/// y = cap * tanh(x / cap) without a gradient: the logits that `generate` and `logits` return.   in: x;  out:
+/// y
 class Softcap final : public Operator {
  public:
   explicit Softcap(float cap) : cap(cap) {}

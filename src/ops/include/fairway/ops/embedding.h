@@ -25,9 +25,9 @@ class GatherBackward final : public Operator {
 
 /// Row of the bigram hash table for each position (spec/model.md section 3; PR 162 lineage):
 ///   index[b, 0] = rows - 1 when previous[b] is absent or -1;
-///   else index = ((36313 * x[t]) xor (27191 * x[t-1])) mod (rows - 1), 32-bit signed products, result made non-negative.
-///   in: tokens [B, S] i32, previous [B] i32 (optional second input: the token before the row, -1: none)
-///   out: index [B, S] i32.  No gradient.
+///   else index = ((36313 * x[t]) xor (27191 * x[t-1])) mod (rows - 1), 32-bit signed products, result made
+///   non-negative. in: tokens [B, S] i32, previous [B] i32 (optional second input: the token before the row,
+///   -1: none) out: index [B, S] i32.  No gradient.
 class BigramIndex final : public Operator {
  public:
   explicit BigramIndex(int rows) : rows(rows) {}

@@ -4,8 +4,8 @@
 namespace fairway::ops {
 
 /// Matrix product c = op(a) · op(b), rows and columns as below; leading axes of `a` are flattened into rows.
-///   in:  a  [..., K] (or [K, M] flattened from the left when transpose_a), b [K, N] (or [N, K] when transpose_b)
-///   out: c  [..., N] (the leading axes of `a`; [M, N] when transpose_a)
+///   in:  a  [..., K] (or [K, M] flattened from the left when transpose_a), b [K, N] (or [N, K] when
+///   transpose_b) out: c  [..., N] (the leading axes of `a`; [M, N] when transpose_a)
 /// A linear layer y = x W^T is Matmul(false, true). Write::add accumulates into c (beta = 1).
 /// dtypes: f32 (or f64 in the harness); Products::bf16 rounds both operands to bf16 and accumulates in fp32.
 /// Deterministic: cut into tiles and fixed K-chunks from the shape alone, chunks summed in index order.

@@ -4,8 +4,8 @@
 namespace fairway::ops {
 
 // RMSNorm without a learned gain (Zhang and Sennrich 2019), fused with what always stands around it.
-// r = 1 / sqrt(mean(x^2) + eps) per row; y = scale * r * x. `scale` is the constant 1/sqrt(layer + 1) of a block, or 1.
-// Row sums accumulate in fp32 (f64 for f64). D is the last axis.
+// r = 1 / sqrt(mean(x^2) + eps) per row; y = scale * r * x. `scale` is the constant 1/sqrt(layer + 1) of a
+// block, or 1. Row sums accumulate in fp32 (f64 for f64). D is the last axis.
 
 /// y = scale * rms(x).   in: x [..., D];  out: y [..., D], r [...] (f32/f64; saved for backward)
 class RmsNorm final : public Operator {

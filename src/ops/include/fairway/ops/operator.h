@@ -9,7 +9,9 @@
 #include <string_view>
 #include <vector>
 
-namespace fairway::base { class ThreadPool; }
+namespace fairway::base {
+class ThreadPool;
+}
 
 namespace fairway::ops {
 
@@ -40,12 +42,15 @@ struct Ref {
 };
 constexpr Ref input(int i) { return {Ref::From::input, i}; }
 constexpr Ref output(int i) { return {Ref::From::output, i}; }
-constexpr Ref grad(int i) { return {Ref::From::grad_output, i}; }  ///< gradient of forward output i; absent when zero
+constexpr Ref grad(int i) {
+  return {Ref::From::grad_output, i};
+}  ///< gradient of forward output i; absent when zero
 
-/// One step of an operator's backward: run `op` on `reads`; its output k is (a contribution to) the gradient of
-/// forward input grads[k]. An output whose gradient nobody wants is passed as an absent view, and the kernel skips
-/// its work; a step none of whose outputs is wanted is not emitted. With a null `op` the gradient of forward
-/// output reads[0].index passes unchanged to forward input grads[0] (an alias, not a copy).
+/// One step of an operator's backward: run `op` on `reads`; its output k is (a contribution to) the gradient
+/// of forward input grads[k]. An output whose gradient nobody wants is passed as an absent view, and the
+/// kernel skips its work; a step none of whose outputs is wanted is not emitted. With a null `op` the
+/// gradient of forward output reads[0].index passes unchanged to forward input grads[0] (an alias, not a
+/// copy).
 struct BackwardStep {
   OperatorPtr op;
   std::vector<Ref> reads;
@@ -53,7 +58,10 @@ struct BackwardStep {
 };
 
 /// An output that may share memory with an input that dies at this step.
-struct InPlace { int output = 0; int input = 0; };
+struct InPlace {
+  int output = 0;
+  int input = 0;
+};
 
 /// An immutable description of one computation: attributes and rules, no memory, no device. Thread-safe.
 class Operator {
@@ -66,7 +74,8 @@ class Operator {
   virtual Cost cost(std::span<const Meta> in, std::span<const Meta> out) const;  ///< default: bytes only
   virtual std::vector<BackwardStep> backward() const { return {}; }              ///< empty: no gradient flows
   virtual std::vector<InPlace> in_place() const { return {}; }
-  /// Scratch memory the kernel needs for these shapes on any device, cut by shape alone (never by thread count).
+  /// Scratch memory the kernel needs for these shapes on any device, cut by shape alone (never by thread
+  /// count).
   virtual std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const;
   /// Attributes as shown by `explain`: "heads=8 kv_heads=4".
   virtual std::string attributes() const { return {}; }
@@ -79,7 +88,7 @@ enum class Products : std::uint8_t { f32, bf16 };
 struct Context {
   base::ThreadPool* pool = nullptr;  ///< CPU kernels
   Products products = Products::f32;
-  void* stream = nullptr;            ///< CUDA kernels: cudaStream_t
+  void* stream = nullptr;  ///< CUDA kernels: cudaStream_t
 };
 
 /// One call of a kernel. Absent optional inputs and unwanted outputs have null data.

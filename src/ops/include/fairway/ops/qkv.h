@@ -37,7 +37,8 @@ class QkvPrepare final : public Operator {
   std::string attributes() const override;
 };
 
-/// in:  0 qkv, 1 gain, 2 rope, 3 offset (may be absent), 4 r, 5 ve, 6 vs, 7 w (absent without), 8 dq, 9 dk, 10 dv
+/// in:  0 qkv, 1 gain, 2 rope, 3 offset (may be absent), 4 r, 5 ve, 6 vs, 7 w (absent without), 8 dq, 9 dk,
+/// 10 dv
 ///      (each gradient may be absent)
 /// out: 0 dqkv, 1 dgain [H], and with a value embedding 2 dve, 3 dvs [1], 4 dw [1] (each may be unwanted)
 ///   dgain[h] = sum of dq . rope(rms(q_raw)); dve = w vs dv; dvs = w sum dv . ve; dw = vs sum dv . ve

@@ -22,7 +22,8 @@ class ScaledResidualBackward final : public Operator {
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
 };
 
-/// y = a + b.   in: a, b of one shape;  out: y.  Both gradients are aliases... of which the second becomes an add.
+/// y = a + b.   in: a, b of one shape;  out: y.  Both gradients are that of y: an alias for one, a copy for
+/// the other.
 class Add final : public Operator {
  public:
   std::string_view name() const override { return "add"; }
@@ -38,9 +39,10 @@ class Copy final : public Operator {
   std::vector<Meta> infer(std::span<const Meta> in) const override;
 };
 
-/// Smear (spec/model.md section 4): y[t] = (1 - g) . x[t] + g . x[t-1], g = sigmoid(gamma) per channel; before the
-/// first position stands `previous`, or zero.
-///   in: x [B, S, D], gamma [D], previous [B, D] (optional third input; no gradient flows to it);  out: y [B, S, D]
+/// Smear (spec/model.md section 4): y[t] = (1 - g) . x[t] + g . x[t-1], g = sigmoid(gamma) per channel;
+/// before the first position stands `previous`, or zero.
+///   in: x [B, S, D], gamma [D], previous [B, D] (optional third input; no gradient flows to it);  out: y [B,
+///   S, D]
 class Smear final : public Operator {
  public:
   std::string_view name() const override { return "smear"; }

@@ -10,7 +10,7 @@
 namespace fairway::report {
 
 struct ProgressOptions {
-  std::FILE* out = stderr;
+  std::FILE* out = nullptr;          ///< where lines go; the caller chooses
   bool terminal = false;             ///< `out` understands carriage returns
   int width = 80;                    ///< columns of the terminal
   double line_seconds = 10;          ///< without a terminal: at most one line in so many seconds
