@@ -1,5 +1,7 @@
 #include "fairway/report/progress.h"
 
+#include "fairway/base/error.h"
+
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -94,6 +96,7 @@ std::string render_bar(const base::Progress& progress, double seconds_left, int 
 }
 
 ProgressPrinter::ProgressPrinter(ProgressOptions options) : options_(std::move(options)) {
+  base::check(options_.out != nullptr, "a progress printer without a stream");
   if (!options_.now) options_.now = steady_seconds;
 }
 
