@@ -1,14 +1,13 @@
 #pragma once
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
-#include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/data/documents.h"
 #include "fairway/text/tokenizer.h"
+#include "support/corpus.h"
+#include "support/errors.h"
 
 namespace fairway::testing {
 
@@ -35,30 +34,5 @@ class Folder {
  private:
   std::filesystem::path path_;
 };
-
-inline const text::Tokenizer& sp1024() {
-  static const text::Tokenizer tokenizer =
-      text::Tokenizer::load(std::filesystem::path(FAIRWAY_DATA_DIR) / "tokenizers/fineweb_1024_bpe.model");
-  return tokenizer;
-}
-
-inline const std::string& demo_text() {
-  static const std::string text =
-      base::read_text_file(std::filesystem::path(FAIRWAY_DATA_DIR) / "demo/demo.txt");
-  return text;
-}
-
-template <class F>
-std::string input_error(const F& f) {
-  try {
-    f();
-  } catch (const base::Error& error) {
-    EXPECT_EQ(error.kind(), base::ErrorKind::input) << error.what();
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return {};
-}
 
 }  // namespace fairway::testing

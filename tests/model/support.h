@@ -49,6 +49,13 @@ inline void load(graph::ParameterStore& store, const GoldenFile& file, const std
   }
 }
 
+/// Runs on `pool`, with the best instruction set.
+inline graph::Runtime runtime_on(base::ThreadPool& pool) {
+  graph::Runtime runtime;
+  runtime.pool = &pool;
+  return runtime;
+}
+
 /// max|a - b| / max|b|.
 template <class A, class B>
 double max_relative(const A& a, const B& b) {

@@ -59,11 +59,6 @@ ModelConfig small() {
 class Family : public ::testing::Test {
  protected:
   base::ThreadPool pool_{2};
-  graph::Runtime runtime() {
-    graph::Runtime r;
-    r.pool = &pool_;
-    return r;
-  }
   std::vector<std::int32_t> tokens(int n, int vocab) {
     const base::Random random(7, "tokens");
     std::vector<std::int32_t> result(static_cast<std::size_t>(n));
@@ -72,10 +67,13 @@ class Family : public ::testing::Test {
     return result;
   }
   /// Every parameter moved off its initial value, so that no branch is silent.
-  void disturb(graph::ParameterStore& store) {
+  graph::ParameterStore disturbed(const ModelConfig& c) {
+    graph::ParameterStore store(model::make_layout(c), {}, false);
+    model::initialise(store, c, 1, pool_);
     const base::Random random(3, "disturb");
     auto values = store.flat_values().span<float>();
     for (std::size_t i = 0; i < values.size(); ++i) values[i] += 0.2f * static_cast<float>(random.normal(i));
+    return store;
   }
 };
 
@@ -96,7 +94,7 @@ TEST_F(Family, InitialLossIsThatOfAUniformGuess) {
   c.vocab_size = 1024;
   graph::ParameterStore store(model::make_layout(c), {}, true);
   model::initialise(store, c, 1337, pool_);
-  graph::Plan plan(store, runtime());
+  graph::Plan plan(store, runtime_on(pool_));
   model::BuildOptions options;
   options.rows = 4;
   auto& program = plan.add(model::build(c, store.layout(), options));
@@ -189,10 +187,8 @@ TEST_F(Family, InitialValuesDoNotDependOnThreads) {
 
 TEST_F(Family, ScoringTheLastPositionsEqualsScoringAll) {
   const auto c = small();
-  graph::ParameterStore store(model::make_layout(c), {}, false);
-  model::initialise(store, c, 1, pool_);
-  disturb(store);
-  graph::Plan plan(store, runtime());
+  auto store = disturbed(c);
+  graph::Plan plan(store, runtime_on(pool_));
   model::BuildOptions options;
   options.mode = model::Mode::score;
   options.rows = 3;
@@ -221,10 +217,8 @@ TEST_F(Family, ScoringTheLastPositionsEqualsScoringAll) {
 
 TEST_F(Family, DecodingEqualsTheWholeWindow) {
   const auto c = small();
-  graph::ParameterStore store(model::make_layout(c), {}, false);
-  model::initialise(store, c, 1, pool_);
-  disturb(store);
-  graph::Plan plan(store, runtime());
+  auto store = disturbed(c);
+  graph::Plan plan(store, runtime_on(pool_));
   model::BuildOptions options;
   options.mode = model::Mode::logits;
   options.rows = 2;

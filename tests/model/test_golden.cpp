@@ -19,11 +19,6 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
 class Golden : public ::testing::TestWithParam<Case> {
  protected:
   base::ThreadPool pool_{2};
-  graph::Runtime runtime() {
-    graph::Runtime r;
-    r.pool = &pool_;
-    return r;
-  }
 };
 
 template <class T>
@@ -42,7 +37,7 @@ TEST_P(Golden, LossAndGradients) {
   options.rows = rows;
   options.fake_quantize = c.fake_quantize;
   options.recompute = c.recompute;
-  graph::Plan plan(store, runtime());
+  graph::Plan plan(store, runtime_on(pool_));
   auto& program = plan.add(model::build(config, store.layout(), options));
   plan.allocate();
   put(program, "tokens", file.at("input_ids").as<std::int32_t>());
@@ -73,7 +68,7 @@ TEST_P(Golden, Logits) {
   model::BuildOptions options;
   options.mode = model::Mode::logits;
   options.rows = static_cast<int>(file.at("input_ids").shape[0]);
-  graph::Plan plan(store, runtime());
+  graph::Plan plan(store, runtime_on(pool_));
   auto& program = plan.add(model::build(config, store.layout(), options));
   plan.allocate();
   put(program, "tokens", file.at("input_ids").as<std::int32_t>());

@@ -33,9 +33,7 @@ TEST(Train20, LossesNormsParametersAndEma) {
   base::ThreadPool pool(2);
   graph::ParameterStore store(model::make_layout(config), {}, true);
   load(store, golden("sp1024_params"));
-  graph::Runtime runtime;
-  runtime.pool = &pool;
-  graph::Plan plan(store, runtime);
+  graph::Plan plan(store, runtime_on(pool));
   model::BuildOptions options;
   options.rows = 2;
   auto& program = plan.add(model::build(config, store.layout(), options));
