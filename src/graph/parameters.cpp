@@ -1,8 +1,7 @@
 #include "fairway/graph/parameters.h"
 
 #include "fairway/base/error.h"
-
-#include <cstring>
+#include "fairway/tensor/cuda.h"
 
 namespace fairway::graph {
 
@@ -110,9 +109,6 @@ tensor::View ParameterStore::flat_gradients() const {
   return gradients_.view(0, {dtype_, {layout_.padded_elements()}});
 }
 
-void ParameterStore::zero_gradients() {
-  check(!device().is_cuda(), "zero_gradients on {}", device().str());
-  if (has_gradients()) std::memset(gradients_.data(), 0, gradients_.bytes());
-}
+void ParameterStore::zero_gradients() { tensor::zero_bytes(device(), gradients_.data(), gradients_.bytes()); }
 
 }  // namespace fairway::graph

@@ -2,8 +2,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/ops/registry.h"
-
-#include <cstring>
+#include "fairway/tensor/cuda.h"
 
 namespace fairway::graph {
 
@@ -143,8 +142,7 @@ void Plan::allocate() {
       for (const auto& [array, buffer] : constants_) known = known || array == c.data;
       if (known) continue;
       tensor::Buffer buffer(runtime_.device, c.data->meta().bytes());
-      check(!runtime_.device.is_cuda(), "constants on {}", runtime_.device.str());
-      std::memcpy(buffer.data(), c.data->view().data, buffer.bytes());
+      tensor::copy_bytes(runtime_.device, buffer.data(), {}, c.data->view().data, buffer.bytes());
       constants_.emplace_back(c.data, std::move(buffer));
     }
   }
@@ -155,7 +153,7 @@ void Plan::allocate() {
 void Plan::zero_state(std::string_view name) {
   auto it = states_.find(name);
   check(it != states_.end(), "no state '{}'", name);
-  std::memset(it->second.buffer.data(), 0, it->second.buffer.bytes());
+  tensor::zero_bytes(runtime_.device, it->second.buffer.data(), it->second.buffer.bytes());
 }
 
 std::vector<MemoryLine> Plan::memory_table() const {

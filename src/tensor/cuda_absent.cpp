@@ -26,6 +26,11 @@ void copy_bytes(Device to, void* destination, Device from, const void* source, s
   if (bytes > 0) std::memmove(destination, source, bytes);
 }
 
+void zero_bytes(Device device, void* data, std::size_t bytes) {
+  if (device.is_cuda()) refuse();
+  if (bytes > 0) std::memset(data, 0, bytes);
+}
+
 void synchronize(Device device) {
   if (device.is_cuda()) refuse();
 }

@@ -150,6 +150,18 @@ void copy_bytes(Device to, void* destination, Device from, const void* source, s
   if (to.is_cuda()) check_cuda(cudaDeviceSynchronize(), what());
 }
 
+void zero_bytes(Device device, void* data, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (!device.is_cuda()) {
+    std::memset(data, 0, bytes);
+    return;
+  }
+  const OnDevice current(device.index);
+  check_cuda(cudaMemset(data, 0, bytes),
+             fmt::format("cannot clear {} on {}", base::human_bytes(bytes), device.str()));
+  check_cuda(cudaDeviceSynchronize(), fmt::format("clearing memory on {} failed", device.str()));
+}
+
 void synchronize(Device device) {
   if (!device.is_cuda()) return;
   const OnDevice current(device.index);

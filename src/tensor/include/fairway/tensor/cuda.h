@@ -43,6 +43,8 @@ void cuda_release(int device, std::byte* data) noexcept;
 /// Copies between host and device, or within one device; returns when done. `to` and `from` say where each
 /// pointer lives. Copies between two host pointers and between two GPUs work as well.
 void copy_bytes(Device to, void* destination, Device from, const void* source, std::size_t bytes);
+/// Sets memory of a device (or of the host) to zero; returns when done.
+void zero_bytes(Device device, void* data, std::size_t bytes);
 /// Waits for all work of the device.
 void synchronize(Device device);
 
