@@ -14,7 +14,8 @@ Kernel find_kernel(std::string_view op, const tensor::Device& device, base::Isa 
 /// All operator names with a CPU kernel, sorted; the harness walks them.
 std::vector<std::string_view> cpu_kernel_names();
 
-/// Pins the instruction set of the matrix-product library as well. Call once, before the first product.
+/// Pins the instruction set of the matrix-product library as well, for the whole process, before its first
+/// product. Asking for the same again is fine; another one is a failure.
 void pin_isa(base::Isa isa);
 
 }  // namespace fairway::ops
