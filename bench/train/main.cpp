@@ -1,7 +1,7 @@
 // fairway-bench-train: one training step (forward, backward, optimiser) of a recipe's model, its parts timed.
 //
 // With --serve it says "ready" and then runs one step for each line it reads, so that bench/peers/compare.py
-// can alternate it with other programs; otherwise it prints a table over numbers of threads.
+// can alternate it with other programs; otherwise it prints medians.
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -27,7 +27,7 @@ struct Options {
   std::string recipe;
   std::vector<std::string> set;
   std::string products = "f32", isa;
-  std::vector<int> threads = {base::available_cores()};
+  int threads = base::available_cores();
   int rows = 0, warmup = 2, repeats = 5;
   bool serve = false, json = false;
 };
@@ -60,9 +60,9 @@ pipeline::Recipe recipe_of(const Options& o) {
   return pipeline::load_recipe(o.recipe, options).recipe;
 }
 
-pipeline::ExecutionOptions execution_of(const Options& o, int threads) {
+pipeline::ExecutionOptions execution_of(const Options& o) {
   pipeline::ExecutionOptions e;
-  e.threads = threads;
+  e.threads = o.threads;
   if (o.isa.empty()) return e;
   e.isa = base::parse_isa(o.isa);
   if (!e.isa) base::fail_input("--isa {}: use scalar, avx2, avx512 or avx512_bf16", o.isa);
@@ -72,9 +72,9 @@ pipeline::ExecutionOptions execution_of(const Options& o, int threads) {
 /// A model with its optimiser; run() makes one step on fresh random tokens.
 class Step {
  public:
-  Step(const Options& o, int threads)
+  explicit Step(const Options& o)
       : recipe_(recipe_of(o)),
-        engine_(execution_of(o, threads)),
+        engine_(execution_of(o)),
         rows_(o.rows > 0 ? o.rows : std::max(1, 4096 / recipe_.model.window)),
         store_(model::make_layout(recipe_.model), engine_.device(), true),
         plan_(store_, engine_.runtime(pipeline::products(recipe_))) {
@@ -155,7 +155,7 @@ Times medians(const std::vector<Times>& runs) {
 
 void serve(const Options& o) {
   const auto base_bytes = base::peak_memory_bytes();
-  Step step(o, o.threads[0]);
+  Step step(o);
   for (int i = 0; i < o.warmup; ++i) step.run();
   const Json ready = {
       {"ready", true}, {"parameters", step.parameters()}, {"rows", step.rows()}, {"base_bytes", base_bytes}};
@@ -167,29 +167,25 @@ void serve(const Options& o) {
   }
 }
 
-void table(const Options& o) {
-  Json all = Json::array();
-  if (!o.json)
-    fmt::print("{}, {} products\n{:>7} {:>9} {:>9} {:>9} {:>9} {:>8}\n", base::cpu_model(), o.products,
-               "threads", "model ms", "optimiser", "step ms", "cpu ms", "GFLOP/s");
-  for (int threads : o.threads) {
-    Step step(o, threads);
-    for (int i = 0; i < o.warmup; ++i) step.run();
-    std::vector<Times> runs;
-    for (int i = 0; i < o.repeats; ++i) runs.push_back(step.run());
-    const Times t = medians(runs);
-    Json line = to_json(t);
-    line["threads"] = threads;
-    all.push_back(line);
-    if (!o.json)
-      fmt::print("{:7} {:9.1f} {:9.1f} {:9.1f} {:9.1f} {:8.1f}\n", threads, t.model, t.optimizer, t.step,
-                 t.cpu, step.flops() / t.model / 1e6);
-  }
+void medians_of(const Options& o) {
+  Step step(o);
+  for (int i = 0; i < o.warmup; ++i) step.run();
+  std::vector<Times> runs;
+  for (int i = 0; i < o.repeats; ++i) runs.push_back(step.run());
+  const Times t = medians(runs);
   const auto peak = base::peak_memory_bytes();
-  if (o.json)
-    fmt::print("{}\n", Json{{"products", o.products}, {"results", all}, {"peak_bytes", peak}}.dump());
-  else
-    fmt::print("peak memory {} MiB\n", peak >> 20);
+  if (o.json) {
+    Json result = to_json(t);
+    result.update(Json{{"products", o.products}, {"threads", o.threads}, {"peak_bytes", peak}});
+    fmt::print("{}\n", result.dump());
+    return;
+  }
+  fmt::print("{}, {} products, {} threads, {} parameters, {} windows, median of {}\n", base::cpu_model(),
+             o.products, o.threads, step.parameters(), step.rows(), o.repeats);
+  fmt::print("{:>9} {:>9} {:>9} {:>9} {:>8} {:>9}\n", "model ms", "optimiser", "step ms", "cpu ms", "GFLOP/s",
+             "peak MiB");
+  fmt::print("{:9.1f} {:9.1f} {:9.1f} {:9.1f} {:8.1f} {:9}\n", t.model, t.optimizer, t.step, t.cpu,
+             step.flops() / t.model / 1e6, peak >> 20);
 }
 
 }  // namespace
@@ -204,7 +200,7 @@ int main(int argc, char** argv) {
   app.add_option("--products", options.products, "precision of products and of Newton-Schulz")
       ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--isa", options.isa, "instruction set: scalar, avx2, avx512, avx512_bf16");
-  app.add_option("--threads", options.threads, "numbers of threads")->check(CLI::PositiveNumber);
+  app.add_option("--threads", options.threads, "number of threads")->check(CLI::PositiveNumber);
   app.add_option("--rows", options.rows, "windows per step; 0: 4,096 tokens")->check(CLI::NonNegativeNumber);
   app.add_option("--warmup", options.warmup, "steps before the first timed one")
       ->check(CLI::NonNegativeNumber);
@@ -216,7 +212,7 @@ int main(int argc, char** argv) {
     if (options.serve)
       bench::serve(options);
     else
-      bench::table(options);
+      bench::medians_of(options);
   } catch (const base::Error& e) {
     fmt::print(stderr, "fairway-bench-train: {}\n", e.what());
     return e.kind() == base::ErrorKind::input ? 2 : 1;
