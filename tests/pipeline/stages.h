@@ -1,0 +1,95 @@
+#pragma once
+// A small run of the real pipeline: the demo's text and model family, two layers wide enough for every
+// switch.
+
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
+#include "fairway/model/family.h"
+#include "fairway/pipeline/corpus.h"
+#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/trainer.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace fairway::pipeline::testing {
+
+/// Recipe keys of the small model; `more` comes last.
+inline Recipe small_recipe(std::vector<std::string> more = {}) {
+  RecipeOptions options;
+  options.scale = "tiny";
+  options.set = {"model.vocab_size=320",    "model.layers=2",
+                 "model.width=64",          "model.heads=2",
+                 "model.kv_heads=1",        "model.ve_layers=[1]",
+                 "model.xsa_layers=[1]",    "model.bigram_rows=128",
+                 "data.train_bytes=120000", "train.steps=6",
+                 "train.warmdown_steps=3",  "train.batch_tokens=1024",
+                 "quant.level=3",           "score.tokens=0",
+                 "train.validate_every=0",  "quant.passthrough_limit=1024"};
+  options.set.insert(options.set.end(), more.begin(), more.end());
+  return load_recipe("demo", options).recipe;
+}
+
+inline ExecutionOptions with_threads(int threads) {
+  ExecutionOptions options;
+  options.threads = threads;
+  return options;
+}
+
+/// A folder of its own, removed at the end.
+class Folder {
+ public:
+  Folder() {
+    auto name = (std::filesystem::temp_directory_path() / "fairway_stages_XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  std::string operator()(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// Fresh weights, or all zero (a model that predicts every token alike).
+inline OpenModel fresh_model(const Recipe& recipe, const text::Tokenizer& tokenizer, Engine& engine,
+                             bool zero = false) {
+  OpenModel model{recipe, tokenizer, nullptr, "fresh", "memory", {}};
+  model.weights =
+      std::make_unique<graph::ParameterStore>(model::make_layout(recipe.model), tensor::Device{}, false);
+  if (!zero) model::initialise(*model.weights, recipe.model, 1, engine.pool());
+  return model;
+}
+
+inline std::vector<std::byte> weights_of(const graph::ParameterStore& store) {
+  const auto view = store.flat_values();
+  const auto* data = static_cast<const std::byte*>(view.data);
+  return {data, data + view.bytes()};
+}
+
+/// The message of the error that `body` throws, with the kind it must have; "" when nothing is thrown.
+template <class F>
+std::string error_of(base::ErrorKind kind, F&& body) {
+  try {
+    body();
+  } catch (const base::Error& e) {
+    const std::string message = e.what();
+    if (e.kind() != kind) return "(other kind) " + message;
+    if (message.find('\n') != std::string::npos) return "(several lines) " + message;
+    return message;
+  }
+  return "";
+}
+
+template <class F>
+std::string input_error(F&& body) {
+  return error_of(base::ErrorKind::input, std::forward<F>(body));
+}
+
+}  // namespace fairway::pipeline::testing

@@ -1,0 +1,226 @@
+// Bits per byte of whole texts, and the decode program against the score program.
+#include "fairway/pipeline/generate.h"
+#include "fairway/text/byte_table.h"
+#include "stages.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <numeric>
+
+namespace fairway::pipeline::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// Demo text, tokenizer and an untrained model, made once for each test program.
+struct Scene {
+  explicit Scene(int threads = 2)
+      : engine(with_threads(threads)),
+        recipe(small_recipe()),
+        corpus(prepare_corpus(recipe, engine)),
+        model(fresh_model(recipe, corpus.tokenizer, engine)) {
+    // Large enough that tokens get very different probabilities.
+    for (auto& v : model.weights->value("tok_emb.weight").span<float>()) v *= 60;
+  }
+  score::ScoreResult score(int stride, ScoreConfig options = {.tokens = 3000}) {
+    return score_text(recipe.model, *model.weights, corpus.tokenizer, corpus.validation, options, stride,
+                      engine);
+  }
+  Engine engine;
+  Recipe recipe;
+  Corpus corpus;
+  OpenModel model;
+};
+
+TEST(Scoring, AModelThatKnowsNothingPaysLogV) {
+  Scene s;
+  s.model = fresh_model(s.recipe, s.corpus.tokenizer, s.engine, true);
+  const auto all = s.score(0, {});
+  EXPECT_EQ(all.tokens, static_cast<std::int64_t>(s.corpus.validation.tokens.size()) - 1);
+  EXPECT_EQ(all.bytes, static_cast<std::int64_t>(s.corpus.validation.text.size())) << "every byte, each once";
+  EXPECT_NEAR(all.loss, std::log(320.0), 1e-5);
+  EXPECT_NEAR(all.bits_per_byte,
+              static_cast<double>(all.tokens) * std::log2(320.0) / static_cast<double>(all.bytes), 1e-5);
+  EXPECT_EQ(all.rule, "exact");
+  EXPECT_EQ(all.verdict.text(), "valid");
+}
+
+TEST(Scoring, WindowsSideBySideAreSlidingOnesWithTheWindowAsStride) {
+  Scene s;
+  const auto plain = s.score(0), sliding = s.score(s.recipe.model.window);
+  EXPECT_EQ(plain.nll, sliding.nll);
+  EXPECT_EQ(plain.bytes, sliding.bytes);
+  EXPECT_EQ(plain.tokens, 3000);
+}
+
+TEST(Scoring, EveryStrideScoresEveryTokenOnce) {
+  Scene s;
+  const auto plain = s.score(0);
+  for (const int stride : {1, 7, 64, 127}) {
+    const auto r = s.score(stride, {.tokens = stride == 1 ? 200 : 3000});
+    EXPECT_EQ(r.tokens, stride == 1 ? 200 : 3000) << stride;
+    EXPECT_EQ(r.verdict.text(), "valid") << stride;
+    if (stride == 1) continue;
+    EXPECT_EQ(r.bytes, plain.bytes) << stride;
+    EXPECT_NE(r.nll, plain.nll) << "context must matter";
+  }
+}
+
+TEST(Scoring, DocumentsAddUp) {
+  Scene s;
+  const auto r = s.score(64);
+  ASSERT_GT(r.documents.size(), 1u);
+  double nll = 0;
+  std::int64_t tokens = 0, bytes = 0;
+  for (const auto& d : r.documents) {
+    nll += d.nll;
+    tokens += d.tokens;
+    bytes += d.bytes;
+  }
+  EXPECT_NEAR(nll, r.nll, 1e-6 * r.nll);
+  EXPECT_EQ(tokens, r.tokens);
+  EXPECT_EQ(bytes, r.bytes);
+}
+
+TEST(Scoring, ThreadsChangeNoBit) {
+  Scene one(1), two(2), three(3);
+  EXPECT_EQ(weights_of(*one.model.weights), weights_of(*two.model.weights));
+  const auto expected = one.score(64).nll;
+  EXPECT_EQ(two.score(64).nll, expected);
+  EXPECT_EQ(three.score(64).nll, expected);
+}
+
+TEST(Scoring, PublishedTailIsNotedAndTheRuleIsNamed) {
+  Scene s;
+  const auto published = s.score(64, {.tail = "published", .rule = "challenge", .tokens = 1000});
+  EXPECT_EQ(published.rule, "challenge");
+  EXPECT_FALSE(published.verdict.notes.empty()) << "scoring targets twice must be said";
+  EXPECT_EQ(published.tokens, 7 * 128 + 64) << "whole windows only, and the last stride again";
+}
+
+TEST(Scoring, AStopRequestEndsIt) {
+  std::stop_source source;
+  auto options = with_threads(1);
+  options.stop = source.get_token();
+  Engine engine(options);
+  const auto recipe = small_recipe();
+  const auto corpus = prepare_corpus(recipe, engine);
+  auto model = fresh_model(recipe, corpus.tokenizer, engine);
+  source.request_stop();
+  const auto said = error_of(base::ErrorKind::interrupted, [&] {
+    score_text(recipe.model, *model.weights, corpus.tokenizer, corpus.validation, {}, 0, engine);
+  });
+  EXPECT_THAT(said, HasSubstr("stopped after 0 of"));
+}
+
+/// -log softmax(logits)[target].
+double nll_of(std::span<const float> logits, std::int32_t target) {
+  const double top = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float z : logits) sum += std::exp(static_cast<double>(z) - top);
+  return top + std::log(sum) - static_cast<double>(logits[static_cast<std::size_t>(target)]);
+}
+
+TEST(Decoder, ReadsTokenByTokenWhatTheScoreProgramReadsAtOnce) {
+  Scene s;
+  const int window = s.recipe.model.window;
+  const std::vector<std::int32_t> lengths = {window};
+  ProgramScorer scorer(s.recipe.model, *s.model.weights, lengths, s.engine);
+  const auto n = static_cast<std::size_t>(scorer.rows() * window);
+  std::vector<std::int32_t> inputs(n), targets(n);
+  std::vector<float> nll(n);
+  const auto& tokens = s.corpus.validation.tokens;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto row = i / static_cast<std::size_t>(window), column = i % static_cast<std::size_t>(window);
+    inputs[i] = tokens[row * 37 + column];
+    targets[i] = tokens[row * 37 + column + 1];
+  }
+  scorer.score(inputs, targets, window, nll);
+  Decoder decoder(s.recipe.model, *s.model.weights, s.engine);
+  for (std::size_t row = 0; row < 2; ++row) {
+    decoder.reset();
+    // A prompt through the chunked program, the rest one by one.
+    const std::size_t prompt = row == 0 ? 70 : 1;
+    const auto at = row * static_cast<std::size_t>(window);
+    auto logits = decoder.feed(std::span(inputs).subspan(at, prompt));
+    for (std::size_t i = prompt - 1; i < static_cast<std::size_t>(window); ++i) {
+      ASSERT_NEAR(nll_of(logits, targets[at + i]), static_cast<double>(nll[at + i]), 2e-4)
+          << "position " << i;
+      if (i + 1 < static_cast<std::size_t>(window))
+        logits = decoder.feed(std::span(inputs).subspan(at + i + 1, 1));
+    }
+  }
+}
+
+TEST(Decoder, AFullCacheGoesOnFromItsLastHalf) {
+  Scene s;
+  const auto window = static_cast<std::size_t>(s.recipe.model.window);
+  std::vector<std::int32_t> text(s.corpus.validation.tokens.begin(),
+                                 s.corpus.validation.tokens.begin() + 400);
+  Decoder decoder(s.recipe.model, *s.model.weights, s.engine);
+  decoder.feed(std::span(text).first(window));
+  const auto over = decoder.feed(std::span(text).subspan(window, 1));
+  const std::vector<float> after(over.begin(), over.end());
+  decoder.reset();
+  const auto fresh = decoder.feed(std::span(text).subspan(window + 1 - window / 2, window / 2));
+  EXPECT_EQ(after, std::vector<float>(fresh.begin(), fresh.end()));
+  decoder.reset();
+  EXPECT_EQ(decoder.feed(text).size(), 320u) << "a prompt longer than the window";
+}
+
+GenerateOptions options_of(std::uint64_t seed, std::string prompt = "The Mole had been") {
+  GenerateOptions o;
+  o.tokens = 60;
+  o.seed = seed;
+  o.temperature = 8;  // the model is sure of itself
+  o.prompt = std::move(prompt);
+  return o;
+}
+
+TEST(Generate, TheSeedDecidesAndNothingElse) {
+  Scene s(1), other(3);
+  const auto a = generate(s.model, options_of(5), s.engine);
+  EXPECT_EQ(a.tokens, generate(other.model, options_of(5), other.engine).tokens);
+  EXPECT_NE(a.tokens, generate(s.model, options_of(6), s.engine).tokens);
+  EXPECT_EQ(a.text, s.corpus.tokenizer.decode(std::span<const std::int32_t>(a.tokens)));
+  EXPECT_FALSE(a.text.empty());
+}
+
+TEST(Generate, ColdOrNarrowSamplingTakesTheMostLikely) {
+  Scene s;
+  auto cold = options_of(1), narrow = options_of(2);
+  cold.temperature = 0;
+  narrow.top_k = 1;
+  const auto text = generate(s.model, cold, s.engine).text;
+  EXPECT_EQ(text, generate(s.model, narrow, s.engine).text);
+  EXPECT_NE(text, generate(s.model, options_of(2), s.engine).text);
+}
+
+TEST(Generate, PiecesOfTextAddUpAndAreUtf8) {
+  Scene s;
+  auto o = options_of(3, "Naïve café: ");
+  o.tokens = 200;  // longer than the window
+  o.temperature = 2;
+  o.top_k = 0;
+  std::string shown;
+  o.on_text = [&](std::string_view part) { shown += part; };
+  const auto made = generate(s.model, o, s.engine);
+  EXPECT_EQ(made.text.substr(0, shown.size()), shown);
+}
+
+TEST(Generate, NamesWrongOptions) {
+  Scene s;
+  auto said = [&](auto change) {
+    auto o = options_of(1);
+    change(o);
+    return input_error([&] { generate(s.model, o, s.engine); });
+  };
+  EXPECT_THAT(said([](auto& o) { o.temperature = -1; }), HasSubstr("--temperature -1"));
+  EXPECT_THAT(said([](auto& o) { o.top_k = -1; }), HasSubstr("--top-k -1"));
+  EXPECT_THAT(said([](auto& o) { o.tokens = 0; }), HasSubstr("--tokens 0"));
+  EXPECT_THAT(said([](auto& o) { o.prompt = "\xff"; }), HasSubstr("--prompt"));
+}
+
+}  // namespace
+}  // namespace fairway::pipeline::testing
