@@ -101,6 +101,9 @@ def compare(args, recipe, precision, threads):
         row["fastest_ms"] = min(run["step_ms"] for run in contestant.runs)
         rows.append(row)
     print(f"# {Path(recipe).stem} {precision} {threads} threads: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    for row in rows:  # at once, so that an interrupted comparison is not lost
+        print(f"#   {NAMES[row['contestant']]:17} step {row['step_ms']:.1f} ms, processor {row['cpu_ms']:.1f} ms", file=sys.stderr)
+    sys.stderr.flush()
     return rows
 
 
