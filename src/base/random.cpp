@@ -56,12 +56,15 @@ double Random::uniform(std::uint64_t index) const {
   return unit_interval(words[0], words[1]);
 }
 
-double Random::normal(std::uint64_t index) const {
+std::array<double, 2> Random::normal_pair(std::uint64_t index) const {
   const auto words = block(index, lane_normal);
   const double radius =
       std::sqrt(-2.0 * std::log(1.0 - unit_interval(words[0], words[1])));  // 1-u is never 0
-  return radius * std::cos(2.0 * std::numbers::pi * unit_interval(words[2], words[3]));
+  const double angle = 2.0 * std::numbers::pi * unit_interval(words[2], words[3]);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
 }
+
+double Random::normal(std::uint64_t index) const { return normal_pair(index)[0]; }
 
 std::uint64_t Random::below(std::uint64_t index, std::uint64_t bound) const {
   check(bound > 0, "random number below 0 asked for");

@@ -6,6 +6,8 @@
 #include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <cmath>
+#include <span>
+#include <vector>
 
 namespace fairway::model {
 
@@ -13,9 +15,17 @@ namespace {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+void fill_normal(const base::Random& random, std::span<double> out) {
+  for (std::size_t i = 0; i < out.size(); i += 2) {
+    const auto pair = random.normal_pair(i / 2);
+    out[i] = pair[0];
+    if (i + 1 < out.size()) out[i + 1] = pair[1];
+  }
+}
+
 Matrix gaussian(std::int64_t rows, std::int64_t columns, const base::Random& random) {
   Matrix g(rows, columns);
-  for (std::int64_t i = 0; i < g.size(); ++i) g.data()[i] = random.normal(static_cast<std::uint64_t>(i));
+  fill_normal(random, {g.data(), static_cast<std::size_t>(g.size())});
   return g;
 }
 
@@ -42,7 +52,12 @@ Matrix orthogonal(std::int64_t rows, std::int64_t columns, const base::Random& r
 class Initialiser {
  public:
   Initialiser(graph::ParameterStore& store, const ModelConfig& config, std::uint64_t seed)
-      : store_(store), c_(config), seed_(seed) {}
+      : c_(config), seed_(seed) {
+    if (store.dtype() == tensor::DType::f64)
+      doubles_ = store.flat_values().span<double>();
+    else
+      floats_ = store.flat_values().span<float>();
+  }
 
   void operator()(const graph::Parameter& p) const {
     const auto name = std::string_view(p.name);
@@ -62,18 +77,19 @@ class Initialiser {
   /// Every value passes through bf16 once, as in the originals.
   void store(const graph::Parameter& p, std::int64_t i, double value) const {
     const float rounded = tensor::round_to_bf16(static_cast<float>(value));
-    const auto view = store_.value(p.name);
-    if (store_.dtype() == tensor::DType::f64)
-      view.as<double>()[i] = rounded;
+    const auto at = static_cast<std::size_t>(p.offset + i);
+    if (!doubles_.empty())
+      doubles_[at] = rounded;
     else
-      view.as<float>()[i] = rounded;
+      floats_[at] = rounded;
   }
   void constant(const graph::Parameter& p, float value) const {
     for (std::int64_t i = 0; i < p.elements(); ++i) store(p, i, value);
   }
   void normal(const graph::Parameter& p, const base::Random& random, float std) const {
-    for (std::int64_t i = 0; i < p.elements(); ++i)
-      store(p, i, std * random.normal(static_cast<std::uint64_t>(i)));
+    std::vector<double> values(static_cast<std::size_t>(p.elements()));
+    fill_normal(random, values);
+    for (std::int64_t i = 0; i < p.elements(); ++i) store(p, i, std * values[static_cast<std::size_t>(i)]);
   }
   void mix(const graph::Parameter& p) const {
     for (std::int64_t i = 0; i < p.elements(); ++i) store(p, i, i < p.shape[1] ? 1.0 : 0.0);
@@ -96,7 +112,8 @@ class Initialiser {
     for (std::int64_t i = 0; i < p.elements(); ++i) store(p, i, gain * q.data()[i]);
   }
 
-  graph::ParameterStore& store_;
+  std::span<float> floats_;
+  std::span<double> doubles_;
   const ModelConfig& c_;
   const std::uint64_t seed_;
 };

@@ -19,15 +19,37 @@ constexpr std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-std::byte* host_allocate(std::size_t bytes) {
-  const bool large = bytes >= 2 * huge_page;
-  const std::size_t unit = large ? huge_page : alignment;
-  void* data = bytes <= SIZE_MAX - unit ? std::aligned_alloc(unit, round_up(bytes, unit)) : nullptr;
-  if (!data) base::fail("out of memory: {} asked for", base::human_bytes(bytes));
-  if (large)
-    ::madvise(data, round_up(bytes, unit), MADV_HUGEPAGE);  // advice only: a refusal costs speed, not results
-  std::memset(data, 0, bytes);
+/// Memory maps are used from here on: the kernel hands out zeroed pages when they are first touched, so that
+/// a large arena costs nothing at the start and its pages come from all threads.
+constexpr std::size_t mapped_from = 2 * huge_page;
+
+std::byte* map_zeroed(std::size_t bytes) {
+  const auto size = round_up(bytes, huge_page);
+  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return nullptr;
+  ::madvise(data, size, MADV_HUGEPAGE);  // advice only: a refusal costs speed, not results
   return static_cast<std::byte*>(data);
+}
+
+std::byte* host_allocate(std::size_t bytes) {
+  std::byte* data = nullptr;
+  if (bytes <= SIZE_MAX - huge_page) {
+    if (bytes >= mapped_from) {
+      data = map_zeroed(bytes);
+    } else if (void* block = std::aligned_alloc(alignment, round_up(bytes, alignment))) {
+      std::memset(block, 0, bytes);
+      data = static_cast<std::byte*>(block);
+    }
+  }
+  if (!data) base::fail("out of memory: {} asked for", base::human_bytes(bytes));
+  return data;
+}
+
+void host_release(std::byte* data, std::size_t bytes) noexcept {
+  if (bytes >= mapped_from)
+    ::munmap(data, round_up(bytes, huge_page));
+  else
+    std::free(data);
 }
 
 }  // namespace
@@ -42,7 +64,7 @@ Buffer::~Buffer() {
   if (device_.is_cuda()) {
     cuda_release(device_.index, data_);
   } else {
-    std::free(data_);
+    host_release(data_, bytes_);
   }
 }
 

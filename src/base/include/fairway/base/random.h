@@ -19,9 +19,12 @@ class Random {
   /// `purpose` separates streams of one seed ("init/blocks.0.attn.c_q", "sample").
   Random(std::uint64_t seed, std::string_view purpose);
 
-  std::uint32_t bits(std::uint64_t index) const;                        ///< 32 random bits
-  double uniform(std::uint64_t index) const;                            ///< in [0, 1), 53 bits
-  double normal(std::uint64_t index) const;                             ///< standard normal (Box-Muller)
+  std::uint32_t bits(std::uint64_t index) const;  ///< 32 random bits
+  double uniform(std::uint64_t index) const;      ///< in [0, 1), 53 bits
+  double normal(std::uint64_t index) const;       ///< standard normal (Box-Muller)
+  /// Two independent normals of one draw (Box-Muller makes both); the first is normal(index). For filling
+  /// arrays: half the cost of normal(i) for each element.
+  std::array<double, 2> normal_pair(std::uint64_t index) const;
   std::uint64_t below(std::uint64_t index, std::uint64_t bound) const;  ///< in [0, bound), bound > 0
 
  private:
