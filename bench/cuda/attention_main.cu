@@ -1,0 +1,320 @@
+// Checks and times the CUDA attention: errors against float64 on the CPU (odd sizes) and against the plain fp32 form
+// (reference shape), identical bytes on repeats, medians by CUDA events. Prints a table; exit code 1 on a failed check.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "attention.h"
+
+namespace {
+using namespace fairway::ops::cuda;
+
+void check(cudaError_t e, const char* what) {
+  if (e == cudaSuccess) return;
+  std::printf("FAILED: %s: %s\n", what, cudaGetErrorString(e));
+  std::exit(1);
+}
+
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(std::size_t n = 0) : size_(n) {
+    T* p = nullptr;
+    check(cudaMalloc(&p, std::max<std::size_t>(n, 1) * sizeof(T)), "cudaMalloc");
+    data_.reset(p);
+  }
+  explicit Buffer(const std::vector<T>& host) : Buffer(host.size()) {
+    check(cudaMemcpy(get(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), "copy in");
+  }
+  T* get() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+  /// Not-a-number everywhere, so that an element nobody wrote is seen.
+  void poison() const { check(cudaMemset(get(), 0xFF, size_ * sizeof(T)), "poison"); }
+  std::vector<T> host() const {
+    std::vector<T> h(size_);
+    check(cudaMemcpy(h.data(), get(), size_ * sizeof(T), cudaMemcpyDeviceToHost), "copy out");
+    return h;
+  }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { cudaFree(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+  std::size_t size_;
+};
+
+std::size_t query_count(const AttentionShape& s) { return std::size_t(s.batch) * s.queries * s.heads * s.head_dim; }
+std::size_t key_count(const AttentionShape& s) { return std::size_t(s.batch) * s.keys * s.kv_heads * s.head_dim; }
+std::size_t row_count(const AttentionShape& s) { return std::size_t(s.batch) * s.queries * s.heads; }
+
+std::vector<__nv_bfloat16> random_values(std::size_t n, float deviation, std::uint64_t seed) {
+  std::mt19937_64 g(seed);
+  std::vector<__nv_bfloat16> v(n);
+  // Sums of uniform numbers: close to normal, and fast enough for a hundred million values.
+  for (auto& e : v) {
+    const std::uint64_t r = g();
+    const float sum = float(r & 0xFFFF) + float(r >> 16 & 0xFFFF) + float(r >> 32 & 0xFFFF) + float(r >> 48);
+    e = __float2bfloat16((sum / 65536.0F - 2.0F) * 1.7320508F * deviation);
+  }
+  return v;
+}
+std::vector<float> widened(const std::vector<__nv_bfloat16>& v) {
+  std::vector<float> f(v.size());
+  for (std::size_t i = 0; i < v.size(); ++i) f[i] = __bfloat162float(v[i]);
+  return f;
+}
+const std::vector<float>& widened(const std::vector<float>& v) { return v; }
+
+/// Documents of random length.
+std::vector<std::int32_t> random_segments(const AttentionShape& s, std::uint64_t seed, int mean) {
+  std::mt19937_64 g(seed);
+  std::vector<std::int32_t> start(std::size_t(s.batch) * s.keys);
+  for (int b = 0; b < s.batch; ++b) {
+    int current = 0;
+    for (int p = 0; p < s.keys; ++p) {
+      if (p > 0 && g() % mean == 0) current = p;
+      start[std::size_t(b) * s.keys + p] = current;
+    }
+  }
+  return start;
+}
+
+struct Inputs {
+  AttentionShape shape;
+  std::vector<__nv_bfloat16> q, k, v, dout;
+  std::vector<std::int32_t> segment;
+  Inputs(const AttentionShape& s, int mean_segment, std::uint64_t seed)
+      : shape(s),
+        q(random_values(query_count(s), 1.5F, seed)),
+        k(random_values(key_count(s), 1, seed + 1)),
+        v(random_values(key_count(s), 1, seed + 2)),
+        dout(random_values(query_count(s), 1, seed + 3)) {
+    if (mean_segment > 0) segment = random_segments(s, seed + 4, mean_segment);
+  }
+};
+
+struct Outputs {
+  std::vector<double> o, lse, dq, dk, dv;
+};
+
+/// The contract in float64.
+Outputs reference(const Inputs& in) {
+  const AttentionShape& s = in.shape;
+  const int dim = s.head_dim, group = s.heads / s.kv_heads;
+  const auto q = widened(in.q), k = widened(in.k), v = widened(in.v), dout = widened(in.dout);
+  Outputs r{std::vector<double>(query_count(s)), std::vector<double>(row_count(s)), std::vector<double>(query_count(s)),
+            std::vector<double>(key_count(s)), std::vector<double>(key_count(s))};
+  const auto dot = [&](const float* a, const float* b) {
+    double x = 0;
+    for (int d = 0; d < dim; ++d) x += double(a[d]) * b[d];
+    return x;
+  };
+  std::vector<double> p(s.keys);
+  for (int b = 0; b < s.batch; ++b)
+    for (int h = 0; h < s.heads; ++h)
+      for (int i = 0; i < s.queries; ++i) {
+        const int pos = s.keys - s.queries + i;
+        const int first = in.segment.empty() ? 0 : in.segment[std::size_t(b) * s.keys + pos];
+        const std::size_t at = ((std::size_t(b) * s.queries + i) * s.heads + h) * dim;
+        const auto key = [&](int j) { return ((std::size_t(b) * s.keys + j) * s.kv_heads + h / group) * dim; };
+        double top = -INFINITY, total = 0, delta = 0;
+        for (int j = first; j <= pos; ++j) top = std::max(top, p[j] = dot(&q[at], &k[key(j)]) * s.scale);
+        for (int j = first; j <= pos; ++j) total += p[j] = std::exp(p[j] - top);
+        for (int j = first; j <= pos; ++j) {
+          p[j] /= total;
+          for (int d = 0; d < dim; ++d) r.o[at + d] += p[j] * v[key(j) + d];
+        }
+        r.lse[(std::size_t(b) * s.heads + h) * s.queries + i] = top + std::log(total);
+        for (int d = 0; d < dim; ++d) delta += r.o[at + d] * dout[at + d];
+        for (int j = first; j <= pos; ++j) {
+          const double ds = p[j] * (dot(&dout[at], &v[key(j)]) - delta) * s.scale;
+          for (int d = 0; d < dim; ++d) {
+            r.dv[key(j) + d] += p[j] * dout[at + d];
+            r.dq[at + d] += ds * k[key(j) + d];
+            r.dk[key(j) + d] += ds * q[at + d];
+          }
+        }
+      }
+  return r;
+}
+
+/// ||out - reference|| / ||reference||; NaN where anything is.
+template <typename T, typename R>
+double error(const std::vector<T>& out, const std::vector<R>& reference) {
+  const auto& x = widened(out);
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    difference += (double(x[i]) - reference[i]) * (double(x[i]) - reference[i]);
+    norm += double(reference[i]) * reference[i];
+  }
+  // An exactly zero reference (dq and dk where a row sees one key) leaves the absolute error.
+  return std::sqrt(difference / std::max(norm, 1e-6 * double(x.size())));
+}
+
+struct Fast {
+  const Inputs& in;
+  Buffer<__nv_bfloat16> q{in.q}, k{in.k}, v{in.v}, dout{in.dout};
+  Buffer<std::int32_t> segment{in.segment};
+  Buffer<__nv_bfloat16> o{in.q.size()}, dq{in.q.size()}, dk{in.k.size()}, dv{in.k.size()};
+  Buffer<float> lse{row_count(in.shape)};
+  Buffer<char> workspace{attention_backward_workspace(in.shape)};
+  explicit Fast(const Inputs& inputs) : in(inputs) {}
+  const std::int32_t* segments() const { return in.segment.empty() ? nullptr : segment.get(); }
+  void forward() const {
+    check(attention_forward(in.shape, q.get(), k.get(), v.get(), segments(), o.get(), lse.get(), nullptr), "forward");
+  }
+  void backward() const {
+    check(attention_backward(in.shape, q.get(), k.get(), v.get(), segments(), o.get(), lse.get(), dout.get(), dq.get(),
+                             dk.get(), dv.get(), workspace.get(), nullptr),
+          "backward");
+  }
+  void run() const {
+    o.poison(), lse.poison(), dq.poison(), dk.poison(), dv.poison(), workspace.poison();
+    forward();
+    check(cudaDeviceSynchronize(), "forward");
+    backward();
+    check(cudaDeviceSynchronize(), "backward");
+  }
+};
+
+struct Plain {
+  const Inputs& in;
+  Buffer<float> q{widened(in.q)}, k{widened(in.k)}, v{widened(in.v)}, dout{widened(in.dout)};
+  Buffer<std::int32_t> segment{in.segment};
+  Buffer<float> o{in.q.size()}, dq{in.q.size()}, dk{in.k.size()}, dv{in.k.size()};
+  Buffer<float> lse{row_count(in.shape)}, delta{row_count(in.shape)};
+  explicit Plain(const Inputs& inputs) : in(inputs) {
+    const std::int32_t* segments = in.segment.empty() ? nullptr : segment.get();
+    o.poison(), lse.poison(), dq.poison(), dk.poison(), dv.poison(), delta.poison();
+    check(attention_forward_plain(in.shape, q.get(), k.get(), v.get(), segments, o.get(), lse.get(), nullptr),
+          "plain forward");
+    check(attention_backward_plain(in.shape, q.get(), k.get(), v.get(), segments, o.get(), lse.get(), dout.get(),
+                                   dq.get(), dk.get(), dv.get(), delta.get(), nullptr),
+          "plain backward");
+    check(cudaDeviceSynchronize(), "plain");
+  }
+};
+
+bool failed = false;
+
+template <typename F, typename R>
+void compare(const char* name, const F& f, const R& r, double bound) {
+  const double e[] = {error(f.o.host(), r.o), error(f.lse.host(), r.lse), error(f.dq.host(), r.dq),
+                      error(f.dk.host(), r.dk), error(f.dv.host(), r.dv)};
+  bool good = true;
+  for (const double x : e) good = good && x <= bound;
+  std::printf("  %-5s o %.1e lse %.1e dq %.1e dk %.1e dv %.1e %s\n", name, e[0], e[1], e[2], e[3], e[4],
+              good ? "ok" : "FAILED");
+  std::fflush(stdout);
+  failed = failed || !good;
+}
+
+bool same_bytes(const Fast& f, int repeats) {
+  std::vector<std::vector<__nv_bfloat16>> first;
+  std::vector<float> first_lse;
+  for (int i = 0; i < repeats; ++i) {
+    f.run();
+    std::vector<std::vector<__nv_bfloat16>> now{f.o.host(), f.dq.host(), f.dk.host(), f.dv.host()};
+    const auto lse = f.lse.host();
+    if (i == 0) {
+      first = std::move(now), first_lse = lse;
+      continue;
+    }
+    for (std::size_t t = 0; t < now.size(); ++t)
+      if (std::memcmp(now[t].data(), first[t].data(), now[t].size() * 2) != 0) return false;
+    if (std::memcmp(lse.data(), first_lse.data(), lse.size() * 4) != 0) return false;
+  }
+  return true;
+}
+
+void small_case(const AttentionShape& s, int mean_segment, std::uint64_t seed) {
+  std::printf("B %d Sq %d S %d H %d/%d segments %d\n", s.batch, s.queries, s.keys, s.heads, s.kv_heads, mean_segment);
+  const Inputs in(s, mean_segment, seed);
+  const Outputs r = reference(in);
+  compare("plain", Plain(in), r, 1e-4);
+  const Fast f(in);
+  const bool same = same_bytes(f, 4);
+  compare("fast", f, r, 1e-2);
+  if (!same) std::printf("  FAILED: bytes differ between runs\n");
+  failed = failed || !same;
+}
+
+double median_ms(int repeats, const std::function<void(int)>& work) {
+  cudaEvent_t begin{}, end{};
+  cudaEventCreate(&begin), cudaEventCreate(&end);
+  std::vector<float> times;
+  for (int i = 0; i < repeats + 5; ++i) {
+    cudaEventRecord(begin);
+    work(i);
+    cudaEventRecord(end);
+    check(cudaEventSynchronize(end), "timing");
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    if (i >= 5) times.push_back(ms);
+  }
+  cudaEventDestroy(begin), cudaEventDestroy(end);
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[repeats / 2];
+}
+
+void large_case(const char* name, const AttentionShape& s, int mean_segment, bool checked) {
+  const Inputs in(s, mean_segment, 77), other(s, mean_segment, 99);
+  const Fast a(in), b(other);
+  std::printf("%s: B %d S %d H %d/%d segments %d\n", name, s.batch, s.keys, s.heads, s.kv_heads, mean_segment);
+  if (checked) {
+    const bool same = same_bytes(a, 3);
+    std::printf("  repeats %s\n", same ? "identical" : "FAILED: bytes differ");
+    failed = failed || !same;
+    const Plain p(in);
+    struct {
+      std::vector<float> o, lse, dq, dk, dv;
+    } r{p.o.host(), p.lse.host(), p.dq.host(), p.dk.host(), p.dv.host()};
+    compare("fast", a, r, 1e-2);
+  }
+  b.run();
+  const double flop = 2.0 * s.batch * s.heads * double(s.keys) * s.keys * s.head_dim;  // forward, causal half of 4 S S d
+  for (int round = 0; round < 2; ++round) {
+    const double f = median_ms(40, [&](int i) { (i % 2 ? a : b).forward(); });
+    const double w = median_ms(40, [&](int i) { (i % 2 ? a : b).backward(); });
+    std::printf("  forward %.3f ms (%.0f TFLOP/s)  backward %.3f ms (%.0f TFLOP/s)  sum %.3f ms\n", f, flop / f * 1e-9, w,
+                2.5 * flop / w * 1e-9, f + w);
+  }
+  std::fflush(stdout);
+}
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool timing_only = argc > 1 && std::strcmp(argv[1], "time") == 0;
+  if (!timing_only) {
+    small_case({1, 1, 1, 2, 1}, 0, 1);
+    small_case({2, 63, 63, 2, 1}, 0, 2);
+    small_case({1, 65, 65, 4, 2}, 0, 3);
+    small_case({2, 128, 128, 8, 4}, 0, 4);
+    small_case({2, 200, 200, 4, 4}, 0, 5);
+    small_case({1, 333, 333, 6, 2}, 0, 6);
+    small_case({1, 777, 777, 8, 4}, 100, 7);
+    small_case({2, 64, 300, 4, 2}, 0, 8);
+    small_case({1, 150, 391, 4, 2}, 60, 9);
+    small_case({1, 1, 517, 4, 2}, 0, 10);
+    small_case({2, 640, 640, 8, 4}, 5, 11);
+  }
+  large_case("reference", {48, 2048, 2048, 8, 4}, 0, !timing_only);
+  if (!timing_only) {
+    large_case("documents", {48, 2048, 2048, 8, 4}, 700, true);
+    large_case("short", {96, 1024, 1024, 8, 4}, 0, false);
+    large_case("long", {12, 8192, 8192, 8, 4}, 0, false);
+  }
+  std::printf(failed ? "FAILED\n" : "all checks passed\n");
+  return failed ? 1 : 0;
+}

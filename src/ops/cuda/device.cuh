@@ -1,0 +1,175 @@
+#pragma once
+// What kernels share: vectors of floats that are stored as fp32 or bf16, outputs that honour Write, warp sums, launch
+// helpers.
+
+#include "cuda/launch.h"
+
+#include <cuda_bf16.h>
+
+#include <initializer_list>
+
+namespace fairway::ops::cuda {
+
+inline constexpr unsigned all_lanes = 0xffffffffu;
+inline constexpr int block_threads = 256, block_warps = block_threads / 32;
+
+/// V consecutive elements, widened.
+template <int V>
+struct Floats {
+  float v[V];
+};
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline void narrow(float x, float* to) { *to = x; }
+__device__ inline void narrow(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
+
+/// Elements in one access of 16 bytes.
+template <class T>
+inline constexpr int wide = 16 / static_cast<int>(sizeof(T));
+
+/// V is 1, or a whole number of 16-byte accesses (p is then aligned to 16 bytes).
+template <int V, class T>
+__device__ inline Floats<V> load(const T* p) {
+  Floats<V> r;
+  if constexpr (V == 1) {
+    r.v[0] = widen(*p);
+  } else if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int k = 0; k < V; k += 4) {
+      const float4 q = *reinterpret_cast<const float4*>(p + k);
+      r.v[k] = q.x, r.v[k + 1] = q.y, r.v[k + 2] = q.z, r.v[k + 3] = q.w;
+    }
+  } else {
+    static_assert(V % 8 == 0 || V == 1);
+#pragma unroll
+    for (int k = 0; k < V; k += 8) {
+      const uint4 q = *reinterpret_cast<const uint4*>(p + k);
+      const unsigned words[4] = {q.x, q.y, q.z, q.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        r.v[k + 2 * j] = __uint_as_float(words[j] << 16);
+        r.v[k + 2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
+      }
+    }
+  }
+  return r;
+}
+
+template <int V, class T>
+__device__ inline void store(T* p, const Floats<V>& x) {
+  if constexpr (V == 1) {
+    narrow(x.v[0], p);
+  } else if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int k = 0; k < V; k += 4)
+      *reinterpret_cast<float4*>(p + k) = make_float4(x.v[k], x.v[k + 1], x.v[k + 2], x.v[k + 3]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < V; k += 8) {
+      uint4 q;
+      unsigned words[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(x.v[k + 2 * j], x.v[k + 2 * j + 1]);
+        words[j] = *reinterpret_cast<const unsigned*>(&pair);
+      }
+      q.x = words[0], q.y = words[1], q.z = words[2], q.w = words[3];
+      *reinterpret_cast<uint4*>(p + k) = q;
+    }
+  }
+}
+
+template <int V>
+__device__ inline Floats<V> filled(float x) {
+  Floats<V> r;
+#pragma unroll
+  for (int k = 0; k < V; ++k) r.v[k] = x;
+  return r;
+}
+
+/// An output as kernels see it.
+template <class T>
+struct Out {
+  T* p;
+  bool add;
+  __host__ __device__ explicit operator bool() const { return p != nullptr; }
+  template <int V>
+  __device__ void put(std::int64_t i, Floats<V> x) const {
+    if (!p) return;
+    if (add) {
+      const Floats<V> before = load<V>(p + i);
+#pragma unroll
+      for (int k = 0; k < V; ++k) x.v[k] += before.v[k];
+    }
+    store<V>(p + i, x);
+  }
+  __device__ void put(std::int64_t i, float x) const { put<1>(i, Floats<1>{{x}}); }
+};
+template <class T>
+Out<T> out(const Output& o) {
+  return {static_cast<T*>(o.data), o.add};
+}
+
+/// Every lane gets the sum over `lanes` neighbouring lanes (a power of two): a butterfly, so the order is fixed.
+__device__ inline float lane_sum(float x, int lanes = 32) {
+  for (int half = lanes / 2; half > 0; half /= 2) x += __shfl_xor_sync(all_lanes, x, half);
+  return x;
+}
+__device__ inline float lane_max(float x) {
+#pragma unroll
+  for (int half = 16; half > 0; half /= 2) x = fmaxf(x, __shfl_xor_sync(all_lanes, x, half));
+  return x;
+}
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+/// Notes the first index out of range (which of several is chance; that there was one is not).
+__device__ inline void note_fault(Fault* fault, Check check, std::int64_t index, std::int64_t limit) {
+  if (!fault || atomicCAS(&fault->taken, 0, 1) != 0) return;
+  fault->check = static_cast<std::int32_t>(check);
+  fault->index = static_cast<std::int32_t>(index);
+  fault->limit = static_cast<std::int32_t>(limit);
+}
+
+__device__ inline std::int64_t warp_row() {
+  return static_cast<std::int64_t>(blockIdx.x) * block_warps + threadIdx.x / 32;
+}
+
+inline unsigned blocks_for(std::int64_t items, std::int64_t each) {
+  return static_cast<unsigned>((items + each - 1) / each);
+}
+
+/// Can rows of `columns` elements be read V at a time?
+inline bool fits(std::int64_t columns, int v, std::initializer_list<const void*> pointers) {
+  if (columns % v != 0) return false;
+  for (const void* p : pointers)
+    if (reinterpret_cast<std::uintptr_t>(p) % 16 != 0) return false;
+  return true;
+}
+
+/// Calls f(T{}) with the type that storage stands for.
+template <class F>
+void with_storage(Storage storage, const F& f) {
+  if (storage == Storage::bf16)
+    f(__nv_bfloat16{});
+  else
+    f(float{});
+}
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+/// Calls f(T{}, Constant<V>{}) with the widest V that rows allow.
+template <class F>
+void with_width(Storage storage, std::int64_t columns, std::initializer_list<const void*> pointers, const F& f) {
+  with_storage(storage, [&](auto zero) {
+    constexpr int v = wide<decltype(zero)>;
+    if (fits(columns, v, pointers))
+      f(zero, Constant<v>{});
+    else
+      f(zero, Constant<1>{});
+  });
+}
+
+}  // namespace fairway::ops::cuda
