@@ -19,7 +19,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.append(sys.path.pop(0))  # else tokenize.py beside this file would stand for Python's own module
 
 HERE = Path(__file__).resolve().parent
 NAMES = {"fairway": "Fairway", "eager": "PyTorch eager", "compiled": "PyTorch compiled"}

@@ -17,7 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.append(sys.path.pop(0))  # else tokenize.py beside this file would stand for Python's own module
 
 import torch
 

@@ -3,7 +3,7 @@
 How to run (the package is only needed for this comparison):
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install sentencepiece
     cmake --build build --target bench_tokenize
-    /tmp/peers/bin/python bench/peers/tokenize.py build/bin/bench_tokenize MODEL FILE.jsonl[.gz|.xz]... [--repeats 3]
+    /tmp/peers/bin/python bench/peers/compare_tokenize.py build/bin/bench_tokenize MODEL FILE.jsonl[.gz|.xz]... [--repeats 3]
 
 Both sides get whole documents already in memory and give all ids; reading and decompression are not timed. The
 package is measured one document at a time (its ordinary use) and as a batch over threads. Each line is the best of
