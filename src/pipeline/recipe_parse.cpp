@@ -125,7 +125,9 @@ std::vector<Leaf> leaves_in_order(const toml::table& table) {
   return leaves;
 }
 
+/// Without a folder (a recipe inside a model file) names stay as they are.
 void make_absolute(const RecipeKey& key, Recipe& recipe, const std::filesystem::path& folder) {
+  if (folder.empty()) return;
   auto fix = [&](std::string& path) {
     if (!path.empty() && !path.starts_with(kBuiltinScheme))
       path = (std::filesystem::absolute(folder) / path).lexically_normal().string();

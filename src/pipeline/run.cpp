@@ -43,6 +43,12 @@ struct RunFolder {
 /// Decides between a fresh run, going on, and a run that is done.
 enum class Start { fresh, resume, finished };
 
+/// `train` writes a result too; for `run` that is a run whose training is done.
+bool is_finished(const RunFolder& folder, bool train_only) {
+  if (!fs::exists(folder.result())) return false;
+  return train_only || Json::parse(base::read_text_file(folder.result()), nullptr, false).contains("score");
+}
+
 Start prepare_folder(const RunFolder& folder, const RunOptions& o) {
   const bool used = fs::exists(folder.root) && !fs::is_empty(folder.root);
   if (used && !o.resume)
@@ -54,7 +60,7 @@ Start prepare_folder(const RunFolder& folder, const RunOptions& o) {
   if (const auto keys = changed_keys(before, o.recipe.recipe); !keys.empty())
     fail_input("--resume: the recipe differs from the run in {} in {}; use another --out",
                folder.root.string(), fmt::join(keys, ", "));
-  if (fs::exists(folder.result())) return Start::finished;
+  if (is_finished(folder, o.train_only)) return Start::finished;
   return fs::exists(folder.checkpoint()) ? Start::resume : Start::fresh;
 }
 
@@ -91,8 +97,11 @@ class RunStages {
   RunResult go() {
     const auto start = prepare_folder(folder_, o_);
     if (start == Start::finished) return {base::read_text_file(folder_.result()), true};
-    if (start == Start::fresh) base::write_file(folder_.recipe(), to_toml(o_.recipe));
     corpus_.emplace(prepare_corpus(recipe_, engine_));
+    if (!o_.train_only && corpus_->validation.tokens.size() < 2)
+      fail_input(
+          "data.validation is not set: name the shards to score, or stop after training with `fairway "
+          "train`");
     result_["name"] = recipe_.name;
     result_["build"] = build_version();
     result_["device"] = engine_.device().str();
@@ -100,7 +109,7 @@ class RunStages {
     result_["threads"] = engine_.pool().threads();
     result_["seed"] = recipe_.seed;
     result_["data"] = Json::parse(corpus_->manifest);
-    train(start == Start::resume);
+    train(start);
     if (!o_.train_only) {
       pack_and_score();
       compare();
@@ -108,32 +117,34 @@ class RunStages {
       budget();
     }
     result_["peak_memory_bytes"] = base::peak_memory_bytes();
-    const auto text = result_.dump(2) + "\n";
+    // A sample may end in the middle of a character, or hold bytes that make none.
+    const auto text = result_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     if (!o_.train_only) report();
     base::write_file(folder_.result(), text);
     return {text, false};
   }
 
  private:
-  void train(bool resume) {
+  void train(Start start) {
+    const bool resume = start == Start::resume;
     Trainer trainer(recipe_, *corpus_, engine_);
+    // Only now: a run that stopped at bad input leaves its folder free.
+    if (!resume) base::write_file(folder_.recipe(), to_toml(o_.recipe));
     if (resume) trainer.restore(folder_.checkpoint());
     engine_.progress().note(
         fmt::format("training {} parameters, {} steps of {} tokens in micro-batches of {} windows",
                     trainer.weights().layout().count(), recipe_.train.steps, recipe_.train.batch_tokens,
                     trainer.micro_batch_rows()));
     report::MetricsLog log(folder_.metrics(), trainer.steps_done());
+    if (resume) read_curves();
     TrainerHooks hooks;
     hooks.on_step = [&](const StepMetrics& m) {
       Json line = {
           {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
           {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
-      if (m.validation_loss) {
-        line["validation_loss"] = *m.validation_loss;
-        validation_curve_.push_back({static_cast<double>(m.step), *m.validation_loss});
-      }
+      if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
       log.append(line);
-      curve_.push_back({static_cast<double>(m.step), m.loss});
+      add_to_curves(line);
     };
     const auto outcome = trainer.run(hooks, folder_.checkpoint());
     log.flush();
@@ -155,6 +166,18 @@ class RunStages {
       result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", false, engine_);
   }
 
+  void add_to_curves(const Json& line) {
+    const auto step = line.value("step", 0.0);
+    curve_.push_back({step, line.value("loss", 0.0)});
+    if (line.contains("validation_loss"))
+      validation_curve_.push_back({step, line["validation_loss"].get<double>()});
+  }
+
+  /// The part of the curves that was drawn before the run was stopped.
+  void read_curves() {
+    for (const auto& line : report::read_metrics(folder_.metrics())) add_to_curves(line);
+  }
+
   void pack_and_score() {
     const auto ledger =
         pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(), engine_);
@@ -172,7 +195,10 @@ class RunStages {
   }
 
   void compare() {
-    const auto& text = corpus_->validation.text;
+    // The part that was scored (score.tokens): its bytes are the first ones of the text.
+    std::string_view text = corpus_->validation.text;
+    for (const auto& [kind, s] : result_["score"].items())
+      text = text.substr(0, s["bytes"].get<std::size_t>());
     if (text.empty()) return;
     engine_.progress().note("compressing the same text with xz and zstd");
     Json table = Json::array();

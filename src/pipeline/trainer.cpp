@@ -107,6 +107,7 @@ struct Trainer::State {
   std::optional<optim::Ema> ema;
   std::optional<optim::Swa> swa;
   std::int64_t steps = 0;
+  double last_loss = 0;
   TrainClock clock;
   base::Stopwatch since_construction;
 };
@@ -214,6 +215,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   const double before = s.clock.seconds();
   const auto first = s.steps;
   s.clock.start();
+  outcome.last_loss = s.last_loss;
   while (!s.done() && !s.engine.stop().stop_requested()) {
     base::Stopwatch step_clock;
     StepMetrics m;
@@ -226,7 +228,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
       if (!checkpoint.empty()) save(checkpoint);
       throw;
     }
-    outcome.last_loss = m.loss;
+    outcome.last_loss = s.last_loss = m.loss;
     s.clock.stop();
     m.step = s.steps;
     m.seconds = s.clock.seconds();
@@ -280,6 +282,7 @@ void Trainer::save(const std::filesystem::path& path) {
       nlohmann::ordered_json{
           {"step", s.steps},
           {"seconds", s.clock.seconds()},
+          {"loss", s.last_loss},
           {"loader", {{"step", s.loader.state().step}, {"position", s.loader.state().position}}},
           {"rows", s.rows},
           {"build", build_version()},
@@ -316,6 +319,7 @@ void Trainer::restore(const std::filesystem::path& path) {
     fail_input("{}: the checkpoint's metadata is damaged", what);
   s.steps = meta["step"].get<std::int64_t>();
   s.clock.set(meta["seconds"].get<double>());
+  s.last_loss = meta.value("loss", 0.0);
   s.loader.seek(
       {meta["loader"]["step"].get<std::uint64_t>(), meta["loader"]["position"].get<std::uint64_t>()});
   if (meta["rows"].get<int>() != s.rows)

@@ -152,7 +152,8 @@ struct LoadedRecipe {
 };
 
 /// Reads recipe text. `label` stands for the file in errors ("FILE:LINE:COLUMN: KEY: what is wrong"),
-/// relative paths are relative to `folder`. Missing keys have their defaults; the result is validated.
+/// relative paths are relative to `folder` and stay as they are when it is empty. Missing keys have their
+/// defaults; the result is validated.
 LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
                           const std::filesystem::path& folder, const RecipeOptions& options = {});
 
