@@ -10,9 +10,13 @@ struct fairway_model {
 
 namespace {
 
+/// Terminated, and cut between characters.
 void copy_text(std::string_view text, char* out, size_t capacity) {
   if (!out || capacity == 0) return;
-  const auto n = std::min(text.size(), capacity - 1);
+  auto n = std::min(text.size(), capacity - 1);
+  auto continues = [&](size_t i) { return (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80; };
+  if (n < text.size())
+    while (n > 0 && continues(n)) --n;
   std::memcpy(out, text.data(), n);
   out[n] = '\0';
 }
@@ -28,6 +32,9 @@ int guarded(char* error, size_t error_size, F&& body) {
     return e.code();
   } catch (const std::exception& e) {
     copy_text(e.what(), error, error_size);
+    return 1;
+  } catch (...) {
+    copy_text("unknown failure", error, error_size);
     return 1;
   }
 }
@@ -82,6 +89,6 @@ int fairway_generate(const fairway_model* model, const char* prompt, int tokens,
     options.temperature = temperature;
     options.top_k = top_k;
     options.seed = seed;
-    copy_text(model->model.generate(prompt, options), text, capacity);
+    copy_text(model->model.generate(prompt ? prompt : "", options), text, capacity);
   });
 }

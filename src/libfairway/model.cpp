@@ -24,6 +24,8 @@ auto translated(F&& body) {
     throw Error(code, e.what());
   } catch (const std::bad_alloc&) {
     throw Error(1, "out of memory");
+  } catch (const std::exception& e) {
+    throw Error(1, e.what());
   }
 }
 
@@ -72,8 +74,10 @@ Score Model::score(std::string_view text, const ScoreOptions& options, std::stop
     if (m.tokenizer.bos_id() >= 0) scored.tokens.push_back(static_cast<std::uint16_t>(m.tokenizer.bos_id()));
     m.tokenizer.encode(text, scored.tokens);
     const int stride = options.stride >= 0 ? options.stride : m.recipe.score.stride;
+    auto config = m.recipe.score;
+    config.tokens = 0;  // a limit of the recipe was for its run
     const auto r =
-        pipeline::score_text(m.recipe.model, *m.weights, m.tokenizer, scored, m.recipe.score, stride, engine);
+        pipeline::score_text(m.recipe.model, *m.weights, m.tokenizer, scored, config, stride, engine);
     return Score{r.loss, r.bits_per_byte, r.tokens, r.bytes, r.rule, r.verdict.text()};
   });
 }

@@ -285,7 +285,7 @@ RunResult score_file(const ScoreRequest& request, Engine& engine) {
   if (!request.rule.empty()) recipe.score.rule = request.rule;
   if (!request.split_on.empty()) recipe.data.split_on = request.split_on;
   if (!request.field.empty()) recipe.data.field = request.field;
-  if (request.tokens > 0) recipe.score.tokens = request.tokens;
+  recipe.score.tokens = request.tokens;  // a limit of the recipe was for its run
   const int stride = request.stride.value_or(recipe.score.stride);
   if (stride < 0 || stride > recipe.model.window)
     fail_input("--stride {}: must be 0 (plain) to {} (the model's window)", stride, recipe.model.window);

@@ -53,7 +53,7 @@ struct GenerateOptions {
   double temperature = 0.8;  ///< 0: always the most likely token
   int top_k = 40;            ///< 0: all
   std::uint64_t seed = 1337;
-  std::function<void(std::string_view)> on_text;  ///< pieces of complete UTF-8 as they come
+  std::function<void(std::string_view)> on_text = {};  ///< pieces of complete UTF-8 as they come
 };
 
 /// A packed model (.fairway) or a checkpoint (.fwck).
@@ -93,11 +93,11 @@ struct TrainStep {
 };
 
 struct TrainOptions {
-  std::vector<std::string> set;  ///< overrides, "train.steps=100"
-  std::string scale = "full";    ///< "tiny", "small", "full"
+  std::vector<std::string> set = {};  ///< overrides, "train.steps=100"
+  std::string scale = "full";         ///< "tiny", "small", "full"
   int threads = 0;
   bool resume = false;
-  std::function<void(const TrainStep&)> on_step;
+  std::function<void(const TrainStep&)> on_step = {};
 };
 
 /// Runs a recipe (a file, or the name of a built-in one) into the folder `out`: model.fairway, result.json,

@@ -36,7 +36,7 @@ FAIRWAY_C_API int fairway_score(const fairway_model* model, const char* text, si
 /* Logits [vocab_size] of the token after `ids`. */
 FAIRWAY_C_API int fairway_logits(const fairway_model* model, const int32_t* ids, size_t count, float* logits,
                                  char* error, size_t error_size);
-/* Writes terminated UTF-8, cut to `capacity`. */
+/* Writes terminated UTF-8, cut between characters to `capacity`; a null prompt is an empty one. */
 FAIRWAY_C_API int fairway_generate(const fairway_model* model, const char* prompt, int tokens,
                                    double temperature, int top_k, uint64_t seed, char* text, size_t capacity,
                                    char* error, size_t error_size);
