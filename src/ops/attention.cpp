@@ -29,7 +29,7 @@ AttentionCut cut_queries(const Shape& q, std::int64_t positions, std::int64_t mo
 
 /// The metas of q, k, v agree with the head shape.
 void check_qkv(const Operator& op, rule::Metas in, const HeadShape& h) {
-  rule::floating(op, in, 0);
+  rule::activation(op, in, 0);
   const Shape &q = in[0].shape, &k = in[1].shape;
   rule::require(op, h.kv_heads > 0 && h.heads % h.kv_heads == 0 && h.head_dim > 0,
                 "heads must be a multiple of KV heads");
@@ -81,6 +81,19 @@ BackwardLayout layout_backward(const HeadShape& heads, const AttentionCut& cut) 
   return l;
 }
 
+RoundedLayout layout_rounded(const HeadShape& heads, const AttentionCut& cut, std::int64_t begin) {
+  const std::int64_t width = cut.batch * heads.head_dim;
+  const std::int64_t query_floats = whole_vectors(ceil_div(width * heads.heads * cut.queries, 2));
+  const std::int64_t key_floats = whole_vectors(ceil_div(width * heads.kv_heads * cut.positions, 2));
+  RoundedLayout l;
+  l.q = whole_vectors(begin);
+  l.k = l.q + query_floats;
+  l.v = l.k + key_floats;
+  l.d_o = l.v + key_floats;
+  l.end = l.d_o + query_floats;
+  return l;
+}
+
 void check_cache_room(const std::int32_t* length, std::int64_t batch, std::int64_t fresh,
                       std::int64_t capacity) {
   for (std::int64_t b = 0; b < batch; ++b)
@@ -93,7 +106,7 @@ std::vector<Meta> Attention::infer(std::span<const Meta> in) const {
   check_qkv(*this, in, shape);
   const Shape& q = in[0].shape;
   rule::optional(*this, in, 3, {DType::i32, {q[0], in[1].shape[1]}});
-  return {in[0], {in[0].dtype, {q[0], shape.heads, q[1]}}};
+  return {in[0], {rule::wide(in[0].dtype), {q[0], shape.heads, q[1]}}};
 }
 
 Cost Attention::cost(std::span<const Meta> in, std::span<const Meta> out) const {
@@ -110,7 +123,9 @@ std::vector<BackwardStep> Attention::backward() const {
 
 std::size_t Attention::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const AttentionCut cut = cut_attention(shape, in[0].shape, in[1].shape[1]);
-  return static_cast<std::size_t>(cut.lanes * cut.lane_elements) * size_of(in[0].dtype);
+  const std::int64_t lanes = cut.lanes * cut.lane_elements;
+  if (in[0].dtype != DType::f32) return static_cast<std::size_t>(lanes) * size_of(in[0].dtype);
+  return static_cast<std::size_t>(layout_rounded(shape, cut, lanes).d_o) * sizeof(float);
 }
 
 std::string Attention::attributes() const { return head_attributes(shape); }
@@ -121,7 +136,7 @@ std::vector<Meta> AttentionBackward::infer(std::span<const Meta> in) const {
   const Shape& q = in[0].shape;
   rule::optional(*this, in, 3, {DType::i32, {q[0], in[1].shape[1]}});
   rule::exactly(*this, in, 4, in[0]);
-  rule::exactly(*this, in, 5, {in[0].dtype, {q[0], shape.heads, q[1]}});
+  rule::exactly(*this, in, 5, {rule::wide(in[0].dtype), {q[0], shape.heads, q[1]}});
   rule::exactly(*this, in, 6, in[0]);
   return {in[0], in[1], in[2]};
 }
@@ -135,7 +150,9 @@ Cost AttentionBackward::cost(std::span<const Meta> in, std::span<const Meta> out
 
 std::size_t AttentionBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const AttentionCut cut = cut_attention_backward(shape, in[0].shape, in[1].shape[1]);
-  return static_cast<std::size_t>(layout_backward(shape, cut).end) * size_of(in[0].dtype);
+  const std::int64_t end = layout_backward(shape, cut).end;
+  if (in[0].dtype != DType::f32) return static_cast<std::size_t>(end) * size_of(in[0].dtype);
+  return static_cast<std::size_t>(layout_rounded(shape, cut, end).end) * sizeof(float);
 }
 
 std::vector<Meta> AttentionDecode::infer(std::span<const Meta> in) const {

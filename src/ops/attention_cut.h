@@ -31,6 +31,13 @@ struct BackwardLayout {
 };
 BackwardLayout layout_backward(const HeadShape& heads, const AttentionCut& cut);
 
+/// Operands rounded to bf16, in floats from the workspace's start: q, k, v and (backward) the gradient of o,
+/// behind everything else.
+struct RoundedLayout {
+  std::int64_t q = 0, k = 0, v = 0, d_o = 0, end = 0;
+};
+RoundedLayout layout_rounded(const HeadShape& heads, const AttentionCut& cut, std::int64_t begin);
+
 /// Refuses a decode step that the cache has no room for.
 void check_cache_room(const std::int32_t* length, std::int64_t batch, std::int64_t fresh,
                       std::int64_t capacity);

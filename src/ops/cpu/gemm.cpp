@@ -10,7 +10,7 @@
 #include "fairway/base/error.h"
 #include "fairway/ops/registry.h"
 
-namespace fairway::ops::cpu {
+namespace fairway::ops {
 namespace {
 
 /// While it lives, OpenMP regions that this thread opens have one thread. Restores the caller's setting.
@@ -117,19 +117,6 @@ void gemm(const GemmShape& s, float alpha, const float* a, const float* b, float
               static_cast<int>(status));
 }
 
-void gemm(const GemmShape& s, double alpha, const double* a, const double* b, double beta, double* c) {
-  const std::int64_t a_row = s.transpose_a ? 1 : s.lda, a_column = s.transpose_a ? s.lda : 1;
-  const std::int64_t b_row = s.transpose_b ? 1 : s.ldb, b_column = s.transpose_b ? s.ldb : 1;
-  for (std::int64_t i = 0; i < s.m; ++i) {
-    double* row = c + i * s.ldc;
-    for (std::int64_t j = 0; j < s.n; ++j) row[j] = beta == 0 ? 0 : beta * row[j];
-    for (std::int64_t p = 0; p < s.k; ++p) {
-      const double factor = alpha * a[i * a_row + p * a_column];
-      for (std::int64_t j = 0; j < s.n; ++j) row[j] += factor * b[p * b_row + j * b_column];
-    }
-  }
-}
-
 void gemm(const GemmShape& s, const tensor::bf16* a, const tensor::bf16* b, bool add, float* c) {
   if (empty(s)) return;
   static thread_local ProductCache cache;
@@ -148,10 +135,6 @@ bool has_bf16_gemm() {
   return (effective & wanted) == wanted;
 }
 
-}  // namespace fairway::ops::cpu
-
-namespace fairway::ops {
-
 void pin_isa(base::Isa isa) {
   dnnl_cpu_isa_t limit = dnnl_cpu_isa_sse41;
   if (isa == base::Isa::avx2) limit = dnnl_cpu_isa_avx2;
@@ -168,3 +151,20 @@ void pin_isa(base::Isa isa) {
 }
 
 }  // namespace fairway::ops
+
+namespace fairway::ops::cpu {
+
+void gemm(const GemmShape& s, double alpha, const double* a, const double* b, double beta, double* c) {
+  const std::int64_t a_row = s.transpose_a ? 1 : s.lda, a_column = s.transpose_a ? s.lda : 1;
+  const std::int64_t b_row = s.transpose_b ? 1 : s.ldb, b_column = s.transpose_b ? s.ldb : 1;
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    double* row = c + i * s.ldc;
+    for (std::int64_t j = 0; j < s.n; ++j) row[j] = beta == 0 ? 0 : beta * row[j];
+    for (std::int64_t p = 0; p < s.k; ++p) {
+      const double factor = alpha * a[i * a_row + p * a_column];
+      for (std::int64_t j = 0; j < s.n; ++j) row[j] += factor * b[p * b_row + j * b_column];
+    }
+  }
+}
+
+}  // namespace fairway::ops::cpu

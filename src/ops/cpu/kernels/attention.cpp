@@ -1,13 +1,12 @@
 #include "fairway/ops/attention.h"
 
-#include "attention_cut.h"
-#include "cpu/gemm.h"
-#include "cpu/kernel.h"
+#include "attention_operands.h"
 #include "kernels.h"
 #include "softmax_block.h"
 
-// Products stay fp32 with Products::bf16 too: per block the conversion of scores and probabilities costs what
-// the faster product would save.
+// With Products::bf16 the operands of both products are rounded (q, k, v once, probabilities where they are
+// made): that doubles the speed of the products and costs a tenth of it. Scores, softmax and sums stay fp32.
+// Decoding stays fp32 altogether: a new token meets each key once, so that rounding costs more than it saves.
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
@@ -16,9 +15,9 @@ std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
 /// Rows of queries that one item handles: consecutive positions of one head, or (decoding) heads at one
 /// position.
-template <class T>
+template <class T, class E>
 struct Rows {
-  const T* q = nullptr;
+  const E* q = nullptr;
   std::int64_t stride = 0, count = 0;
   std::int64_t position = 0, step = 1;    ///< row r stands at position + r * step
   const std::int32_t* segment = nullptr;  ///< first visible key by position, or null
@@ -40,9 +39,9 @@ struct Rows {
 };
 
 /// Keys and values of one KV head.
-template <class T>
+template <class E>
 struct KeyValues {
-  const T *k = nullptr, *v = nullptr;
+  const E *k = nullptr, *v = nullptr;
   std::int64_t stride = 0;
 };
 
@@ -58,9 +57,9 @@ struct ForwardScratch {
 };
 
 /// One block of scores becomes probabilities relative to the running maximum; o and the totals are rescaled.
-template <class T>
-void softmax_block(const Rows<T>& rows, const ForwardScratch<T>& w, std::int64_t key, std::int64_t keys,
-                   std::int64_t key_rows, std::int64_t dh) {
+template <class T, class E>
+void softmax_block(const Rows<T, E>& rows, const ForwardScratch<T>& w, std::int64_t key, std::int64_t keys,
+                   std::int64_t key_rows, std::int64_t dh, T scale) {
   constexpr T infinity = static_cast<T>(__builtin_inff());
   for (std::int64_t r = 0; r < rows.count; ++r) {
     T* row = w.scores + r * key_rows;
@@ -68,21 +67,21 @@ void softmax_block(const Rows<T>& rows, const ForwardScratch<T>& w, std::int64_t
     zero_outside(row, s, keys);
     if (s.to == s.from) continue;
     fill_edges(row, s, -infinity);
-    const T block = row_maximum(row, s), before = w.maximum[r];
+    const T block = scale * row_maximum(row, s), before = w.maximum[r];
     if (block > before) {
       w.maximum[r] = block;
       const T factor = before == -infinity ? T(0) : exp_of(before - block);
       w.total[r] *= factor;
       scale_row(w.o + r * dh, dh, factor);
     }
-    w.total[r] += exponentials(row, s, w.maximum[r]);
+    w.total[r] += exponentials(row, s, scale, w.maximum[r]);
   }
 }
 
 /// o and lse of some rows: key blocks in order, softmax kept relative to a running maximum (Milakov and
 /// Gimelshein 2018; Dao 2023). Leaves o in w.o, not yet divided by the totals.
-template <class T>
-void attend(const Rows<T>& rows, const KeyValues<T>& kv, const ForwardScratch<T>& w, std::int64_t key_rows,
+template <class T, class E>
+void attend(const Rows<T, E>& rows, const KeyValues<E>& kv, const ForwardScratch<T>& w, std::int64_t key_rows,
             std::int64_t dh, T scale) {
   for (std::int64_t r = 0; r < rows.count; ++r)
     w.maximum[r] = static_cast<T>(-__builtin_inff()), w.total[r] = 0;
@@ -90,17 +89,18 @@ void attend(const Rows<T>& rows, const KeyValues<T>& kv, const ForwardScratch<T>
   const std::int64_t end = rows.end();
   for (std::int64_t key = rows.begin() / key_rows * key_rows; key < end; key += key_rows) {
     const std::int64_t keys = least(key_rows, end - key);
-    gemm({false, true, rows.count, keys, dh, rows.stride, kv.stride, key_rows}, scale, rows.q,
-         kv.k + key * kv.stride, T(0), w.scores);
-    softmax_block(rows, w, key, keys, key_rows, dh);
-    gemm({false, false, rows.count, dh, keys, key_rows, kv.stride, dh}, T(1), w.scores,
-         kv.v + key * kv.stride, T(1), w.o);
+    multiply({false, true, rows.count, keys, dh, rows.stride, kv.stride, key_rows}, rows.q,
+             kv.k + key * kv.stride, false, w.scores);
+    softmax_block(rows, w, key, keys, key_rows, dh, scale);
+    const E* p = score_operand<E>(w.scores, rows.count, keys, key_rows);
+    multiply({false, false, rows.count, dh, keys, operand_stride<E, T>(key_rows), kv.stride, dh}, p,
+             kv.v + key * kv.stride, true, w.o);
   }
 }
 
 /// Row r of the result goes to offset r * stride of `o` (and to lse[r]).
-template <class T>
-void put_rows(const Rows<T>& rows, const ForwardScratch<T>& w, std::int64_t dh, const Out<T>& o,
+template <class T, class E>
+void put_rows(const Rows<T, E>& rows, const ForwardScratch<T>& w, std::int64_t dh, const Out<T>& o,
               std::int64_t stride, const Out<T>& lse) {
   for (std::int64_t r = 0; r < rows.count; ++r) {
     const auto inverse = splat<T>(T(1) / w.total[r]);
@@ -116,32 +116,35 @@ T score_scale(const HeadShape& h) {
   return T(1) / static_cast<T>(__builtin_sqrt(static_cast<T>(h.head_dim)));
 }
 
-template <class T>
+template <class T, class E>
 void forward(const KernelArgs& a) {
   const HeadShape& h = static_cast<const Attention&>(a.op).shape;
   const std::int64_t dh = h.head_dim, positions = a.in[1].shape()[1], group = h.heads / h.kv_heads;
   const AttentionCut cut = cut_attention(h, a.in[0].shape(), positions);
   const std::int64_t rows_of_block = cut.query_rows, heads = cut.batch * h.heads,
                      items = heads * cut.query_blocks;
-  const T *q = in<T>(a, 0), *k = in<T>(a, 1), *v = in<T>(a, 2);
+  T* scratch = static_cast<T*>(a.workspace.data);
+  const RoundedLayout room = layout_rounded(h, cut, cut.lanes * cut.lane_elements);
+  const auto q = operand<E>(a, in<T>(a, 0), a.in[0].shape(), reinterpret_cast<E*>(scratch + room.q));
+  const auto k = operand<E>(a, in<T>(a, 1), a.in[1].shape(), reinterpret_cast<E*>(scratch + room.k));
+  const auto v = operand<E>(a, in<T>(a, 2), a.in[1].shape(), reinterpret_cast<E*>(scratch + room.v));
   const auto* segment = in<std::int32_t>(a, 3);
   const auto o = out<T>(a, 0), lse = out<T>(a, 1);
-  T* scratch = static_cast<T*>(a.workspace.data);
   parallel(a, cut.lanes, [&](std::int64_t lane) {
     const ForwardScratch<T> w(scratch + lane * cut.lane_elements, rows_of_block, cut.key_rows, dh);
     for (std::int64_t item = lane; item < items; item += cut.lanes) {
       const std::int64_t block = cut.query_blocks - 1 - item / heads;  // long rows first
       const std::int64_t b = item % heads / h.heads, head = item % h.heads, first = block * rows_of_block;
-      const std::int64_t at = ((b * cut.queries + first) * h.heads + head) * dh;
-      const Rows<T> rows{q + at,
-                         h.heads * dh,
-                         least(rows_of_block, cut.queries - first),
-                         positions - cut.queries + first,
-                         1,
-                         segment ? segment + b * positions : nullptr};
-      const std::int64_t kv = (b * positions * h.kv_heads + head / group) * dh;
-      attend<T>(rows, {k + kv, v + kv, h.kv_heads * dh}, w, cut.key_rows, dh, score_scale<T>(h));
-      put_rows<T>(rows, w, dh, o.at(at), h.heads * dh, lse.at((b * h.heads + head) * cut.queries + first));
+      const Rows<T, E> rows{q.at(b, first, head),
+                            q.row_stride,
+                            least(rows_of_block, cut.queries - first),
+                            positions - cut.queries + first,
+                            1,
+                            segment ? segment + b * positions : nullptr};
+      const KeyValues<E> kv{k.at(b, 0, head / group), v.at(b, 0, head / group), k.row_stride};
+      attend(rows, kv, w, cut.key_rows, dh, score_scale<T>(h));
+      put_rows(rows, w, dh, o.at(((b * cut.queries + first) * h.heads + head) * dh), h.heads * dh,
+               lse.at((b * h.heads + head) * cut.queries + first));
     }
   });
 }
@@ -183,15 +186,15 @@ void decode(const KernelArgs& a) {
       const std::int64_t b = item / heads % cut.batch, head = item % heads * (single ? group : 1);
       const std::int64_t at = ((b * cut.queries + first) * h.heads + head) * dh;
       const std::int64_t stride = single ? dh : h.heads * dh;
-      const Rows<T> rows{q + at,
-                         stride,
-                         single ? group : least(rows_of_block, cut.queries - first),
-                         length[b] + first,
-                         single ? 0 : 1,
-                         nullptr};
+      const Rows<T, T> rows{q + at,
+                            stride,
+                            single ? group : least(rows_of_block, cut.queries - first),
+                            length[b] + first,
+                            single ? 0 : 1,
+                            nullptr};
       const std::int64_t kv = (b * capacity * h.kv_heads + head / group) * dh;
-      attend<T>(rows, {k + kv, v + kv, h.kv_heads * dh}, w, cut.key_rows, dh, score_scale<T>(h));
-      put_rows<T>(rows, w, dh, o.at(at), stride, {});
+      attend(rows, KeyValues<T>{k + kv, v + kv, h.kv_heads * dh}, w, cut.key_rows, dh, score_scale<T>(h));
+      put_rows(rows, w, dh, o.at(at), stride, Out<T>{});
     }
   });
 }
@@ -199,7 +202,7 @@ void decode(const KernelArgs& a) {
 }  // namespace
 
 void attention(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { forward<decltype(zero)>(a); });
+  dispatch_operands(a, [&](auto zero, auto operand) { forward<decltype(zero), decltype(operand)>(a); });
 }
 void attention_decode(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) { decode<decltype(zero)>(a); });

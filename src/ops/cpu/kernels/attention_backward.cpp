@@ -1,7 +1,6 @@
-#include "attention_cut.h"
-#include "cpu/gemm.h"
-#include "cpu/kernel.h"
 #include "fairway/ops/attention.h"
+
+#include "attention_operands.h"
 #include "kernels.h"
 #include "softmax_block.h"
 
@@ -12,26 +11,27 @@ std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
 /// Everything the items of one call share. An item is (row of the batch, query head, chunk of keys): it alone
 /// adds to its part of the partial gradients, query blocks in order; a second pass sums the parts in order.
-template <class T>
+/// All five products take operands of type E (see attention.cpp).
+template <class T, class E>
 struct Backward {
   const KernelArgs& a;
   const HeadShape h;
   const AttentionCut cut;
   const BackwardLayout layout;
-  const T *q, *k, *v, *o, *lse, *d_o;
+  const RoundedLayout room;
+  const T *o, *lse, *d_o;
   const std::int32_t* segment;
   const Out<T> dq, dk, dv;
   T* workspace;
   const T scale;
+  const Heads<E> q, k, v, gradient;
 
   explicit Backward(const KernelArgs& args)
       : a(args),
         h(static_cast<const AttentionBackward&>(args.op).shape),
         cut(cut_attention_backward(h, args.in[0].shape(), args.in[1].shape()[1])),
         layout(layout_backward(h, cut)),
-        q(in<T>(args, 0)),
-        k(in<T>(args, 1)),
-        v(in<T>(args, 2)),
+        room(layout_rounded(h, cut, layout.end)),
         o(in<T>(args, 4)),
         lse(in<T>(args, 5)),
         d_o(in<T>(args, 6)),
@@ -40,12 +40,16 @@ struct Backward {
         dk(out<T>(args, 1)),
         dv(out<T>(args, 2)),
         workspace(static_cast<T*>(args.workspace.data)),
-        scale(T(1) / static_cast<T>(__builtin_sqrt(static_cast<T>(h.head_dim)))) {}
+        scale(T(1) / static_cast<T>(__builtin_sqrt(static_cast<T>(h.head_dim)))),
+        q(operand<E>(args, in<T>(args, 0), args.in[0].shape(), rounded_at(room.q))),
+        k(operand<E>(args, in<T>(args, 1), args.in[1].shape(), rounded_at(room.k))),
+        v(operand<E>(args, in<T>(args, 2), args.in[1].shape(), rounded_at(room.v))),
+        gradient(operand<E>(args, d_o, args.in[0].shape(), rounded_at(room.d_o))) {}
+
+  E* rounded_at(std::int64_t offset) const { return reinterpret_cast<E*>(workspace + offset); }
 
   std::int64_t dh() const { return h.head_dim; }
   std::int64_t group() const { return h.heads / h.kv_heads; }
-  std::int64_t query_stride() const { return h.heads * dh(); }
-  std::int64_t key_stride() const { return h.kv_heads * dh(); }
   std::int64_t query_at(std::int64_t b, std::int64_t i, std::int64_t head) const {
     return ((b * cut.queries + i) * h.heads + head) * dh();
   }
@@ -80,22 +84,23 @@ void zero(T* p, std::int64_t n) {
   for_vectors<T>(n, [&](std::int64_t i, auto part) { store(p + i, part, splat<T>(0)); });
 }
 
-/// delta = rowsum(do . o)
-template <class T>
-void Backward<T>::deltas() const {
+/// delta = rowsum(do . o), with do as the products see it: then do v^T - delta vanishes, as it should, in
+/// rows that see one key.
+template <class T, class E>
+void Backward<T, E>::deltas() const {
   parallel_ranges(a, cut.batch * cut.queries, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
       for (std::int64_t head = 0; head < h.heads; ++head) {
         const std::int64_t b = row / cut.queries, i = row % cut.queries, at = query_at(b, i, head);
-        delta(b * h.heads + head)[i] = dot(o + at, d_o + at, dh());
+        delta(b * h.heads + head)[i] = dot_seen<E>(o + at, d_o + at, dh());
       }
   });
 }
 
-/// p = exp(p - lse), ds = p . (ds - delta); what a row does not see becomes zero in both.
-template <class T>
-void Backward<T>::rebuild(std::int64_t b, std::int64_t bh, std::int64_t first, std::int64_t rows,
-                          std::int64_t key, std::int64_t keys, T* p, T* ds) const {
+/// p = exp(scale p - lse), ds = scale p . (ds - delta); what a row does not see becomes zero in both.
+template <class T, class E>
+void Backward<T, E>::rebuild(std::int64_t b, std::int64_t bh, std::int64_t first, std::int64_t rows,
+                             std::int64_t key, std::int64_t keys, T* p, T* ds) const {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t i = first + r, lo = first_key(b, i) - key, hi = position(i) + 1 - key;
     const VisibleSpan s = visible_span<T>(lo > 0 ? lo : 0, least(hi, keys));
@@ -105,37 +110,40 @@ void Backward<T>::rebuild(std::int64_t b, std::int64_t bh, std::int64_t first, s
     if (s.to == s.from) continue;
     fill_edges(p_row, s, static_cast<T>(-__builtin_inff()));
     if (ds) fill_edges(ds_row, s, T(0));
-    rebuild_row(p_row, ds_row, s, lse[bh * cut.queries + i], delta(bh)[i]);
+    rebuild_row(p_row, ds_row, s, scale, lse[bh * cut.queries + i], delta(bh)[i]);
   }
 }
 
 /// Queries [first, first + rows) against keys [key, key + keys).
-template <class T>
-void Backward<T>::block(std::int64_t b, std::int64_t head, std::int64_t chunk, std::int64_t first,
-                        std::int64_t rows, std::int64_t key, std::int64_t keys, T* scratch) const {
+template <class T, class E>
+void Backward<T, E>::block(std::int64_t b, std::int64_t head, std::int64_t chunk, std::int64_t first,
+                           std::int64_t rows, std::int64_t key, std::int64_t keys, T* scratch) const {
   const std::int64_t bh = b * h.heads + head, ld = cut.key_rows;
-  const T *queries = q + query_at(b, first, head), *gradients = d_o + query_at(b, first, head);
-  const T *key_rows = k + key_at(b, key, head / group()), *value_rows = v + key_at(b, key, head / group());
+  const std::int64_t kv_head = head / group(), operand_ld = operand_stride<E, T>(ld);
+  const E *queries = q.at(b, first, head), *gradients = gradient.at(b, first, head);
+  const E *key_rows = k.at(b, key, kv_head), *value_rows = v.at(b, key, kv_head);
   const bool need_ds = dq || dk;
   T *p = scratch, *ds = need_ds ? scratch + cut.query_rows * ld : nullptr;
-  gemm({false, true, rows, keys, dh(), query_stride(), key_stride(), ld}, scale, queries, key_rows, T(0), p);
+  multiply({false, true, rows, keys, dh(), q.row_stride, k.row_stride, ld}, queries, key_rows, false, p);
   if (ds)
-    gemm({false, true, rows, keys, dh(), query_stride(), key_stride(), ld}, T(1), gradients, value_rows, T(0),
-         ds);
+    multiply({false, true, rows, keys, dh(), gradient.row_stride, v.row_stride, ld}, gradients, value_rows,
+             false, ds);
   rebuild(b, bh, first, rows, key, keys, p, ds);
   if (dv)
-    gemm({true, false, keys, dh(), rows, ld, query_stride(), dh()}, T(1), p, gradients, T(1),
-         partial_dv(bh) + key * dh());
+    multiply({true, false, keys, dh(), rows, operand_ld, gradient.row_stride, dh()},
+             score_operand<E>(p, rows, keys, ld), gradients, true, partial_dv(bh) + key * dh());
+  if (!ds) return;
+  const E* ds_operand = score_operand<E>(ds, rows, keys, ld);
   if (dk)
-    gemm({true, false, keys, dh(), rows, ld, query_stride(), dh()}, scale, ds, queries, T(1),
-         partial_dk(bh) + key * dh());
+    multiply({true, false, keys, dh(), rows, operand_ld, q.row_stride, dh()}, ds_operand, queries, true,
+             partial_dk(bh) + key * dh());
   if (dq)
-    gemm({false, false, rows, dh(), keys, ld, key_stride(), dh()}, scale, ds, key_rows, T(1),
-         partial_dq(chunk, bh) + first * dh());
+    multiply({false, false, rows, dh(), keys, operand_ld, k.row_stride, dh()}, ds_operand, key_rows, true,
+             partial_dq(chunk, bh) + first * dh());
 }
 
-template <class T>
-void Backward<T>::item(std::int64_t b, std::int64_t head, std::int64_t chunk, T* scratch) const {
+template <class T, class E>
+void Backward<T, E>::item(std::int64_t b, std::int64_t head, std::int64_t chunk, T* scratch) const {
   const std::int64_t bh = b * h.heads + head, begin = chunk * cut.chunk_rows;
   const std::int64_t end = least(begin + cut.chunk_rows, cut.positions);
   if (dk) zero(partial_dk(bh) + begin * dh(), (end - begin) * dh());
@@ -155,8 +163,8 @@ void Backward<T>::item(std::int64_t b, std::int64_t head, std::int64_t chunk, T*
 }
 
 /// dq = sum over chunks, in order.
-template <class T>
-void Backward<T>::sum_queries() const {
+template <class T, class E>
+void Backward<T, E>::sum_queries() const {
   parallel_ranges(a, cut.batch * cut.queries, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
       for (std::int64_t head = 0; head < h.heads; ++head) {
@@ -174,8 +182,8 @@ void Backward<T>::sum_queries() const {
 }
 
 /// dk and dv = sum over the heads of the group, in order.
-template <class T>
-void Backward<T>::sum_keys() const {
+template <class T, class E>
+void Backward<T, E>::sum_keys() const {
   parallel_ranges(a, cut.batch * cut.positions, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row)
       for (std::int64_t kv_head = 0; kv_head < h.kv_heads; ++kv_head) {
@@ -195,9 +203,9 @@ void Backward<T>::sum_keys() const {
   });
 }
 
-template <class T>
+template <class T, class E>
 void backward(const KernelArgs& a) {
-  const Backward<T> all(a);
+  const Backward<T, E> all(a);
   if (all.dq || all.dk) all.deltas();
   const AttentionCut& cut = all.cut;
   const std::int64_t heads = cut.batch * all.h.heads, items = heads * cut.chunks;
@@ -214,7 +222,7 @@ void backward(const KernelArgs& a) {
 }  // namespace
 
 void attention_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { backward<decltype(zero)>(a); });
+  dispatch_operands(a, [&](auto zero, auto operand) { backward<decltype(zero), decltype(operand)>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

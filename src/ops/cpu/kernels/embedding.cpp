@@ -76,6 +76,7 @@ Groups group_positions(const KernelArgs& a, std::int64_t rows) {
 }  // namespace
 
 void gather(const KernelArgs& a) {
+  if (a.out[0].meta.dtype == DType::bf16) dtype_fault(DType::bf16);
   switch (a.in[0].meta.dtype) {
     case DType::f64:
       return gather_rows<double, double>(a);

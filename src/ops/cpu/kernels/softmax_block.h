@@ -36,27 +36,27 @@ inline T row_maximum(const T* row, const VisibleSpan& s) {
   return max_of(most);
 }
 
-/// row = exp(row - shift) inside the span; returns the sum.
+/// row = exp(scale row - shift) inside the span; returns the sum.
 template <class T>
-inline T exponentials(T* row, const VisibleSpan& s, T shift) {
-  const auto minus = splat<T>(-shift);
+inline T exponentials(T* row, const VisibleSpan& s, T scale, T shift) {
+  const auto factor = splat<T>(scale), minus = splat<T>(-shift);
   auto total = splat<T>(0);
   for (std::int64_t j = s.from; j < s.to; j += lanes<T>) {
-    const auto p = exp(load(row + j) + minus);
+    const auto p = exp(fma(load(row + j), factor, minus));
     store(row + j, p);
     total = total + p;
   }
   return sum(total);
 }
 
-/// p = exp(p - lse), ds = p . (ds - delta) inside the span; `ds` may be null.
+/// p = exp(scale p - lse), ds = scale p . (ds - delta) inside the span; `ds` may be null.
 template <class T>
-inline void rebuild_row(T* p, T* ds, const VisibleSpan& s, T lse, T delta) {
-  const auto minus = splat<T>(-lse), shift = splat<T>(delta);
+inline void rebuild_row(T* p, T* ds, const VisibleSpan& s, T scale, T lse, T delta) {
+  const auto factor = splat<T>(scale), minus = splat<T>(-lse), shift = splat<T>(delta);
   for (std::int64_t j = s.from; j < s.to; j += lanes<T>) {
-    const auto e = exp(load(p + j) + minus);
+    const auto e = exp(fma(load(p + j), factor, minus));
     store(p + j, e);
-    if (ds) store(ds + j, e * (load(ds + j) - shift));
+    if (ds) store(ds + j, factor * e * (load(ds + j) - shift));
   }
 }
 
