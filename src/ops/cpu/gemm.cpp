@@ -1,7 +1,5 @@
 #include "gemm.h"
 
-#include <omp.h>
-
 #include <cstddef>
 #include <dnnl.hpp>
 #include <exception>
@@ -9,6 +7,13 @@
 
 #include "fairway/base/error.h"
 #include "fairway/ops/registry.h"
+
+// From omp.h, of which clang cannot read GCC's: the two OpenMP settings used here (OpenMP 5.2,
+// sections 18.2.1, 18.2.3).
+extern "C" {
+void omp_set_num_threads(int threads);
+int omp_get_max_threads();
+}
 
 namespace fairway::ops {
 namespace {
