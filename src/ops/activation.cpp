@@ -6,7 +6,7 @@ namespace fairway::ops {
 
 std::vector<Meta> LeakySquare::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 1);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   return {in[0]};
 }
 
@@ -18,7 +18,7 @@ std::string LeakySquare::attributes() const { return fmt::format("slope={}", slo
 
 std::vector<Meta> LeakySquareBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   return {in[0]};
 }

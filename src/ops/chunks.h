@@ -7,9 +7,14 @@ namespace fairway::ops {
 /// that the sums (piece by piece, in order) are the same for any number of threads. Not inline: kernel
 /// sources of several instruction sets use it.
 struct Chunks {
-  std::int64_t rows = 0;   ///< rows of each piece but the last
-  std::int64_t count = 0;  ///< at most 64
+  std::int64_t rows = 0;  ///< rows of each piece but the last
+  std::int64_t count = 0;
 };
+/// At most 64 pieces.
 Chunks chunks_of(std::int64_t rows, std::int64_t columns);
+/// The same for a GPU: up to 512 pieces, which its multiprocessors take in turn.
+Chunks device_chunks_of(std::int64_t rows);
+/// Pieces that a workspace for both has room for.
+std::int64_t most_pieces(std::int64_t rows, std::int64_t columns);
 
 }  // namespace fairway::ops

@@ -5,10 +5,10 @@
 namespace fairway::ops {
 namespace {
 
-Meta per_row(const Meta& z) { return {z.dtype, rule::leading(z.shape)}; }
+Meta per_row(const Meta& z) { return {rule::wide(z.dtype), rule::leading(z.shape)}; }
 
 void check_logits(const Operator& op, std::span<const Meta> in, float cap) {
-  rule::floating(op, in, 0);
+  rule::activation(op, in, 0);
   rule::require(op, cap > 0, "cap is not positive");
   rule::require(op, in[0].shape.columns() > 0, "no classes");
   rule::exactly(op, in, 1, {DType::i32, rule::leading(in[0].shape)});
@@ -39,7 +39,7 @@ std::vector<Meta> SoftcapCrossEntropyBackward::infer(std::span<const Meta> in) c
 
 std::vector<Meta> Softcap::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 1);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::require(*this, cap > 0, "cap is not positive");
   return {in[0]};
 }

@@ -35,6 +35,10 @@ Extents extents(const Matmul& op, std::span<const Meta> in) {
 
 }  // namespace
 
+std::size_t rounded_operand_bytes(const Meta& operand) {
+  return (static_cast<std::size_t>(operand.shape.elements()) * sizeof(tensor::bf16) + 255) / 256 * 256;
+}
+
 ProductCut cut_product(std::int64_t m, std::int64_t n, std::int64_t k) {
   ProductCut cut;
   cut.tile_m = even_part(m, ceil_div(m, largest_m));
@@ -63,14 +67,16 @@ ProductCut cut_product(std::int64_t m, std::int64_t n, std::int64_t k) {
 std::vector<Meta> Matmul::infer(std::span<const Meta> in) const {
   base::check(in.size() == 2, "matmul takes 2 inputs, got {}", in.size());
   const Shape &a = in[0].shape, &b = in[1].shape;
-  base::check(in[0].dtype == in[1].dtype && (in[0].dtype == DType::f32 || in[0].dtype == DType::f64),
-              "matmul of {} and {}", dtype_name(in[0].dtype), dtype_name(in[1].dtype));
+  const DType t = in[0].dtype;
+  base::check(t == in[1].dtype && (t == DType::f32 || t == DType::f64 || t == DType::bf16),
+              "matmul of {} and {}", dtype_name(t), dtype_name(in[1].dtype));
   base::check(a.rank() >= 2 && b.rank() >= 2, "matmul of {} and {}: matrices expected", a.str(), b.str());
   const Extents e = extents(*this, in);
   const std::int64_t other_k = transpose_b ? b.columns() : b.rows();
   base::check(e.k == other_k, "matmul of {}{} and {}{}: {} against {}", a.str(), transpose_a ? "^T" : "",
               b.str(), transpose_b ? "^T" : "", e.k, other_k);
-  return {{in[0].dtype, transpose_a ? Shape{e.m, e.n} : a.with(a.rank() - 1, e.n)}};
+  return {{result == ProductResult::wide && t == DType::bf16 ? DType::f32 : t,
+           transpose_a ? Shape{e.m, e.n} : a.with(a.rank() - 1, e.n)}};
 }
 
 Cost Matmul::cost(std::span<const Meta> in, std::span<const Meta> out) const {
@@ -87,9 +93,13 @@ std::vector<BackwardStep> Matmul::backward() const {
   else
     da = {std::make_shared<Matmul>(false, !transpose_b), {grad(0), input(1)}, {0}};  // da = dc op(b)^T
   if (transpose_b)
-    db = {std::make_shared<Matmul>(true, transpose_a), {grad(0), input(0)}, {1}};  // db = dc^T op(a)
+    db = {std::make_shared<Matmul>(true, transpose_a, ProductResult::wide),
+          {grad(0), input(0)},
+          {1}};  // db = dc^T op(a)
   else
-    db = {std::make_shared<Matmul>(!transpose_a, false), {input(0), grad(0)}, {1}};  // db = op(a)^T dc
+    db = {std::make_shared<Matmul>(!transpose_a, false, ProductResult::wide),
+          {input(0), grad(0)},
+          {1}};  // db = op(a)^T dc
   return {da, db};
 }
 
@@ -98,11 +108,13 @@ std::size_t Matmul::workspace_bytes(std::span<const Meta> in, std::span<const Me
   if (in[0].dtype != DType::f32) return 0;
   const Extents e = extents(*this, in);
   const std::int64_t partial = (cut_product(e.m, e.n, e.k).chunks - 1) * e.m * e.n;
-  return static_cast<std::size_t>(partial) * sizeof(float) + in[0].bytes() + in[1].bytes();
+  const std::size_t cpu = static_cast<std::size_t>(partial) * sizeof(float) + in[0].bytes() + in[1].bytes();
+  return std::max(cpu, rounded_operand_bytes(in[0]) + rounded_operand_bytes(in[1]));
 }
 
 std::string Matmul::attributes() const {
-  return fmt::format("a{} b{}", transpose_a ? "^T" : "", transpose_b ? "^T" : "");
+  return fmt::format("a{} b{}{}", transpose_a ? "^T" : "", transpose_b ? "^T" : "",
+                     result == ProductResult::wide ? " wide" : "");
 }
 
 }  // namespace fairway::ops

@@ -7,14 +7,15 @@ namespace fairway::ops {
 namespace {
 
 /// Shape and dtype of one number for each row.
-Meta per_row(const Meta& x) { return {x.dtype, rule::leading(x.shape)}; }
-Meta per_channel(const Meta& x) { return {x.dtype, {x.shape.columns()}}; }
-Meta mix_of(const Meta& x) { return {x.dtype, {2, x.shape.columns()}}; }
+Meta per_row(const Meta& x) { return {rule::wide(x.dtype), rule::leading(x.shape)}; }
+Meta per_channel(const Meta& x) { return {rule::wide(x.dtype), {x.shape.columns()}}; }
+Meta mix_of(const Meta& x) { return {rule::wide(x.dtype), {2, x.shape.columns()}}; }
 
 /// Partial sums of gradients of `vectors` channels-wide parameters.
 std::size_t partial_bytes(const Meta& x, std::int64_t vectors) {
-  const auto count = chunks_of(x.shape.rows(), x.shape.columns()).count;
-  return static_cast<std::size_t>(count * vectors * x.shape.columns()) * tensor::size_of(x.dtype);
+  return static_cast<std::size_t>(most_pieces(x.shape.rows(), x.shape.columns()) * vectors *
+                                  x.shape.columns()) *
+         tensor::size_of(rule::wide(x.dtype));
 }
 
 std::string norm_attributes(float scale, float eps) { return fmt::format("scale={} eps={}", scale, eps); }
@@ -23,7 +24,7 @@ std::string norm_attributes(float scale, float eps) { return fmt::format("scale=
 
 std::vector<Meta> RmsNorm::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 1);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   return {in[0], per_row(in[0])};
 }
 std::vector<BackwardStep> RmsNorm::backward() const {
@@ -33,7 +34,7 @@ std::string RmsNorm::attributes() const { return norm_attributes(scale, eps); }
 
 std::vector<Meta> RmsNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, per_row(in[0]));
   rule::optional(*this, in, 2, in[0]);
   return {in[0]};
@@ -41,7 +42,7 @@ std::vector<Meta> RmsNormBackward::infer(std::span<const Meta> in) const {
 
 std::vector<Meta> MixNorm::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, mix_of(in[0]));
   return {in[0], in[0], per_row(in[0])};
@@ -55,7 +56,7 @@ std::string MixNorm::attributes() const { return norm_attributes(scale, eps); }
 
 std::vector<Meta> MixNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 7, 7);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, mix_of(in[0]));
   rule::exactly(*this, in, 3, in[0]);
@@ -70,7 +71,7 @@ std::size_t MixNormBackward::workspace_bytes(std::span<const Meta> in, std::span
 
 std::vector<Meta> ResidualNorm::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, per_channel(in[0]));
   return {in[0], in[0], per_row(in[0])};
@@ -84,7 +85,7 @@ std::string ResidualNorm::attributes() const { return norm_attributes(scale, eps
 
 std::vector<Meta> ResidualNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 6, 6);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, per_row(in[0]));
   rule::exactly(*this, in, 2, in[0]);
   rule::exactly(*this, in, 3, per_channel(in[0]));

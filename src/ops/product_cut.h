@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "fairway/tensor/view.h"
+
 namespace fairway::ops {
 
 /// c [m, n] in tiles of tile_m x tile_n; the sum over k in chunks of chunk_k, added in index order. The first
@@ -13,6 +15,8 @@ struct ProductCut {
   std::int64_t tiles_m = 0, tiles_n = 0, chunks = 0;
   std::int64_t tiles() const { return tiles_m * tiles_n * chunks; }
 };
+/// Room for an operand rounded to bf16, up to the next 256 bytes; where a GPU keeps those of fp32 operands.
+std::size_t rounded_operand_bytes(const tensor::Meta& operand);
 ProductCut cut_product(std::int64_t m, std::int64_t n, std::int64_t k);
 
 }  // namespace fairway::ops

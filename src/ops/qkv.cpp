@@ -12,20 +12,20 @@ using rule::Metas;
 struct Shapes {
   Meta qkv, gain, q, kv, r, ve, one;
   Shapes(const Operator& op, Metas in, const HeadShape& h) : qkv(in[0]) {
-    rule::floating(op, in, 0);
+    rule::activation(op, in, 0);
     rule::require(op, h.heads > 0 && h.kv_heads > 0 && h.heads % h.kv_heads == 0,
                   "query heads do not share KV heads evenly");
     rule::require(op, h.head_dim > 0 && h.head_dim <= max_head_dim, "head_dim is not in [1, 512]");
     rule::require(op, qkv.shape.rank() == 3, "input 0 is not [B, S, (H + 2 Hkv) dh]");
-    const auto t = qkv.dtype;
+    const auto t = qkv.dtype, sums = rule::wide(t);
     const auto batch = qkv.shape[0], length = qkv.shape[1];
     rule::exactly(op, in, 0, {t, {batch, length, h.qkv_width()}});
-    gain = {t, {h.heads}};
+    gain = {sums, {h.heads}};
     q = {t, {batch, length, h.heads, h.head_dim}};
     kv = {t, {batch, length, h.kv_heads, h.head_dim}};
-    r = {t, {batch, length, h.heads + h.kv_heads}};
+    r = {sums, {batch, length, h.heads + h.kv_heads}};
     ve = {t, {batch, length, h.kv_width()}};
-    one = {t, {1}};
+    one = {sums, {1}};
   }
 };
 
@@ -35,7 +35,7 @@ void check_rope(const Operator& op, Metas in, const Shapes& shapes, const HeadSh
                 "rope_dims is not an even part of head_dim");
   rule::require(op, in[2].shape.rank() == 2 && in[2].shape[0] >= shapes.qkv.shape[1],
                 "input 2 is not [P, rope_dims] with P >= S");
-  rule::exactly(op, in, 2, {shapes.qkv.dtype, {in[2].shape[0], rope_dims}});
+  rule::exactly(op, in, 2, {rule::wide(shapes.qkv.dtype), {in[2].shape[0], rope_dims}});
   rule::optional(op, in, 3, {DType::i32, {shapes.qkv.shape[0]}});
 }
 
@@ -91,8 +91,9 @@ std::vector<Meta> QkvPrepareBackward::infer(std::span<const Meta> in) const {
 }
 std::size_t QkvPrepareBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const auto& x = in[0];
-  return static_cast<std::size_t>(chunks_of(x.shape.rows(), x.shape.columns()).count * (shape.heads + 1)) *
-         tensor::size_of(x.dtype);
+  const auto sums = shape.heads + shape.kv_heads;  // of one piece: each head's gain, dv . ve
+  return static_cast<std::size_t>(most_pieces(x.shape.rows(), x.shape.columns()) * sums) *
+         tensor::size_of(rule::wide(x.dtype));
 }
 
 }  // namespace fairway::ops

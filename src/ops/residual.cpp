@@ -1,5 +1,7 @@
 #include "fairway/ops/residual.h"
 
+#include <algorithm>
+
 #include "chunks.h"
 #include "rule.h"
 
@@ -9,12 +11,12 @@ namespace {
 /// Input i holds one factor per channel of x, or one for all.
 void check_scale(const Operator& op, std::span<const Meta> in, std::size_t i) {
   const Meta& x = in[0];
-  if (in[i].shape == Shape{1} && in[i].dtype == x.dtype) return;
-  rule::exactly(op, in, i, {x.dtype, {x.shape.columns()}});
+  if (in[i].shape == Shape{1} && in[i].dtype == rule::wide(x.dtype)) return;
+  rule::exactly(op, in, i, {rule::wide(x.dtype), {x.shape.columns()}});
 }
 
 void check_sequence(const Operator& op, std::span<const Meta> in) {
-  rule::floating(op, in, 0);
+  rule::activation(op, in, 0);
   rule::require(op, in[0].shape.rank() == 3, "input 0 is not [B, S, D]");
 }
 
@@ -22,7 +24,7 @@ void check_sequence(const Operator& op, std::span<const Meta> in) {
 
 std::vector<Meta> ScaledResidual::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   check_scale(*this, in, 2);
   return {in[0]};
@@ -34,22 +36,22 @@ std::vector<BackwardStep> ScaledResidual::backward() const {
 
 std::vector<Meta> ScaledResidualBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   check_scale(*this, in, 1);
   rule::exactly(*this, in, 2, in[0]);
   return {in[0], in[1]};
 }
 std::size_t ScaledResidualBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const auto columns = in[0].shape.columns();
-  const auto size = tensor::size_of(in[0].dtype);
-  const auto pieces = static_cast<std::size_t>(chunks_of(in[0].shape.rows(), columns).count);
-  // A scalar keeps one 64-byte vector of sums for each piece.
-  return pieces * (in[1].shape.elements() == 1 ? 64 : static_cast<std::size_t>(columns) * size);
+  const auto size = tensor::size_of(rule::wide(in[0].dtype));
+  // A scalar keeps one 64-byte vector of sums for each piece on the CPU; on a GPU the sums of all channels.
+  const auto each = std::max<std::size_t>(64, static_cast<std::size_t>(columns) * size);
+  return static_cast<std::size_t>(most_pieces(in[0].shape.rows(), columns)) * each;
 }
 
 std::vector<Meta> Add::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
-  rule::floating(*this, in, 0);
+  rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   return {in[0]};
 }
@@ -59,7 +61,7 @@ std::vector<BackwardStep> Add::backward() const {
 
 std::vector<Meta> Copy::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 1);
-  if (in[0].dtype != DType::i32) rule::floating(*this, in, 0);
+  if (in[0].dtype != DType::i32) rule::activation(*this, in, 0);
   return {in[0]};
 }
 
@@ -67,7 +69,7 @@ std::vector<Meta> Smear::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 3);
   check_sequence(*this, in);
   const auto& x = in[0];
-  rule::exactly(*this, in, 1, {x.dtype, {x.shape[2]}});
+  rule::exactly(*this, in, 1, {rule::wide(x.dtype), {x.shape[2]}});
   rule::optional(*this, in, 2, {x.dtype, {x.shape[0], x.shape[2]}});
   return {x};
 }
@@ -79,15 +81,15 @@ std::vector<Meta> SmearBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 4);
   check_sequence(*this, in);
   const auto& x = in[0];
-  rule::exactly(*this, in, 1, {x.dtype, {x.shape[2]}});
+  rule::exactly(*this, in, 1, {rule::wide(x.dtype), {x.shape[2]}});
   rule::exactly(*this, in, 2, x);
   rule::optional(*this, in, 3, {x.dtype, {x.shape[0], x.shape[2]}});
   return {x, in[1]};
 }
 std::size_t SmearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const auto columns = in[0].shape.columns();
-  return static_cast<std::size_t>(chunks_of(in[0].shape.rows(), columns).count * columns) *
-         tensor::size_of(in[0].dtype);
+  return static_cast<std::size_t>(most_pieces(in[0].shape.rows(), columns) * columns) *
+         tensor::size_of(rule::wide(in[0].dtype));
 }
 
 std::vector<Meta> TakeLast::infer(std::span<const Meta> in) const {

@@ -40,6 +40,13 @@ void floating(const Operator& op, Metas in, std::size_t i) {
   base::check(in[i].shape.rank() > 0, "{}: input {} has no axis", op.name(), i);
 }
 
+void activation(const Operator& op, Metas in, std::size_t i) {
+  const DType t = in[i].dtype;
+  base::check(t == DType::f32 || t == DType::f64 || t == DType::bf16,
+              "{}: input {} is {}, expected f32, f64 or bf16", op.name(), i, describe(in[i]));
+  base::check(in[i].shape.rank() > 0, "{}: input {} has no axis", op.name(), i);
+}
+
 void exactly(const Operator& op, Metas in, std::size_t i, const Meta& expected) {
   base::check(in[i] == expected, "{}: input {} is {}, expected {}", op.name(), i, describe(in[i]),
               describe(expected));

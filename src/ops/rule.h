@@ -16,6 +16,11 @@ inline bool present(Metas in, std::size_t i) { return i < in.size() && in[i].sha
 void count(const Operator& op, Metas in, std::size_t least, std::size_t most);
 /// Input i is f32 or f64 and has an axis.
 void floating(const Operator& op, Metas in, std::size_t i);
+/// Input i is f32, f64 or (for a GPU) bf16, and has an axis.
+void activation(const Operator& op, Metas in, std::size_t i);
+/// What numbers beside bf16 activations are stored in (parameters of channels, sums, r, lse): f32; else the
+/// same.
+constexpr DType wide(DType activation) { return activation == DType::bf16 ? DType::f32 : activation; }
 /// Input i is exactly this.
 void exactly(const Operator& op, Metas in, std::size_t i, const Meta& expected);
 /// Input i is absent or exactly this.

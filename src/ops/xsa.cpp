@@ -7,7 +7,7 @@ namespace fairway::ops {
 namespace {
 
 void check_inputs(const Operator& op, rule::Metas in, const HeadShape& h) {
-  rule::floating(op, in, 0);
+  rule::activation(op, in, 0);
   const Shape &o = in[0].shape, &v = in[1].shape;
   rule::require(op, h.kv_heads > 0 && h.heads % h.kv_heads == 0, "heads must be a multiple of KV heads");
   rule::require(op, h.heads <= xsa_largest_group * h.kv_heads, "too many heads in a group");

@@ -9,4 +9,10 @@ void index_fault(std::string_view op, std::int64_t index, std::int64_t limit) {
   __builtin_unreachable();
 }
 
+void dtype_fault(tensor::DType dtype) {
+  base::check(false, "CPU kernels compute in f32 or f64, not {}; bf16 activations need a GPU",
+              tensor::dtype_name(dtype));
+  __builtin_unreachable();
+}
+
 }  // namespace fairway::ops::cpu

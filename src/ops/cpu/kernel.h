@@ -2,18 +2,18 @@
 // What kernels share beside vectors: typed access to their arguments, outputs that honour Write, fixed
 // chunks.
 
+#include "cpu/fault.h"
 #include "cpu/simd.h"
 #include "fairway/ops/operator.h"
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
-/// Runs f(T{}) with T = double or float, as the view holds.
+/// Runs f(T{}) with T = double or float, as the view holds; refuses bf16.
 template <class F>
 [[gnu::always_inline]] inline void dispatch(const View& v, const F& f) {
-  if (v.meta.dtype == DType::f64)
-    f(double{});
-  else
-    f(float{});
+  if (v.meta.dtype == DType::f64) return f(double{});
+  if (v.meta.dtype != DType::f32) dtype_fault(v.meta.dtype);
+  f(float{});
 }
 
 /// Input i, or null when it is absent. infer has checked the dtype.

@@ -4,6 +4,7 @@
 
 #include "fairway/base/thread_pool.h"
 #include "fairway/ops/matmul.h"
+#include "fault.h"
 #include "gemm.h"
 #include "product_cut.h"
 
@@ -120,6 +121,7 @@ void multiply_f32(const KernelArgs& args, const ProductHelpers& helpers) {
 }  // namespace
 
 void run_matmul(const KernelArgs& args, const ProductHelpers& helpers) {
+  if (args.in[0].dtype() == DType::bf16) dtype_fault(DType::bf16);
   if (args.in[0].dtype() == DType::f64)
     multiply_f64(args);
   else

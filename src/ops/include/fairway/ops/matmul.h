@@ -3,17 +3,26 @@
 
 namespace fairway::ops {
 
+/// What a product is stored in.
+enum class ProductResult : std::uint8_t {
+  as_operands,
+  wide,  ///< f32 for bf16 operands: gradients of weights
+};
+
 /// Matrix product c = op(a) · op(b), rows and columns as below; leading axes of `a` are flattened into rows.
 ///   in:  a  [..., K] (or [K, M] flattened from the left when transpose_a), b [K, N] (or [N, K] when
 ///   transpose_b) out: c  [..., N] (the leading axes of `a`; [M, N] when transpose_a)
 /// A linear layer y = x W^T is Matmul(false, true). Write::add accumulates into c (beta = 1).
 /// dtypes: f32 (or f64 in the harness); Products::bf16 rounds both operands to bf16 and accumulates in fp32.
-/// Deterministic: cut into tiles and fixed K-chunks from the shape alone, chunks summed in index order.
-/// FLOPs 2 M N K. Backward: da = dc · op(b)^T, db = op(a)^T · dc.
+/// On a GPU also bf16 operands, fp32 sums; c is bf16, or f32 with ProductResult::wide. Deterministic: cut
+/// into tiles and fixed K-chunks from the shape alone, chunks summed in index order. FLOPs 2 M N K. Backward:
+/// da = dc · op(b)^T, db = op(a)^T · dc (wide: b is where linear layers have their weight).
 class Matmul final : public Operator {
  public:
-  Matmul(bool transpose_a, bool transpose_b) : transpose_a(transpose_a), transpose_b(transpose_b) {}
+  Matmul(bool transpose_a, bool transpose_b, ProductResult result = ProductResult::as_operands)
+      : transpose_a(transpose_a), transpose_b(transpose_b), result(result) {}
   const bool transpose_a, transpose_b;
+  const ProductResult result;
 
   std::string_view name() const override { return "matmul"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
