@@ -1,11 +1,6 @@
 #include "gemm.h"
 
-#include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
-
 #include <algorithm>
-
-#include "fairway/base/error.h"
 
 namespace fairway::optim {
 namespace {
@@ -24,26 +19,30 @@ void mirror_lower(float* c, std::int64_t n) {
 
 }  // namespace
 
-OneThread::OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-OneThread::~OneThread() { omp_set_num_threads(before_); }
-
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, MatrixRef a,
-          MatrixRef b, float* c, std::int64_t stride_c) {
-  const auto status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a.data,
-                                 a.stride, b.data, b.stride, 0.0f, c, stride_c);
-  base::check(status == dnnl_success, "matrix product [{}, {}] x [{}, {}] failed: oneDNN status {}", m, k, k,
-              n, static_cast<int>(status));
+void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, Matrix<float> a,
+          Matrix<float> b, float* c, std::int64_t stride_c) {
+  ops::gemm({transpose_a, transpose_b, m, n, k, a.stride, b.stride, stride_c}, 1.0f, a.data, b.data, 0.0f, c);
 }
 
-void gemm_symmetric(bool transpose_a, bool transpose_b, std::int64_t n, std::int64_t k, MatrixRef a,
-                    MatrixRef b, float* c) {
+void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+          Matrix<tensor::bf16> a, Matrix<tensor::bf16> b, float* c, std::int64_t stride_c) {
+  ops::gemm({transpose_a, transpose_b, m, n, k, a.stride, b.stride, stride_c}, a.data, b.data, false, c);
+}
+
+template <class E>
+void gemm_symmetric(bool transpose_a, bool transpose_b, std::int64_t n, std::int64_t k, Matrix<E> a,
+                    Matrix<E> b, float* c) {
   for (std::int64_t row = 0; row < n; row += strip) {
     const std::int64_t rows = std::min(strip, n - row);
-    const MatrixRef part{a.data + (transpose_a ? row : row * a.stride), a.stride};
+    const Matrix<E> part{a.data + (transpose_a ? row : row * a.stride), a.stride};
     gemm(transpose_a, transpose_b, rows, row + rows, k, part, b, c + row * n, n);
   }
   mirror_lower(c, n);
 }
+
+template void gemm_symmetric(bool, bool, std::int64_t, std::int64_t, Matrix<float>, Matrix<float>, float*);
+template void gemm_symmetric(bool, bool, std::int64_t, std::int64_t, Matrix<tensor::bf16>,
+                             Matrix<tensor::bf16>, float*);
 
 double symmetric_share(std::int64_t n) {
   double cells = 0;

@@ -1,36 +1,29 @@
 #pragma once
-// Single-threaded matrix products by oneDNN, for callers that give each thread a matrix of its own.
+// Products of symmetric results, on the calling thread: callers give each thread a matrix of its own.
 
-#include <cstdint>
+#include "fairway/ops/gemm.h"
 
 namespace fairway::optim {
 
 /// A strided row-major matrix.
-struct MatrixRef {
-  const float* data;
+template <class E>
+struct Matrix {
+  const E* data;
   std::int64_t stride;
 };
 
-/// While it lives, oneDNN's products on this thread use this thread alone.
-class OneThread {
- public:
-  OneThread();
-  ~OneThread();
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
+/// c [m, n] = op(a) [m, k] . op(b) [k, n]; the strides are those of the matrices as stored.
+void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, Matrix<float> a,
+          Matrix<float> b, float* c, std::int64_t stride_c);
+/// With bf16 operands; only where ops::has_bf16_gemm().
+void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+          Matrix<tensor::bf16> a, Matrix<tensor::bf16> b, float* c, std::int64_t stride_c);
 
- private:
-  int before_;
-};
-
-/// c [m, n] = op(a) [m, k] · op(b) [k, n]; the strides are those of the matrices as stored.
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, MatrixRef a,
-          MatrixRef b, float* c, std::int64_t stride_c);
-
-/// c [n, n] = op(a) · op(b) where the result is known to be symmetric: computes the lower half in strips,
+/// c [n, n] = op(a) . op(b) where the result is known to be symmetric: computes the lower half in strips,
 /// then mirrors it. Strips depend on n alone.
-void gemm_symmetric(bool transpose_a, bool transpose_b, std::int64_t n, std::int64_t k, MatrixRef a,
-                    MatrixRef b, float* c);
+template <class E>
+void gemm_symmetric(bool transpose_a, bool transpose_b, std::int64_t n, std::int64_t k, Matrix<E> a,
+                    Matrix<E> b, float* c);
 
 /// The part of a full product's FLOPs that gemm_symmetric spends.
 double symmetric_share(std::int64_t n);

@@ -107,4 +107,26 @@ FAIRWAY_CLONES void round_bf16(float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] = round_to_bf16(x[i]);
 }
 
+FAIRWAY_CLONES void to_bf16(const float* __restrict x, tensor::bf16* __restrict out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = tensor::to_bf16(x[i]);
+}
+
+FAIRWAY_CLONES void from_bf16(const tensor::bf16* __restrict x, float* __restrict out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = tensor::to_float(x[i]);
+}
+
+FAIRWAY_CLONES void to_bf16_scaled(const float* __restrict x, float factor, tensor::bf16* __restrict out,
+                                   tensor::bf16* __restrict scaled, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[i] = tensor::to_bf16(x[i]);
+    scaled[i] = tensor::to_bf16(tensor::to_float(out[i]) * factor);
+  }
+}
+
+FAIRWAY_CLONES void combine_to_bf16(const tensor::bf16* x, float a, const float* __restrict y,
+                                    tensor::bf16* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    out[i] = tensor::to_bf16(round_to_bf16(a * tensor::to_float(x[i])) + round_to_bf16(y[i]));
+}
+
 }  // namespace fairway::optim::kernels

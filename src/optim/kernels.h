@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "fairway/tensor/dtype.h"
+
 namespace fairway::optim::kernels {
 
 /// Elements a thread handles at a time; results never depend on it, only on the order of fixed blocks in
@@ -33,5 +35,13 @@ void combine_bf16(const float* x, float a, const float* y, float* out, std::int6
 void scale_bf16(const float* x, float factor, float* out, std::int64_t n);
 void divide_bf16(float* x, std::int64_t n, float divisor);
 void round_bf16(float* x, std::int64_t n);
+
+// The same on arrays of bf16.
+void to_bf16(const float* x, tensor::bf16* out, std::int64_t n);
+void from_bf16(const tensor::bf16* x, float* out, std::int64_t n);
+/// out = round(x), scaled = round(factor out).
+void to_bf16_scaled(const float* x, float factor, tensor::bf16* out, tensor::bf16* scaled, std::int64_t n);
+/// out = round(round(a x) + round(y)); out may be x.
+void combine_to_bf16(const tensor::bf16* x, float a, const float* y, tensor::bf16* out, std::int64_t n);
 
 }  // namespace fairway::optim::kernels

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "fairway/tensor/dtype.h"
+
 namespace fairway::optim {
 
 enum class Precision { f32, bf16 };
@@ -18,7 +20,8 @@ enum class Precision { f32, bf16 };
 /// need only small square products, and O = Q X at the end. With side ratio 3 that halves the work. Small
 /// singular values (below ~ 1e-2 of the largest) come out with a relative error of up to about 1 % instead of
 /// 1e-5; the iteration itself leaves 30 %. bf16 rounds the result of every operation to bfloat16 as the
-/// published systems do (products accumulate in fp32).
+/// published systems do (products accumulate in fp32); it multiplies bf16 where the processor does, and
+/// rounded floats elsewhere.
 class NewtonSchulz {
  public:
   NewtonSchulz() = default;
@@ -34,10 +37,13 @@ class NewtonSchulz {
   struct Problem;
   void run_direct(const Problem& p, int steps);
   void run_gram(const Problem& p, int steps);
+  void start_bf16(const Problem& p);
   void run_bf16(const Problem& p, int steps);
+  void run_rounded(const Problem& p, int steps);
 
-  std::vector<float> x_, y_;                // [rows, columns]
-  std::vector<float> a_, b_, q_, scratch_;  // [side, side]
+  std::vector<float> x_, y_;                        // [rows, columns]
+  std::vector<float> a_, b_, q_, scratch_;          // [side, side]
+  std::vector<tensor::bf16> x16_, a16_, scaled16_;  // x, A and c A as products take them
 };
 
 /// FLOPs that `run` spends on matrix products in f32; what Muon balances its work by.
