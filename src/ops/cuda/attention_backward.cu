@@ -1,28 +1,21 @@
 #include "attention.h"
+
+#include <algorithm>
+
+#include "attention_backward_work.cuh"
 #include "tma.cuh"
 #include "wgmma.cuh"
 
-// Backward of attention in one pass over the visible blocks (Dao et al. 2022; Shah et al. 2024). A block owns 128 keys
-// of one KV head and walks over the blocks of 128 queries of its query heads, so dK and dV stay in registers:
-//   S^T = K Q^T, dP^T = V dO^T, P^T = exp2(S^T - lse), dS^T = P^T (dP^T - delta), dV += P^T dO, dK += dS^T Q, dQ = dS K.
-// dQ of a query block gets a share from every key block it sees. The shares are added in L2 by the copy engine, one key
-// block after the other: a counter for each query block says whose turn it is, so the sums are the same in every run.
+// Backward of attention in one pass over the visible blocks (Dao et al. 2022; Shah et al. 2024). A block owns
+// 128 keys of one KV head and walks over the blocks of 128 queries of its query heads, so dK and dV stay in
+// registers:
+//   S^T = K Q^T, dP^T = V dO^T, P^T = exp2(S^T - lse), dS^T = P^T (dP^T - delta), dV += P^T dO, dK += dS^T Q,
+//   dQ = dS K.
+// dQ of a query block gets a share from every key block it sees. The shares are added in L2 by the copy
+// engine, one key block after the other: a counter for each query block says whose turn it is, so the sums
+// are the same in every run.
 namespace fairway::ops::cuda {
 namespace {
-
-constexpr int kDim = 64, kKeys = 128, kQueries = 128, kStages = 2, kConsumers = 2;
-constexpr int kShare = 64 * kDim;  ///< floats of dQ that one warpgroup computes per step
-constexpr float kLog2E = 1.4426950408889634F;
-
-struct BackwardArgs {
-  const std::int32_t* segment;  ///< padded copy [batch, tiles_q * 128] or null
-  const int2* bounds;           ///< least and greatest segment start by [batch, tiles_q], or null
-  const float *lse2, *delta;    ///< [batch, heads, tiles_q * 128]; lse in units of log2, +inf for padding
-  float* sums;                  ///< dQ shares [batch, heads, tiles_q, 2, 4096] in the order of the registers
-  int *turns, *ticket;          ///< shares added so far by [batch, heads, tiles_q]; next piece of work
-  int batch, queries, keys, heads, kv_heads, group, tiles_q, tiles_k, chunk;
-  float scale, scale_log2;
-};
 
 struct BackwardShared {
   alignas(1024) __nv_bfloat16 k[kKeys * kDim];
@@ -35,49 +28,18 @@ struct BackwardShared {
   alignas(128) float delta[kStages][kQueries];
   alignas(128) std::int32_t segment[kStages][kQueries];
   Barrier kv_full, q_full[kStages], q_empty[kStages], dout_full[kStages], dout_empty[kStages];
-  Barrier dq_full[kConsumers], dq_empty[kConsumers];
+  Barrier dq_full[kConsumers], dq_empty[kConsumers], ds_full[2], ds_empty[2];
   int work;
 };
-
-/// One block's work: the keys [key, key + 128) of one KV head, walking over query blocks [first, tiles_q).
-struct Work {
-  int batch, kv_head, n, first;
-};
-
-/// Key blocks seen by query block m: the last one, by causality, and the first one, by segments.
-__device__ int last_block(const BackwardArgs& a, int m) {
-  return min(a.keys - a.queries + m * kQueries + kQueries - 1, a.keys - 1) / kKeys;
-}
-__device__ int first_block(const BackwardArgs& a, int batch, int m) {
-  return a.bounds == nullptr ? 0 : a.bounds[batch * a.tiles_q + m].x / kKeys;
-}
-
-/// Work in the order in which blocks start: short pieces (late keys) first within a chunk of heads. A piece of work
-/// adds its dQ shares after those of later keys, so it only ever waits for pieces that started before it.
-__device__ Work work_at(const BackwardArgs& a, int t) {
-  const int units = a.batch * a.kv_heads, per_chunk = a.chunk * a.tiles_k, c = t / per_chunk, r = t - c * per_chunk;
-  const int here = min(a.chunk, units - c * a.chunk), unit = c * a.chunk + r % here, n = a.tiles_k - 1 - r / here;
-  const int offset = a.keys - a.queries;
-  return {unit / a.kv_heads, unit % a.kv_heads, n, max(0, n * kKeys - offset) / kQueries};
-}
-
-/// Calls f(m, head, order of this share in dQ of m) for every step of the work, in order.
-template <typename F>
-__device__ void each_step(const BackwardArgs& a, const Work& w, const F& f) {
-  for (int m = w.first; m < a.tiles_q; ++m) {
-    if (first_block(a, w.batch, m) > w.n) continue;
-    for (int g = 0; g < a.group; ++g) f(m, w.kv_head * a.group + g, last_block(a, m) - w.n);
-  }
-}
 
 __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& w, const CUtensorMap* map_q,
                           const CUtensorMap* map_k, const CUtensorMap* map_v, const CUtensorMap* map_dout) {
   s.kv_full.arrive_expect(sizeof(s.k) + sizeof(s.v));
-  load_tile(s.k, map_k, s.kv_full, w.kv_head, w.n * kKeys, w.batch);
-  load_tile(s.v, map_v, s.kv_full, w.kv_head, w.n * kKeys, w.batch);
+  load_tile(s.k, map_k, s.kv_full, w.head, w.n * kKeys, w.batch);
+  load_tile(s.v, map_v, s.kv_full, w.head, w.n * kKeys, w.batch);
   int step = 0;
-  each_step(a, w, [&](int m, int head, int) {
-    const int stage = step % kStages;
+  for (Steps it(a, w); it.next(); ++step) {
+    const int stage = step % kStages, m = it.m, head = it.head();
     const std::uint32_t over = (step / kStages + 1) % 2;
     const std::int64_t row = (std::int64_t(w.batch) * a.heads + head) * a.tiles_q * kQueries + m * kQueries;
     const int extra = a.segment != nullptr ? int(sizeof(s.segment[0])) : 0;
@@ -92,143 +54,199 @@ __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& 
     s.dout_full[stage].arrive_expect(sizeof(s.dout[0]) + sizeof(s.delta[0]));
     load_tile(s.dout[stage], map_dout, s.dout_full[stage], head, m * kQueries, w.batch);
     load_bytes(s.delta[stage], a.delta + row, sizeof(s.delta[0]), s.dout_full[stage]);
-    ++step;
-  });
+  }
 }
 
-/// One thread: adds the warpgroups' dQ shares to the sums in memory, each in its turn.
-__device__ void add_shares(BackwardShared& s, const BackwardArgs& a, const Work& w) {
+/// One thread: adds a warpgroup's dQ shares to the sums in memory, each in its turn.
+__device__ void add_shares(BackwardShared& s, const BackwardArgs& a, const Work& w, int group) {
   int step = 0;
-  each_step(a, w, [&](int m, int head, int order) {
-    const std::int64_t tile = (std::int64_t(w.batch) * a.heads + head) * a.tiles_q + m;
-    for (int c = 0; c < kConsumers; ++c) {
-      s.dq_full[c].wait(step % 2);
-      float* to = a.sums + (tile * kConsumers + c) * kShare;
-      if (order == 0) {
-        store_bytes(to, s.dq[c], sizeof(s.dq[c]));
-      } else {
-        if (c == 0) {
-          while (load_acquire(a.turns + tile) != order) {
-          }
-          fence_async_all();
-        }
-        add_floats(to, s.dq[c], sizeof(s.dq[c]));
+  for (Steps it(a, w); it.next(); ++step) {
+    const int order = it.order();
+    const std::int64_t tile =
+        ((std::int64_t(w.batch) * a.heads + it.head()) * a.tiles_q + it.m) * kConsumers + group;
+    float* to = a.sums + tile * kShare;
+    s.dq_full[group].wait(step % 2);
+    if (order == 0) {
+      store_bytes(to, s.dq[group], sizeof(s.dq[group]));
+    } else {
+      while (load_acquire(a.turns + tile) != order) {
       }
-      bulk_commit();
+      fence_async_all();
+      add_floats(to, s.dq[group], sizeof(s.dq[group]));
     }
+    bulk_commit();
     bulk_wait_read();
-    for (int c = 0; c < kConsumers; ++c) s.dq_empty[c].arrive();
+    s.dq_empty[group].arrive();
     bulk_wait();
-    fence_async_all();
     store_release(a.turns + tile, order + 1);
-    ++step;
-  });
+  }
 }
 
-/// One warpgroup: 64 of the block's keys.
+/// Scores to minus infinity where a query must not see the key. A thread's elements: see wgmma.cuh, rows are
+/// keys.
+__device__ void mask(float (&p)[64], const BackwardShared& s, const BackwardArgs& a, const Work& w, int m,
+                     int stage, int key0, int key) {
+  const int t = threadIdx.x % 4,
+            p0 = a.keys - a.queries + m * kQueries;  // position of the block's first query
+  if (key0 + 63 > p0) {
+#pragma unroll
+    for (int i = 0; i < 64; ++i)
+      if (key + i / 2 % 2 * 8 > p0 + i / 4 * 8 + 2 * t + i % 2) p[i] = -INFINITY;
+  }
+  if (a.bounds != nullptr && a.bounds[w.batch * a.tiles_q + m].y > key0) {
+#pragma unroll
+    for (int i = 0; i < 64; ++i)
+      if (key + i / 2 % 2 * 8 < s.segment[stage][i / 4 * 8 + 2 * t + i % 2]) p[i] = -INFINITY;
+  }
+}
+
+/// One warpgroup: 64 of the block's keys. While the products that follow the weights of one step run (dV, dK,
+/// the dQ of the step before, and the scores of the next), the other warpgroup has the arithmetic units for
+/// its own weights.
 __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Work& w, int group,
                              const CUtensorMap* map_dk, const CUtensorMap* map_dv) {
-  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int offset = a.keys - a.queries, key0 = w.n * kKeys + group * 64, key = key0 + warp * 16 + g;
-  float dk[32], dv[32];
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, t = lane % 4;
+  const int key0 = w.n * kKeys + group * 64, key = key0 + warp * 16 + lane / 4;
+  float dk[32], dv[32], dq[32], p[64], ds[64];
 #pragma unroll
   for (int i = 0; i < 32; ++i) dk[i] = dv[i] = 0;
   const std::uint64_t k_own = wgmma::descriptor(shared_address(s.k) + group * 64 * 128);
   const std::uint64_t v_own = wgmma::descriptor(shared_address(s.v) + group * 64 * 128);
   const std::uint64_t k_all = wgmma::descriptor(shared_address(s.k));
-  s.kv_full.wait(0);
-  int step = 0;
-  each_step(a, w, [&](int m, int, int) {
-    const int stage = step % kStages;
-    const std::uint32_t full = step / kStages % 2;
-    float p[64], ds[64];
-    s.q_full[stage].wait(full);
-    const std::uint32_t q_tile = shared_address(s.q[stage]), dout_tile = shared_address(s.dout[stage]);
-    const std::uint64_t q_columns = wgmma::descriptor(q_tile), dout_columns = wgmma::descriptor(dout_tile);
-    wgmma::pin(p), wgmma::pin(ds);
+  std::uint32_t p_packed[32], ds_packed[32];
+#pragma unroll
+  for (int i = 0; i < 32; ++i) p_packed[i] = ds_packed[i] = 0;
+  const auto issue_scores = [&](int stage) {
+    const std::uint64_t q = wgmma::descriptor(shared_address(s.q[stage]));
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      wgmma::product<0, 0>(p, k_own + i * wgmma::next_columns, q + i * wgmma::next_columns, i > 0);
+    wgmma::commit();
+  };
+  const auto issue_dp = [&](int stage) {
+    const std::uint64_t dout = wgmma::descriptor(shared_address(s.dout[stage]));
     wgmma::fence();
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      wgmma::product<0, 0>(p, k_own + i * wgmma::next_columns, q_columns + i * wgmma::next_columns, i > 0);
+      wgmma::product<0, 0>(ds, v_own + i * wgmma::next_columns, dout + i * wgmma::next_columns, i > 0);
     wgmma::commit();
-    s.dout_full[stage].wait(full);
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      wgmma::product<0, 0>(ds, v_own + i * wgmma::next_columns, dout_columns + i * wgmma::next_columns, i > 0);
-    wgmma::commit();
-    wgmma::wait<1>();
-    wgmma::pin(p);
-    const int p0 = offset + m * kQueries;  // position of the block's first query
-#pragma unroll
-    for (int j = 0; j < 16; ++j) {
-      const float2 lse = *reinterpret_cast<const float2*>(&s.lse2[stage][8 * j + 2 * t]);
-      p[4 * j] = exp2_fast(fmaf(p[4 * j], a.scale_log2, -lse.x));
-      p[4 * j + 1] = exp2_fast(fmaf(p[4 * j + 1], a.scale_log2, -lse.y));
-      p[4 * j + 2] = exp2_fast(fmaf(p[4 * j + 2], a.scale_log2, -lse.x));
-      p[4 * j + 3] = exp2_fast(fmaf(p[4 * j + 3], a.scale_log2, -lse.y));
-    }
-    if (key0 + warp * 16 + 15 > p0) {
-#pragma unroll
-      for (int i = 0; i < 64; ++i)
-        if (key + i / 2 % 2 * 8 > p0 + i / 4 * 8 + 2 * t + i % 2) p[i] = 0;
-    }
-    if (a.bounds != nullptr && a.bounds[w.batch * a.tiles_q + m].y > key0) {
-#pragma unroll
-      for (int i = 0; i < 64; ++i)
-        if (key + i / 2 % 2 * 8 < s.segment[stage][i / 4 * 8 + 2 * t + i % 2]) p[i] = 0;
-    }
-    wgmma::wait<0>();
-    wgmma::pin(ds);
-    std::uint32_t p_packed[32], ds_packed[32];
-#pragma unroll
-    for (int j = 0; j < 16; ++j) {
-      const float2 delta = *reinterpret_cast<const float2*>(&s.delta[stage][8 * j + 2 * t]);
-      ds_packed[2 * j] = pack(p[4 * j] * (ds[4 * j] - delta.x), p[4 * j + 1] * (ds[4 * j + 1] - delta.y));
-      ds_packed[2 * j + 1] = pack(p[4 * j + 2] * (ds[4 * j + 2] - delta.x), p[4 * j + 3] * (ds[4 * j + 3] - delta.y));
-      p_packed[2 * j] = pack(p[4 * j], p[4 * j + 1]);
-      p_packed[2 * j + 1] = pack(p[4 * j + 2], p[4 * j + 3]);
-    }
+  };
+  const auto issue_dv_dk = [&](std::uint32_t dout_tile, std::uint32_t q_tile) {
+    const std::uint64_t dout = wgmma::descriptor(dout_tile), q = wgmma::descriptor(q_tile);
     wgmma::pin(p_packed), wgmma::pin(ds_packed), wgmma::pin(dv), wgmma::pin(dk);
     wgmma::fence();
 #pragma unroll
-    for (int i = 0; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout_columns + i * wgmma::next_rows, 1);
+    for (int i = 0; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout + i * wgmma::next_rows, 1);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q_columns + i * wgmma::next_rows, 1);
+    for (int i = 0; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q + i * wgmma::next_rows, 1);
     wgmma::commit();
-    // dS^T of these 64 keys for the warpgroups' dQ: [half of the queries][key][query], swizzled like the copies.
-    {
-      const int row = group * 64 + warp * 16 + lane % 16;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int chunk = 2 * i + lane / 16;
-        store_matrices(shared_address(s.ds[step % 2][chunk / 8]) + row * 128 + ((chunk % 8 ^ row % 8) << 4),
-                       ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]);
-      }
-    }
-    fence_async();
-    named_barrier(1, kConsumers * 128);
-    float dq[32];
-    const std::uint64_t ds_rows = wgmma::descriptor(shared_address(s.ds[step % 2][group]));
+  };
+  const auto issue_dq = [&](int step) {
+    if (step >= 0) s.ds_full[step % 2].wait(step / 2 % 2);
+    const std::uint64_t rows = wgmma::descriptor(shared_address(s.ds[step & 1][group]));
     wgmma::pin(dq);
     wgmma::fence();
 #pragma unroll
     for (int i = 0; i < 8; ++i)
-      wgmma::product<1, 1>(dq, ds_rows + i * wgmma::next_rows, k_all + i * wgmma::next_rows, i > 0);
+      wgmma::product<1, 1>(dq, rows + i * wgmma::next_rows, k_all + i * wgmma::next_rows, i > 0);
     wgmma::commit();
-    wgmma::wait<1>();
-    wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(p_packed), wgmma::pin(ds_packed);
-    if (lane == 0) s.q_empty[stage].arrive(), s.dout_empty[stage].arrive();
-    wgmma::wait<0>();
-    wgmma::pin(dq);
+  };
+  // dS^T of these 64 keys for both warpgroups' dQ: [half of the queries][key][query], swizzled like the
+  // copies.
+  const auto share_ds = [&](int step) {
+    s.ds_empty[step % 2].wait((step / 2 + 1) % 2);
+    const int row = group * 64 + warp * 16 + lane % 16;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int chunk = 2 * i + lane / 16;
+      store_matrices(shared_address(s.ds[step % 2][chunk / 8]) + row * 128 + ((chunk % 8 ^ row % 8) << 4),
+                     ds_packed[4 * i], ds_packed[4 * i + 1], ds_packed[4 * i + 2], ds_packed[4 * i + 3]);
+    }
+    fence_async();
+    __syncwarp();
+    if (lane == 0) s.ds_full[step % 2].arrive();
+  };
+  const auto put_dq = [&](int step) {
+    if (lane == 0) s.ds_empty[step % 2].arrive();
     s.dq_empty[group].wait((step + 1) % 2);
 #pragma unroll
     for (int j = 0; j < 8; ++j)
       reinterpret_cast<float4*>(s.dq[group])[j * 128 + threadIdx.x % 128] =
           make_float4(dq[4 * j], dq[4 * j + 1], dq[4 * j + 2], dq[4 * j + 3]);
+  };
+  const auto hand_over_dq = [&] {
     fence_async();
     s.dq_full[group].arrive();
-    ++step;
-  });
+  };
+
+  // The warpgroups issue their products by turns, so that one's weights run beside the other's products.
+  // (Barrier 2 + g opens for warpgroup g when the other one has arrived.)
+  const auto take_turn = [&] { named_barrier(2 + group, 256); };
+  const auto give_turn = [&] { named_barrier_arrive(2 + (group ^ 1), 256); };
+  if (group == 1) give_turn();
+  s.kv_full.wait(0);
+  int step = 0;
+  // dV and dK of the step before the first add zero times K; the dQ of steps -1 and -2 are computed from
+  // whatever lies there and dropped.
+  std::uint32_t dout_tile = shared_address(s.k), q_tile = dout_tile;
+  for (Steps it(a, w); it.next(); ++step) {
+    const int stage = step % kStages, full = step / kStages % 2;
+    take_turn();
+    issue_dv_dk(dout_tile, q_tile);
+    issue_dq(step - 2);
+    wgmma::wait<1>();
+    wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(p_packed), wgmma::pin(ds_packed);
+    if (step > 0 && lane == 0) s.q_empty[stage ^ 1].arrive(), s.dout_empty[stage ^ 1].arrive();
+    q_tile = shared_address(s.q[stage]), dout_tile = shared_address(s.dout[stage]);
+    s.q_full[stage].wait(full);
+    wgmma::pin(p), wgmma::pin(ds);
+    wgmma::fence();
+    issue_scores(stage);
+    wgmma::wait<1>();
+    wgmma::pin(dq);
+    if (step > 1) put_dq(step - 2);  // frees the registers that dP needs
+    s.dout_full[stage].wait(full);
+    issue_dp(stage);
+    give_turn();
+    if (step > 1) hand_over_dq();
+    wgmma::wait<1>();
+    wgmma::pin(p);
+    mask(p, s, a, w, it.m, stage, key0, key);
+    const auto weight = [&](int j) {
+      const float2 lse = *reinterpret_cast<const float2*>(&s.lse2[stage][8 * j + 2 * t]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        p[4 * j + e] = exp2_fast(fmaf(p[4 * j + e], a.scale_log2, e % 2 ? -lse.y : -lse.x));
+    };
+#pragma unroll
+    for (int j = 0; j < kEarly; ++j) weight(j);
+    wgmma::wait<0>();
+    wgmma::pin(p), wgmma::pin(ds);
+    // One loop, so that the exponentials' unit and the others work side by side.
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      const float2 delta = *reinterpret_cast<const float2*>(&s.delta[stage][8 * j + 2 * t]);
+      if (j >= kEarly) weight(j);
+      ds_packed[2 * j] = pack(p[4 * j] * (ds[4 * j] - delta.x), p[4 * j + 1] * (ds[4 * j + 1] - delta.y));
+      ds_packed[2 * j + 1] =
+          pack(p[4 * j + 2] * (ds[4 * j + 2] - delta.x), p[4 * j + 3] * (ds[4 * j + 3] - delta.y));
+      p_packed[2 * j] = pack(p[4 * j], p[4 * j + 1]);
+      p_packed[2 * j + 1] = pack(p[4 * j + 2], p[4 * j + 3]);
+    }
+    share_ds(step);
+  }
+  if (group == 0) take_turn();  // the turn that the other warpgroup gave last
+  if (step > 0) {
+    issue_dv_dk(dout_tile, q_tile);
+    issue_dq(step - 2);
+    wgmma::wait<0>();
+    wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(dq), wgmma::pin(p_packed), wgmma::pin(ds_packed);
+    if (step > 1) put_dq(step - 2), hand_over_dq();
+    issue_dq(step - 1);
+    wgmma::wait<0>();
+    wgmma::pin(dq);
+    put_dq(step - 1), hand_over_dq();
+  }
   // Both warpgroups are done with K and V: their tiles take dK and dV.
   named_barrier(1, kConsumers * 128);
   const int rows = group * 64 + warp * 16;
@@ -237,10 +255,64 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   fence_async();
   __syncwarp();
   if (lane == 0) {
-    store_tile(map_dk, s.k + rows * kDim, w.kv_head, w.n * kKeys + rows, w.batch);
-    store_tile(map_dv, s.v + rows * kDim, w.kv_head, w.n * kKeys + rows, w.batch);
+    store_tile(map_dk, s.k + rows * kDim, w.head, w.n * kKeys + rows, w.batch);
+    store_tile(map_dv, s.v + rows * kDim, w.head, w.n * kKeys + rows, w.batch);
     bulk_commit();
-    bulk_wait();
+    bulk_wait_read();
+  }
+}
+
+/// Transposes the 4 x 4 values of four neighbouring lanes, t being a lane's place: x[i] of lane t goes to
+/// x[t] of lane i.
+__device__ void transpose(std::uint32_t (&x)[4], int t) {
+#pragma unroll
+  for (int step = 1; step < 4; step <<= 1) {
+    // Swaps the off-diagonal halves of blocks of 2 x `step`.
+    const bool upper = (t & step) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & step) != 0) continue;
+      const std::uint32_t got = __shfl_xor_sync(0xFFFFFFFF, upper ? x[i] : x[i | step], step);
+      (upper ? x[i] : x[i | step]) = got;
+    }
+  }
+}
+
+/// The whole block: waits until all shares of some query blocks are in, and writes their dQ as rows of bf16.
+__device__ void finish_work(const BackwardArgs& a, const Work& w) {
+  const int count = min(kFinished, a.tiles_q - w.first);
+  const std::int64_t tile0 = (std::int64_t(w.batch) * a.heads + w.head) * a.tiles_q + w.first;
+  if (int(threadIdx.x) < count * kConsumers) {
+    const int m = w.first + threadIdx.x / kConsumers,
+              shares = last_block(a, m) - first_block(a, w.batch, m) + 1;
+    while (load_acquire(a.turns + tile0 * kConsumers + threadIdx.x) != shares) {
+    }
+    fence_async_all();
+  }
+  named_barrier(1, kConsumers * 128);
+  // Four lanes hold 8 columns of two rows each in every pair of columns: they exchange so that each gets 16
+  // bytes.
+  const float4* sums = reinterpret_cast<const float4*>(a.sums + tile0 * kConsumers * kShare);
+  const int t = threadIdx.x % 4;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < count * 512; i += kConsumers * 128) {
+    const int thread = i % 128, j0 = i / 128 % 2 * 4, half = i / 256 % 2, m = i / 512;
+    float4 x[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) x[j] = __ldcg(sums + (m * 2 + half) * 1024 + (j0 + j) * 128 + thread);
+    std::uint32_t low[4], high[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      low[j] = pack(x[j].x * a.scale, x[j].y * a.scale);
+      high[j] = pack(x[j].z * a.scale, x[j].w * a.scale);
+    }
+    transpose(low, t), transpose(high, t);
+    const int row = (w.first + m) * kQueries + half * 64 + thread / 32 * 16 + thread % 32 / 4;
+    const auto at = [&](int r) {
+      return ((std::int64_t(w.batch) * a.queries + r) * a.heads + w.head) * 8 + j0 + t;
+    };
+    if (row < a.queries) a.dq[at(row)] = make_uint4(low[0], low[1], low[2], low[3]);
+    if (row + 8 < a.queries) a.dq[at(row + 8)] = make_uint4(high[0], high[1], high[2], high[3]);
   }
 }
 
@@ -259,24 +331,31 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
       s.dout_full[i].init(1), s.dout_empty[i].init(kConsumers * 4);
     }
     for (int i = 0; i < kConsumers; ++i) s.dq_full[i].init(128), s.dq_empty[i].init(1);
+    for (int i = 0; i < 2; ++i) s.ds_full[i].init(kConsumers * 4), s.ds_empty[i].init(kConsumers * 4);
     fence_barrier_init();
   }
   __syncthreads();
   const Work w = work_at(a, s.work);
   const int role = __shfl_sync(0xFFFFFFFF, int(threadIdx.x) / 128, 0);
+  if (w.n < 0) {
+    if (role < kConsumers) finish_work(a, w);
+    return;
+  }
   if (role == kConsumers) {
-    registers_down<24>();
+    registers_down<40>();
     if (threadIdx.x == kConsumers * 128) load_work(s, a, w, &map_q, &map_k, &map_v, &map_dout);
-    if (threadIdx.x == kConsumers * 128 + 32) add_shares(s, a, w);
+    for (int c = 0; c < kConsumers; ++c)
+      if (threadIdx.x == (kConsumers * 4 + 1 + c) * 32) add_shares(s, a, w, c);
   } else {
-    registers_up<240>();
+    registers_up<232>();
     compute_work(s, a, w, role, &map_dk, &map_dv);
   }
 }
 
 /// delta = rowsum(do o), lse in log2, both padded to whole blocks; counters to zero. Eight lanes share a row.
 __global__ void prepare_kernel(const uint4* o, const uint4* dout, const float* lse, float* lse2, float* delta,
-                               int* counters, int counter_count, int batch, int queries, int padded, int heads) {
+                               int* counters, int counter_count, int batch, int queries, int padded,
+                               int heads) {
   const std::int64_t thread = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (thread < counter_count) counters[thread] = 0;
   const std::int64_t row = thread / 8;  // (batch, query, head), queries padded
@@ -300,12 +379,11 @@ __global__ void prepare_kernel(const uint4* o, const uint4* dout, const float* l
 }
 
 /// Padded copy of the queries' segment starts and their extremes by block of queries.
-__global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, int2* bounds, int queries, int keys,
-                               int tiles) {
+__global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, int2* bounds, int queries,
+                               int keys, int tiles) {
   const int b = blockIdx.x / tiles, m = blockIdx.x % tiles, i = m * kQueries + threadIdx.x;
   const bool inside = i < queries;
-  const std::int32_t own =
-      inside ? max(0, segment[std::int64_t(b) * keys + keys - queries + i]) : 0;
+  const std::int32_t own = inside ? max(0, segment[std::int64_t(b) * keys + keys - queries + i]) : 0;
   copy[std::int64_t(blockIdx.x) * kQueries + threadIdx.x] = own;
   __shared__ int low[kQueries / 32], high[kQueries / 32];
   low[threadIdx.x / 32] = __reduce_min_sync(0xFFFFFFFF, inside ? own : keys - 1);
@@ -317,26 +395,12 @@ __global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, 
   bounds[blockIdx.x] = r;
 }
 
-/// The sums, from the registers' order to rows of bf16, times the scale. A thread takes one thread's piece of a share.
-__global__ void finish_kernel(const float4* sums, std::uint32_t* dq, int queries, int heads, int tiles, float scale,
-                              std::int64_t count) {
-  const std::int64_t index = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (index >= count) return;
-  const int thread = index % 128, j = index / 128 % 8, half = index / 1024 % 2;
-  const std::int64_t tile = index / 2048;
-  const int m = tile % tiles, h = tile / tiles % heads, b = tile / tiles / heads;
-  const float4 x = sums[index];
-  const int row = m * kQueries + half * 64 + thread / 32 * 16 + thread % 32 / 4, pair = j * 4 + thread % 4;
-  const auto at = [&](int r) { return ((std::int64_t(b) * queries + r) * heads + h) * (kDim / 2) + pair; };
-  if (row < queries) dq[at(row)] = pack(x.x * scale, x.y * scale);
-  if (row + 8 < queries) dq[at(row + 8)] = pack(x.z * scale, x.w * scale);
-}
-
 /// Places of the pieces in the workspace.
 struct Layout {
   std::size_t sums, lse2, delta, segment, bounds, counters, counter_count, bytes;
   explicit Layout(const AttentionShape& s) {
-    const std::size_t tiles = (s.queries + kQueries - 1) / kQueries, rows = std::size_t(s.batch) * s.heads * tiles;
+    const std::size_t tiles = (s.queries + kQueries - 1) / kQueries,
+                      rows = std::size_t(s.batch) * s.heads * tiles;
     std::size_t at = 0;
     const auto take = [&](std::size_t n) {
       const std::size_t start = at;
@@ -348,7 +412,7 @@ struct Layout {
     delta = take(rows * kQueries * sizeof(float));
     segment = take(s.batch * tiles * kQueries * sizeof(std::int32_t));
     bounds = take(s.batch * tiles * sizeof(int2));
-    counter_count = rows + 1;
+    counter_count = rows * kConsumers + 1;
     counters = take(counter_count * sizeof(int));
     bytes = at;
   }
@@ -359,10 +423,11 @@ struct Layout {
 std::size_t attention_backward_workspace(const AttentionShape& shape) { return Layout(shape).bytes; }
 
 cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                               const std::int32_t* segment_start, const void* o, const float* lse, const void* dout,
-                               void* dq, void* dk, void* dv, void* workspace, cudaStream_t stream) {
-  if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 || shape.queries <= 0 ||
-      shape.queries > shape.keys)
+                               const std::int32_t* segment_start, const void* o, const float* lse,
+                               const void* dout, void* dq, void* dk, void* dv, void* workspace,
+                               cudaStream_t stream) {
+  if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
+      shape.queries <= 0 || shape.queries > shape.keys)
     return cudaErrorInvalidValue;
   if (shape.batch == 0) return cudaSuccess;
   const Layout layout(shape);
@@ -371,7 +436,12 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   a.batch = shape.batch, a.queries = shape.queries, a.keys = shape.keys, a.heads = shape.heads;
   a.kv_heads = shape.kv_heads, a.group = shape.heads / shape.kv_heads;
   a.tiles_q = (shape.queries + kQueries - 1) / kQueries, a.tiles_k = (shape.keys + kKeys - 1) / kKeys;
-  a.chunk = 16;
+  a.dq = static_cast<uint4*>(dq);
+  const int units = shape.batch * shape.kv_heads;
+  a.chunk = std::min(kChunk, units);
+  // Enough work between a chunk and its finish that the blocks at work on the chunk are done by then.
+  const int lag = (kFinishLag + a.chunk * a.tiles_k - 1) / (a.chunk * a.tiles_k);
+  a.lag = std::min(lag, (units + a.chunk - 1) / a.chunk);
   a.scale = shape.scale, a.scale_log2 = shape.scale * kLog2E;
   a.sums = reinterpret_cast<float*>(base + layout.sums);
   float* lse2 = reinterpret_cast<float*>(base + layout.lse2);
@@ -386,8 +456,8 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   if (segment_start != nullptr) {
     auto* copy = reinterpret_cast<std::int32_t*>(base + layout.segment);
     auto* bounds = reinterpret_cast<int2*>(base + layout.bounds);
-    segment_kernel<<<shape.batch * a.tiles_q, kQueries, 0, stream>>>(segment_start, copy, bounds, shape.queries,
-                                                                     shape.keys, a.tiles_q);
+    segment_kernel<<<shape.batch * a.tiles_q, kQueries, 0, stream>>>(segment_start, copy, bounds,
+                                                                     shape.queries, shape.keys, a.tiles_q);
     a.segment = copy, a.bounds = bounds;
   }
   CUtensorMap maps[6];
@@ -399,15 +469,13 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   if (e == cudaSuccess) e = make_tile_map(maps[4], dk, shape.batch, shape.keys, shape.kv_heads, 16);
   if (e == cudaSuccess) e = make_tile_map(maps[5], dv, shape.batch, shape.keys, shape.kv_heads, 16);
   constexpr int bytes = sizeof(BackwardShared) + 1024;
-  if (e == cudaSuccess) e = cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (e == cudaSuccess)
+    e = cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
-  const int work = shape.batch * shape.kv_heads * a.tiles_k;
-  backward_kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3], maps[4],
-                                                                   maps[5], a);
-  const std::int64_t pieces = rows / kQueries * 2048;
-  finish_kernel<<<unsigned((pieces + 255) / 256), 256, 0, stream>>>(
-      reinterpret_cast<const float4*>(a.sums), static_cast<std::uint32_t*>(dq), shape.queries, shape.heads, a.tiles_q,
-      a.scale, pieces);
+  const int work =
+      shape.batch * shape.kv_heads * (a.tiles_k + a.group * ((a.tiles_q + kFinished - 1) / kFinished));
+  backward_kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3],
+                                                                   maps[4], maps[5], a);
   return cudaGetLastError();
 }
 

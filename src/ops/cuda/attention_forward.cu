@@ -1,13 +1,12 @@
-#include <cfloat>
-
 #include "attention.h"
 #include "tma.cuh"
 #include "wgmma.cuh"
 
-// Online-softmax attention (Dao et al. 2022; Shah et al. 2024 for the split into loading and computing warps).
-// A resident block takes tiles of groups x 64 query rows one after the other; each of its warpgroups owns 64 rows of
-// one head. One more warp streams key and value blocks from the diagonal down. While a warpgroup's exponentials run,
-// its previous P V product and the other warpgroups' products keep the matrix units busy.
+// Online-softmax attention (Dao et al. 2022; Shah et al. 2024 for the split into loading and computing
+// warps). A resident block takes tiles of groups x 64 query rows one after the other; each of its warpgroups
+// owns 64 rows of one head. One more warp streams key and value blocks from the diagonal down. While a
+// warpgroup's exponentials run, its previous P V product and the other warpgroups' products keep the matrix
+// units busy.
 namespace fairway::ops::cuda {
 namespace {
 
@@ -19,7 +18,8 @@ struct ForwardArgs {
   float* lse;
   int batch, queries, keys, heads, group;  ///< group: query heads per KV head
   int pack;                                ///< query heads in one tile (they share a KV head)
-  int row_tiles, units, chunk;             ///< tiles along rows; batch * heads / pack; units kept near each other in time
+  int row_tiles, units,
+      chunk;  ///< tiles along rows; batch * heads / pack; units kept near each other in time
   float scale_log2;
 };
 
@@ -57,8 +57,8 @@ __device__ int first_block(const ForwardArgs& a, int batch, int row, int count) 
 }
 
 template <typename Shared, int Keys, int Stages>
-__device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_q, const CUtensorMap* map_k,
-                           const CUtensorMap* map_v, int tiles) {
+__device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_q,
+                           const CUtensorMap* map_k, const CUtensorMap* map_v, int tiles) {
   constexpr int groups = Shared::groups;
   const bool leader = threadIdx.x % 32 == 0;
   const int tile_rows = groups * kRows / a.pack;
@@ -93,11 +93,12 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
 /// Running maximum and sum of a thread's two rows, scores in units of log2.
 struct Softmax {
   float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, factor[2] = {1, 1};
-  /// The reference maximum lags behind the true one by at most this much (2^8 in P and its sum is harmless), so that
-  /// the accumulators are rescaled rarely.
+  /// The reference maximum lags behind the true one by at most this much (2^8 in P and its sum is harmless),
+  /// so that the accumulators are rescaled rarely.
   static constexpr float slack = 8;
 
-  /// Turns scores into exp2(score * scale - top); true (for the whole warp) when the sums before need `factor`.
+  /// Turns scores into exp2(score * scale - top); true (for the whole warp) when the sums before need
+  /// `factor`.
   template <int N>
   __device__ bool apply(float (&s)[N], float scale) {
     float high[2] = {s[0], s[2]};
@@ -142,12 +143,10 @@ __device__ void pack_all(std::uint32_t (&p)[N / 2], const float (&s)[N]) {
   for (int i = 0; i < N / 2; ++i) p[i] = pack(s[2 * i], s[2 * i + 1]);
 }
 
-/// A warpgroup's 64 rows of Q as the left operand: read from shared memory by every product, or kept in registers.
-template <bool InRegisters>
+/// A warpgroup's 64 rows of Q as the left operand, read from shared memory by every product.
 struct QueryTile {
   std::uint64_t tile;
-  __device__ void take(std::uint32_t address, int, int) { tile = wgmma::descriptor(address); }
-  __device__ void pin() {}
+  explicit __device__ QueryTile(std::uint32_t address) : tile(wgmma::descriptor(address)) {}
   /// S = Q K^T
   template <int N>
   __device__ void scores(float (&s)[N], std::uint64_t k) const {
@@ -156,25 +155,6 @@ struct QueryTile {
       wgmma::product<0, 0>(s, tile + i * wgmma::next_columns, k + i * wgmma::next_columns, i > 0);
   }
 };
-template <>
-struct QueryTile<true> {
-  std::uint32_t rows[16];
-  __device__ void take(std::uint32_t address, int warp, int lane) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane % 16, chunk = 2 * i + lane / 16;
-      load_matrices(address + (warp * 16 + row) * 128 + ((chunk ^ (row % 8)) << 4), rows + 4 * i);
-    }
-  }
-  __device__ void pin() { wgmma::pin(rows); }
-  template <int N>
-  __device__ void scores(float (&s)[N], std::uint64_t k) const {
-#pragma unroll
-    for (int i = 0; i < kDim / 16; ++i)
-      wgmma::product<0>(s, rows + 4 * i, k + i * wgmma::next_columns, i > 0);
-  }
-};
-
 /// O += P V.
 template <int N>
 __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_t v) {
@@ -182,8 +162,9 @@ __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_
   for (int i = 0; i < N / 4; ++i) wgmma::product<1>(o, p + 4 * i, v + i * wgmma::next_rows, 1);
 }
 
-template <typename Shared, int Keys, int Stages, bool QueriesInRegisters>
-__device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_o, int tiles, int group) {
+template <typename Shared, int Keys, int Stages>
+__device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_o, int tiles,
+                              int group) {
   constexpr int groups = Shared::groups, scored = Keys / 2;
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   const int tile_rows = groups * kRows / a.pack, offset = a.keys - a.queries;
@@ -199,8 +180,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
     const int slot = turn % 2;
     s.q_full[slot].wait(turn / 2 % 2);
     const std::uint32_t q_rows = shared_address(s.q[slot][group]) + warp * 16 * 128;
-    QueryTile<QueriesInRegisters> q;
-    q.take(shared_address(s.q[slot][group]), warp, lane);
+    const QueryTile q(shared_address(s.q[slot][group]));
     // Blocks beyond these rows' diagonal belong to the tile's later rows.
     for (; n > own; --n, ++step) {
       const int stage = step % Stages;
@@ -209,7 +189,8 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
       s.v_full[stage].wait(parity(step));
       if (lane == 0) s.v_empty[stage].arrive();
     }
-    const int p0 = offset + row0 + warp * 16, p_low = p0 + lane / 4;  // positions of the warp's and thread's first row
+    const int p0 = offset + row0 + warp * 16,
+              p_low = p0 + lane / 4;  // positions of the warp's and thread's first row
     int start[2] = {0, 0}, start_max = 0;
     if (a.segment != nullptr) {
       for (int r = 0; r < 2; ++r)
@@ -231,7 +212,6 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
         if (key > p_low + 8 * r || key < start[r]) score[i] = -INFINITY;
       }
     };
-    q.pin();
     s.k_full[step % Stages].wait(parity(step));
     wgmma::fence();
     q.scores(score, wgmma::descriptor(shared_address(s.k[step % Stages])));
@@ -250,6 +230,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
       q.scores(score, wgmma::descriptor(shared_address(s.k[ahead])));
       wgmma::commit();
       s.v_full[stage].wait(parity(step));
+      wgmma::fence();
       values(o, p, wgmma::descriptor(shared_address(s.v[stage])));
       wgmma::commit();
       wgmma::wait<1>();
@@ -304,7 +285,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
   if (lane == 0) bulk_wait();
 }
 
-template <int Groups, int Keys, int Stages, bool QueriesInRegisters>
+template <int Groups, int Keys, int Stages>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     forward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_o,
@@ -329,11 +310,11 @@ __global__ void __launch_bounds__(Groups * 128 + 128, 1)
       load_tiles<Shared, Keys, Stages>(s, a, &map_q, &map_k, &map_v, tiles);
   } else {
     registers_up<Groups == 4 ? 112 : Groups == 3 ? 160 : 240>();
-    compute_tiles<Shared, Keys, Stages, QueriesInRegisters>(s, a, &map_o, tiles, role);
+    compute_tiles<Shared, Keys, Stages>(s, a, &map_o, tiles, role);
   }
 }
 
-template <int Groups, int Keys, int Stages, bool QueriesInRegisters>
+template <int Groups, int Keys, int Stages>
 cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, const void* v,
                    const std::int32_t* segment, void* o, float* lse, cudaStream_t stream) {
   ForwardArgs a{};
@@ -352,26 +333,18 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   if (e == cudaSuccess) e = make_tile_map(maps[2], v, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[3], o, shape.batch, shape.queries, shape.heads, 16);
   constexpr int bytes = sizeof(ForwardShared<Groups, Keys, Stages>) + 1024;
-  const auto kernel = forward_kernel<Groups, Keys, Stages, QueriesInRegisters>;
+  const auto kernel = forward_kernel<Groups, Keys, Stages>;
   if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   int device = 0, processors = 0;
   if (e == cudaSuccess) e = cudaGetDevice(&device);
   if (e == cudaSuccess) e = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (e != cudaSuccess) return e;
-  const int tiles = a.row_tiles * a.units;
-  kernel<<<tiles < processors ? tiles : processors, Groups * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2],
-                                                                                        maps[3], a, tiles);
+  const int tiles = a.row_tiles * a.units, blocks = tiles < processors ? tiles : processors;
+  kernel<<<blocks, Groups * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3], a, tiles);
   return cudaGetLastError();
 }
 
 }  // namespace
-
-#ifndef FAIRWAY_FORWARD_GROUPS
-#define FAIRWAY_FORWARD_GROUPS 4
-#define FAIRWAY_FORWARD_KEYS 64
-#define FAIRWAY_FORWARD_STAGES 5
-#define FAIRWAY_FORWARD_Q false
-#endif
 
 cudaError_t attention_forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                               const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
@@ -379,8 +352,7 @@ cudaError_t attention_forward(const AttentionShape& shape, const void* q, const 
       shape.queries > shape.keys)
     return cudaErrorInvalidValue;
   if (shape.batch == 0 || shape.queries == 0) return cudaSuccess;
-  return launch<FAIRWAY_FORWARD_GROUPS, FAIRWAY_FORWARD_KEYS, FAIRWAY_FORWARD_STAGES, FAIRWAY_FORWARD_Q>(shape, q, k, v, segment_start,
-                                                                                      o, lse, stream);
+  return launch<4, 64, 8>(shape, q, k, v, segment_start, o, lse, stream);
 }
 
 }  // namespace fairway::ops::cuda

@@ -1,7 +1,7 @@
 #include "attention.h"
 
-// The contract written down without tricks: a warp owns a row and walks over the visible positions in order; its
-// lanes share the head's dimensions. fp32 throughout.
+// The contract written down without tricks: a warp owns a row and walks over the visible positions in order;
+// its lanes share the head's dimensions. fp32 throughout.
 namespace fairway::ops::cuda {
 namespace {
 
@@ -21,7 +21,9 @@ struct PlainArgs {
   __device__ std::int64_t row_at(int b, int h, int i) const {
     return (std::int64_t(b) * shape.heads + h) * shape.queries + i;
   }
-  __device__ int first_key(int b, int p) const { return segment ? segment[std::int64_t(b) * shape.keys + p] : 0; }
+  __device__ int first_key(int b, int p) const {
+    return segment ? segment[std::int64_t(b) * shape.keys + p] : 0;
+  }
 };
 
 /// A row of the head spread over the warp: lane l holds dimensions l, l + 32, ...
@@ -137,8 +139,9 @@ unsigned blocks(std::int64_t warps) { return static_cast<unsigned>((warps + kWar
 
 }  // namespace
 
-cudaError_t attention_forward_plain(const AttentionShape& shape, const float* q, const float* k, const float* v,
-                                    const std::int32_t* segment_start, float* o, float* lse, cudaStream_t stream) {
+cudaError_t attention_forward_plain(const AttentionShape& shape, const float* q, const float* k,
+                                    const float* v, const std::int32_t* segment_start, float* o, float* lse,
+                                    cudaStream_t stream) {
   if (!valid(shape)) return cudaErrorInvalidValue;
   const std::int64_t rows = std::int64_t(shape.batch) * shape.heads * shape.queries;
   if (rows == 0) return cudaSuccess;
@@ -147,10 +150,10 @@ cudaError_t attention_forward_plain(const AttentionShape& shape, const float* q,
   return cudaGetLastError();
 }
 
-cudaError_t attention_backward_plain(const AttentionShape& shape, const float* q, const float* k, const float* v,
-                                     const std::int32_t* segment_start, const float* o, const float* lse,
-                                     const float* dout, float* dq, float* dk, float* dv, float* delta,
-                                     cudaStream_t stream) {
+cudaError_t attention_backward_plain(const AttentionShape& shape, const float* q, const float* k,
+                                     const float* v, const std::int32_t* segment_start, const float* o,
+                                     const float* lse, const float* dout, float* dq, float* dk, float* dv,
+                                     float* delta, cudaStream_t stream) {
   if (!valid(shape)) return cudaErrorInvalidValue;
   const std::int64_t rows = std::int64_t(shape.batch) * shape.heads * shape.queries;
   const std::int64_t keys = std::int64_t(shape.batch) * shape.keys * shape.kv_heads;

@@ -5,27 +5,32 @@
 
 #include <cstdint>
 
-/// The copy engine, its barriers and the small instructions around them (PTX ISA: mbarrier, cp.async.bulk, stmatrix).
+/// The copy engine, its barriers and the small instructions around them (PTX ISA: mbarrier, cp.async.bulk,
+/// stmatrix).
 namespace fairway::ops::cuda {
 
 __device__ inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// A barrier in shared memory: completes a phase when `arrivals` threads arrived and all announced bytes landed.
+/// A barrier in shared memory: completes a phase when `arrivals` threads arrived and all announced bytes
+/// landed.
 struct Barrier {
   std::uint64_t word;
   __device__ void init(int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&word)), "r"(arrivals) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&word)), "r"(arrivals)
+                 : "memory");
   }
   __device__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&word)) : "memory");
   }
   __device__ void arrive_expect(int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)), "r"(bytes)
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
+                 "r"(bytes)
                  : "memory");
   }
-  /// Waits for the end of the phase with this parity (a fresh barrier is in phase 0; phase -1, parity 1, is over).
+  /// Waits for the end of the phase with this parity (a fresh barrier is in phase 0; phase -1, parity 1, is
+  /// over).
   __device__ void wait(std::uint32_t parity) {
     asm volatile(
         "{\n.reg .pred p;\nAGAIN:\n"
@@ -36,37 +41,46 @@ struct Barrier {
   }
 };
 
-__device__ inline void fence_barrier_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 /// Makes ordinary writes to shared memory visible to the copy engine and the matrix units.
 __device__ inline void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void fence_async_all() { asm volatile("fence.proxy.async;" ::: "memory"); }
 __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+__device__ inline void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
-/// Copies one box of a [batch, rows, heads, 64] tensor to shared memory; rows outside the tensor read as zero.
-__device__ inline void load_tile(void* to, const CUtensorMap* map, Barrier& done, int head, int row, int batch) {
+/// Copies one box of a [batch, rows, heads, 64] tensor to shared memory; rows outside the tensor read as
+/// zero.
+__device__ inline void load_tile(void* to, const CUtensorMap* map, Barrier& done, int head, int row,
+                                 int batch) {
   asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];"
-      ::"r"(shared_address(to)),
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+      "%6}], [%2];" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(&done.word)), "r"(0), "r"(head), "r"(row), "r"(batch)
       : "memory");
 }
 /// The reverse; rows outside the tensor are not written. Belongs to the thread's current bulk group.
 __device__ inline void store_tile(const CUtensorMap* map, const void* from, int head, int row, int batch) {
-  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
-               "r"(shared_address(from)), "r"(0), "r"(head), "r"(row), "r"(batch)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(shared_address(from)), "r"(0), "r"(head), "r"(row), "r"(batch)
+      : "memory");
 }
 __device__ inline void load_bytes(void* to, const void* from, int bytes, Barrier& done) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(&done.word))
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(&done.word))
+      : "memory");
 }
 __device__ inline void store_bytes(float* to, const void* from, int bytes) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(shared_address(from)),
-               "r"(bytes)
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(shared_address(from)), "r"(bytes)
                : "memory");
 }
 __device__ inline void add_floats(float* to, const void* from, int bytes) {
@@ -100,10 +114,10 @@ __device__ inline std::uint32_t pack(float low, float high) {
   return r;
 }
 /// Four 8x8 matrices of packed pairs to shared memory; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ inline void store_matrices(std::uint32_t address, std::uint32_t a, std::uint32_t b, std::uint32_t c,
-                                      std::uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a), "r"(b),
-               "r"(c), "r"(d)
+__device__ inline void store_matrices(std::uint32_t address, std::uint32_t a, std::uint32_t b,
+                                      std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a),
+               "r"(b), "r"(c), "r"(d)
                : "memory");
 }
 __device__ inline void load_matrices(std::uint32_t address, std::uint32_t* r) {
@@ -121,21 +135,24 @@ __device__ inline void registers_down() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
 
-/// Writes a warp's 16 x 64 accumulator rows, times `factor` per row half, as bf16 into a swizzled tile of 128-byte
-/// rows; `tile` is the first of the 16 rows (1024-byte aligned modulo 2048).
-__device__ inline void store_rows(std::uint32_t tile, const float (&d)[32], float factor_low, float factor_high) {
+/// Writes a warp's 16 x 64 accumulator rows, times `factor` per row half, as bf16 into a swizzled tile of
+/// 128-byte rows; `tile` is the first of the 16 rows (1024-byte aligned modulo 2048).
+__device__ inline void store_rows(std::uint32_t tile, const float (&d)[32], float factor_low,
+                                  float factor_high) {
   const int lane = threadIdx.x % 32, row = lane % 8 + (lane / 8 % 2) * 8;
 #pragma unroll
   for (int j = 0; j < 8; j += 2) {
     const int chunk = j + lane / 16;
-    store_matrices(tile + row * 128 + ((chunk ^ (row % 8)) << 4), pack(d[4 * j] * factor_low, d[4 * j + 1] * factor_low),
+    store_matrices(tile + row * 128 + ((chunk ^ (row % 8)) << 4),
+                   pack(d[4 * j] * factor_low, d[4 * j + 1] * factor_low),
                    pack(d[4 * j + 2] * factor_high, d[4 * j + 3] * factor_high),
                    pack(d[4 * j + 4] * factor_low, d[4 * j + 5] * factor_low),
                    pack(d[4 * j + 6] * factor_high, d[4 * j + 7] * factor_high));
   }
 }
 
-/// Map of a dense [batch, rows, heads, 64] bf16 tensor with boxes of `box_rows` rows of one head, 128-byte swizzle.
+/// Map of a dense [batch, rows, heads, 64] bf16 tensor with boxes of `box_rows` rows of one head, 128-byte
+/// swizzle.
 cudaError_t make_tile_map(CUtensorMap& map, const void* base, int batch, int rows, int heads, int box_rows);
 
 }  // namespace fairway::ops::cuda
