@@ -11,7 +11,7 @@ namespace {
 
 struct RunArguments {
   std::string recipe = "demo";
-  std::string out;
+  std::string out, init;
   bool resume = false, train_only = false;
   std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
 };
@@ -26,7 +26,11 @@ std::filesystem::path free_folder(const std::string& name) {
 
 void run(const RunArguments& arguments, Context& context) {
   pipeline::RunOptions options;
-  options.recipe = pipeline::load_recipe(arguments.recipe, *arguments.options);
+  auto recipe_options = *arguments.options;
+  // From here, not from the recipe's folder, as a path on the command line is meant.
+  if (!arguments.init.empty())
+    recipe_options.set.push_back("train.init=" + std::filesystem::absolute(arguments.init).string());
+  options.recipe = pipeline::load_recipe(arguments.recipe, recipe_options);
   if (arguments.resume && arguments.out.empty())
     base::fail_input("--resume: say which run with --out FOLDER");
   options.out =
@@ -54,6 +58,8 @@ void add(CLI::App& app, Context& context, Action& action, const char* name, cons
       ->type_name("RECIPE");
   command->add_option("--out", arguments->out, "Folder for the results (default: runs/NAME)")
       ->type_name("FOLDER");
+  command->add_option("--init", arguments->init, "Start from these weights instead of fresh ones")
+      ->type_name("FILE.safetensors");
   command->add_flag("--resume", arguments->resume, "Continue the run in --out");
   add_recipe_options(command, arguments->options);
 }
