@@ -136,7 +136,9 @@ void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
   std::vector<std::pair<ValueId, ValueId>> merge;
   for (auto i : rule.grads) {
     const auto v = target(i);
-    auto [where, how] = wants_gradient(v) ? contribute(v) : std::pair{absent, Write::set};
+    const auto place = wants_gradient(v) ? contribute(v) : std::pair{absent, Write::set};
+    auto where = place.first;
+    auto how = place.second;
     auto same = [&](ValueId earlier) {
       return earlier != absent && where != absent && b_.graph_.root(earlier) == b_.graph_.root(where);
     };
