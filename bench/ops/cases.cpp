@@ -48,6 +48,11 @@ constexpr int rope_dims = 16;
 }  // namespace
 
 ModelSizes full_model() { return {"27M model", 2, 2048, 512, 1536, 1024, {8, 4, 64}}; }
+ModelSizes gpu_model(std::int64_t batch) {
+  ModelSizes m = full_model();
+  m.batch = batch;
+  return m;
+}
 ModelSizes demo_small() { return {"demo 128", 8, 256, 128, 384, 1024, {4, 2, 32}}; }
 ModelSizes demo_large() { return {"demo 256", 8, 512, 256, 768, 1024, {4, 2, 64}}; }
 
@@ -104,6 +109,10 @@ std::vector<OpCase> decode_cases(const ModelSizes& m) {
 OpCase peak_product() {
   return make<Matmul>("peak", {tensor({256, 512}), tensor({512, 512})}, {}, false, false);
 }
+OpCase large_product() {
+  return make<Matmul>("large", {tensor({4096, 4096}), tensor({4096, 4096})}, {}, false, true);
+}
+OpCase large_copy() { return make<Copy>("large copy", {tensor({48 << 20})}, {}); }
 OpCase peak_copy() { return make<Copy>("copy", {tensor({16 << 20})}, {}); }
 
 }  // namespace fairway::bench

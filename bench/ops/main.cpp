@@ -9,7 +9,9 @@
 #include "cases.h"
 #include "fairway/base/error.h"
 #include "fairway/base/thread_pool.h"
+#include "fairway/ops/cuda.h"
 #include "fairway/ops/registry.h"
+#include "fairway/tensor/cuda.h"
 
 namespace fairway::bench {
 namespace {
@@ -20,7 +22,7 @@ struct Options {
   base::Isa isa = base::best_isa();
   double budget = 0.2;
   ops::harness::Clock clock = ops::harness::Clock::wall;
-  bool bf16 = false, json = false;
+  bool bf16 = false, json = false, gpu = false;
 };
 
 /// The rates that the machine reaches at best with some threads.
@@ -72,6 +74,47 @@ nlohmann::json to_json(const Line& l) {
           {"roofline", l.roofline}};
 }
 
+/// Speed on the first GPU, in fp32 and in bf16, beside a large copy and a large product on the same GPU.
+void run_on_gpu(const Options& o) {
+  if (const auto missing = ops::harness::gpu_missing(); !missing.empty())
+    base::fail_input("--gpu: {}", missing);
+  const auto info = tensor::cuda_devices().front();
+  std::vector<Line> lines;
+  for (const bool narrow : {true, false}) {
+    const auto form = [&](const ops::harness::OpCase& c) {
+      return narrow ? ops::harness::bf16_form(c) : std::optional(c);
+    };
+    const auto best_of = [&](const ops::harness::OpCase& c) {
+      return ops::harness::measure_cuda(*form(c), o.budget)[0];
+    };
+    const Roofline best{best_of(large_product()).gflops, best_of(large_copy()).gbytes};
+    const std::string dtype = narrow ? "bf16" : "f32";
+    if (!o.json)
+      fmt::print(
+          "{} {}: at best {:.0f} GFLOP/s, {:.1f} GB/s\n{:10} {:28} {:30} {:>2} {:>10} {:>8} {:>8} {:>7}\n",
+          info.name, dtype, best.gflops, best.gbytes, "model", "case", "operator", "", "us", "GFLOP/s",
+          "GB/s", "roofline");
+    const ModelSizes m = gpu_model(narrow ? 48 : 8);
+    auto cases = training_cases(m);
+    for (auto& c : decode_cases(m)) cases.push_back(std::move(c));
+    for (const auto& c : cases) {
+      const auto wanted = form(c);
+      if (!wanted ||
+          (c.name.find(o.only) == std::string::npos && c.op->name().find(o.only) == std::string_view::npos))
+        continue;
+      for (const auto& timing : ops::harness::measure_cuda(*wanted, o.budget)) {
+        lines.push_back({m.name + " " + dtype, c.name, 0, timing,
+                         std::max(timing.gflops / best.gflops, timing.gbytes / best.gbytes)});
+        if (!o.json) print_line(lines.back());
+      }
+    }
+  }
+  if (!o.json) return;
+  nlohmann::json all{{"gpu", info.name}, {"cublaslt", ops::cuda::products_library_version()}};
+  for (const Line& l : lines) all["results"].push_back(to_json(l));
+  fmt::print("{}\n", all.dump(1));
+}
+
 void run(const Options& o) {
   ops::pin_isa(o.isa);
   std::vector<Line> lines;
@@ -113,6 +156,7 @@ int main(int argc, char** argv) {
   app.add_flag_callback(
       "--cpu-time", [&] { options.clock = ops::harness::Clock::processor; },
       "processor time instead of wall time, for a machine busy with other work");
+  app.add_flag("--gpu", options.gpu, "measure on the first GPU, bf16 and f32");
   app.add_flag("--json", options.json, "print JSON");
   CLI11_PARSE(app, argc, argv);
   try {
@@ -122,7 +166,10 @@ int main(int argc, char** argv) {
         base::fail_input("--isa {}: this machine has scalar to {}", isa, base::isa_name(base::best_isa()));
       options.isa = *parsed;
     }
-    bench::run(options);
+    if (options.gpu)
+      bench::run_on_gpu(options);
+    else
+      bench::run(options);
   } catch (const base::Error& e) {
     fmt::print(stderr, "fairway-bench-ops: {}\n", e.what());
     return e.kind() == base::ErrorKind::input ? 2 : 1;

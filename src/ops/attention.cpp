@@ -46,6 +46,15 @@ double visible_pairs(const HeadShape& h, const Shape& q, std::int64_t positions)
   return static_cast<double>(q[0]) * h.heads * (n * before + n * (n + 1) / 2);
 }
 
+std::size_t whole_lines(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+/// Where a GPU puts outputs that are added to something or that nobody wants: its kernels write all in full.
+std::size_t spare_bytes(const std::vector<Meta>& outputs) {
+  std::size_t bytes = 0;
+  for (const Meta& m : outputs) bytes += whole_lines(m.bytes());
+  return bytes;
+}
+
 std::string head_attributes(const HeadShape& h) {
   return fmt::format("heads={} kv_heads={} head_dim={}", h.heads, h.kv_heads, h.head_dim);
 }
@@ -68,6 +77,14 @@ AttentionCut cut_attention_backward(const HeadShape& heads, const Shape& q, std:
   cut.lanes = std::min(most_lanes, cut.batch * heads.heads * cut.chunks);
   cut.lane_elements = 2 * cut.query_rows * cut.key_rows;
   return cut;
+}
+
+std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q) {
+  constexpr std::int64_t tile = 128;
+  const std::int64_t tiles = ceil_div(q[1], tile), rows = q[0] * heads.heads * tiles;
+  const std::int64_t floats = rows * tile * (device_head_dim + 2);  // dq, lse, delta
+  const std::int64_t integers = q[0] * tiles * (tile + 2) + rows * 2 + 2;
+  return static_cast<std::size_t>(floats + integers) * 4 + 8 * 256;
 }
 
 BackwardLayout layout_backward(const HeadShape& heads, const AttentionCut& cut) {
@@ -124,8 +141,10 @@ std::vector<BackwardStep> Attention::backward() const {
 std::size_t Attention::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const AttentionCut cut = cut_attention(shape, in[0].shape, in[1].shape[1]);
   const std::int64_t lanes = cut.lanes * cut.lane_elements;
-  if (in[0].dtype != DType::f32) return static_cast<std::size_t>(lanes) * size_of(in[0].dtype);
-  return static_cast<std::size_t>(layout_rounded(shape, cut, lanes).d_o) * sizeof(float);
+  if (in[0].dtype == DType::f64) return static_cast<std::size_t>(lanes) * sizeof(double);
+  const std::size_t device = spare_bytes(infer(in));
+  if (in[0].dtype == DType::bf16) return device;
+  return std::max(device, static_cast<std::size_t>(layout_rounded(shape, cut, lanes).d_o) * sizeof(float));
 }
 
 std::string Attention::attributes() const { return head_attributes(shape); }
@@ -151,8 +170,11 @@ Cost AttentionBackward::cost(std::span<const Meta> in, std::span<const Meta> out
 std::size_t AttentionBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const AttentionCut cut = cut_attention_backward(shape, in[0].shape, in[1].shape[1]);
   const std::int64_t end = layout_backward(shape, cut).end;
-  if (in[0].dtype != DType::f32) return static_cast<std::size_t>(end) * size_of(in[0].dtype);
-  return static_cast<std::size_t>(layout_rounded(shape, cut, end).end) * sizeof(float);
+  if (in[0].dtype == DType::f64) return static_cast<std::size_t>(end) * sizeof(double);
+  const std::size_t spare = spare_bytes(infer(in));
+  if (in[0].dtype == DType::bf16) return spare + device_backward_bytes(shape, in[0].shape);
+  return std::max(spare + whole_lines(in[5].bytes()),
+                  static_cast<std::size_t>(layout_rounded(shape, cut, end).end) * sizeof(float));
 }
 
 std::vector<Meta> AttentionDecode::infer(std::span<const Meta> in) const {

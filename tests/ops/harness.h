@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,14 +50,17 @@ struct OpCase {
   std::vector<std::vector<Meta>> rejects{};  ///< lists of input metas that infer must refuse
   Products products = Products::f32;
   std::uint64_t seed = 1;
-  double tolerance = 2e-5;           ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))
+  double tolerance = 2e-5;    ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))
+  double norm_tolerance = 0;  ///< also |a - b| <= norm_tolerance * |b| over the whole array; 0: not asked
+  bool narrow = false;        ///< gradients and known contents are bf16 numbers
   double gradient_tolerance = 2e-6;  ///< backward in f64 against finite differences, same measure
   double epsilon = 1e-5;             ///< half step of the central difference
   int probes = 40;                   ///< elements of each input probed one by one (plus one random direction)
   bool finite_differences = true;    ///< false for straight-through gradients
 };
 
-/// Everything below, in this order. Empty when all is well; else one line per problem (at most 20).
+/// Everything below, in this order. Empty when all is well; else one line
+/// per problem (at most 20).
 std::string run_all_checks(const OpCase& c);
 
 /// infer refuses `rejects`, an empty input list, and each input with dtype u8; its outputs have sane shapes.
@@ -65,10 +69,20 @@ std::string check_infer(const OpCase& c);
 /// all output gradients and with each one absent; each input gradient unwanted and wanted alone; Write::add.
 std::string check_gradient(const OpCase& c);
 /// f32 kernels of every instruction set against the f64 form, forward and backward; outputs and workspace
-/// poisoned with NaN, guard zones behind them; in-place pairs; Write::add.
+/// poisoned with NaN, guard zones behind them; in-place pairs; Write::add. Then check_cuda.
 std::string check_precision(const OpCase& c);
 /// 1, 2 and 3 threads give the same bytes.
 std::string check_threads(const OpCase& c);
+
+/// On the first GPU: the f32 form against the f64 form of the CPU (1e-4, or the case's own tolerance), the
+/// bf16 form (1e-2 of the array's norm, 1e-1 of an element) against the f64 form of the same rounded inputs;
+/// forward and backward; guard zones; in-place pairs; Write::add; two runs give the same bytes. Empty where
+/// there is no GPU (see `gpu_missing`).
+std::string check_cuda(const OpCase& c);
+/// The case with bf16 activations; nothing when the operator has none.
+std::optional<OpCase> bf16_form(const OpCase& c);
+/// Why check_cuda does nothing here; empty where it runs.
+std::string gpu_missing();
 
 /// Time of one step of a case: the forward operator or one backward step.
 struct Timing {
@@ -83,5 +97,7 @@ enum class Clock { wall, processor };
 /// Times forward, then each backward step with every gradient wanted; `budget` seconds each.
 std::vector<Timing> measure(const OpCase& c, int threads, base::Isa isa, double budget = 0.3,
                             Clock clock = Clock::wall);
+/// The same on a GPU, back to back between two synchronisations.
+std::vector<Timing> measure_cuda(const OpCase& c, double budget = 0.05);
 
 }  // namespace fairway::ops::harness

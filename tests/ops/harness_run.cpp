@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "fairway/tensor/cuda.h"
+
 namespace fairway::ops::harness {
 namespace {
 
@@ -77,6 +79,54 @@ View aliased(const Call& call, int output, const View& own) {
   const View& input = call.in[static_cast<std::size_t>(call.in_place->input)];
   base::check(input.meta == own.meta, "in-place pair of {} differs in shape or dtype", call.op.name());
   return input;
+}
+
+/// A copy on the GPU of a stretch of host memory.
+class Mirror {
+ public:
+  Mirror(cuda::State& state, const View& host, std::size_t bytes)
+      : device_(state.device()), host_(host), bytes_(bytes), buffer_(device_, bytes) {
+    tensor::copy_bytes(device_, buffer_.data(), {}, host_.data, bytes_);
+  }
+  View view() const { return {buffer_.data(), host_.meta}; }
+  void back() const { tensor::copy_bytes({}, host_.data, device_, buffer_.data(), bytes_); }
+
+ private:
+  tensor::Device device_;
+  View host_;
+  std::size_t bytes_;
+  tensor::Buffer buffer_;
+};
+
+/// The same call on copies in GPU memory. Everything comes back: outputs with their guard zones, inputs too
+/// (state).
+void run_on_gpu(cuda::State& state, Products products, const Call& call, const Blocks& blocks,
+                const std::vector<View>& out_views, const std::vector<Write>& writes,
+                const Block& workspace) {
+  state.make_current();
+  std::vector<std::optional<Mirror>> in(call.in.size()), out(blocks.size());
+  std::vector<View> in_there(call.in.size()), out_there(blocks.size());
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (call.in[i]) in_there[i] = in[i].emplace(state, call.in[i], call.in[i].bytes()).view();
+  for (std::size_t k = 0; k < out.size(); ++k) {
+    if (!out_views[k]) continue;
+    const bool shared = call.in_place && call.in_place->output == static_cast<int>(k);
+    if (shared)
+      out_there[k] = in_there[static_cast<std::size_t>(call.in_place->input)];
+    else
+      out_there[k] = {out[k].emplace(state, out_views[k], blocks[k].whole().bytes()).view().data,
+                      out_views[k].meta};
+  }
+  const Mirror scratch(state, workspace.view(), workspace.whole().bytes());
+  const Context context{nullptr, products, state.stream(), &state};
+  find_kernel(call.op.name(), state.device(),
+              {})({call.op, in_there, out_there, writes, scratch.view(), context});
+  state.synchronize();
+  for (const auto& m : in)
+    if (m) m->back();
+  for (const auto& m : out)
+    if (m) m->back();
+  scratch.back();
 }
 
 }  // namespace
@@ -186,6 +236,8 @@ std::vector<Meta> metas(const std::vector<View>& views) {
   return result;
 }
 
+double number_of(const OpCase& c, double v) { return round_to(c.narrow ? DType::bf16 : DType::f32, v); }
+
 Blocks execute(const OpCase& c, const Setting& setting, const Call& call, std::string& problem) {
   const std::vector<Meta> in = metas(call.in), out = call.op.infer(in);
   Blocks blocks;
@@ -201,9 +253,12 @@ Blocks execute(const OpCase& c, const Setting& setting, const Call& call, std::s
     writes.push_back(add ? Write::add : Write::set);
   }
   Block workspace(Meta{DType::u8, Shape{static_cast<std::int64_t>(call.op.workspace_bytes(in, out))}});
-  Context context{setting.pool, c.products, nullptr};
-  find_kernel(call.op.name(), {},
-              setting.isa)({call.op, call.in, out_views, writes, workspace.view(), context});
+  Context context{setting.pool, c.products};
+  if (setting.cuda)
+    run_on_gpu(*setting.cuda, c.products, call, blocks, out_views, writes, workspace);
+  else
+    find_kernel(call.op.name(), {},
+                setting.isa)({call.op, call.in, out_views, writes, workspace.view(), context});
   for (std::size_t k = 0; k < out.size(); ++k) {
     if (!blocks[k].guard_intact())
       complain(problem, std::string(call.op.name()) + ": wrote behind an output");
@@ -229,7 +284,7 @@ Forward run_forward(const OpCase& c, const Setting& setting, int missing_gradien
     base::Random random(c.seed, "projection " + std::to_string(k));
     std::vector<double> weights;
     for (std::int64_t e = 0; e < f.out[k].meta().shape.elements(); ++e)
-      weights.push_back(static_cast<float>(random.normal(static_cast<std::uint64_t>(e))));
+      weights.push_back(number_of(c, random.normal(static_cast<std::uint64_t>(e))));
     f.grads.emplace_back(f.out[k].meta());
     f.grads.back().assign(weights);
   }
@@ -252,11 +307,15 @@ void complain(std::string& problems, const std::string& line) {
 }
 
 void compare(std::string& problems, const std::string& what, const std::vector<double>& got,
-             const std::vector<double>& want, double tolerance) {
+             const std::vector<double>& want, double tolerance, double norm_tolerance) {
   if (got.size() != want.size()) return complain(problems, what + ": sizes differ");
   double squares = 0;
   for (double w : want) squares += w * w;
   const double rms = std::sqrt(squares / static_cast<double>(std::max<std::size_t>(1, want.size())));
+  double off = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) off += (got[i] - want[i]) * (got[i] - want[i]);
+  if (norm_tolerance > 0 && !(off <= norm_tolerance * norm_tolerance * squares + 1e-30))
+    complain(problems, fmt::format("{}: off by {:.2g} of its norm", what, std::sqrt(off / squares)));
   double worst = 0;
   std::size_t at = 0;
   for (std::size_t i = 0; i < want.size(); ++i) {

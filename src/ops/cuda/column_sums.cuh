@@ -1,12 +1,13 @@
 #pragma once
-// One pass over rows that also sums something per channel. A block owns a piece of the rows and 32 V channels; its
-// warps take rows in turn, and their sums are added in the order of the warps.
+// One pass over rows that also sums something per channel. A block owns a piece of the rows and 32 V
+// channels; its warps take rows in turn, and their sums are added in the order of the warps.
 
 #include "cuda/device.cuh"
 
 namespace fairway::ops::cuda {
 
-/// body(row, row * columns + i, i) does the work of elements i to i + V - 1 of a row and returns what is summed.
+/// body.begin(i), then body(row, row * columns + i, i) for each row does the work of elements i to i + V - 1
+/// of a row and returns what is summed.
 template <int V, class Body>
 __global__ void __launch_bounds__(block_threads)
     column_sum_kernel(Pieces pieces, std::int64_t columns, Body body, float* partial) {
@@ -15,13 +16,15 @@ __global__ void __launch_bounds__(block_threads)
   const std::int64_t tile = static_cast<std::int64_t>(blockIdx.y) * 32 * V, i = tile + lane * V;
   const std::int64_t first = blockIdx.x * pieces.each, end = min(first + pieces.each, pieces.rows);
   Floats<V> sum = filled<V>(0);
-  if (i < columns)
+  if (i < columns) {
+    body.begin(i);
 #pragma unroll 2
     for (std::int64_t row = first + warp; row < end; row += block_warps) {
       const Floats<V> v = body(row, row * columns + i, i);
 #pragma unroll
       for (int k = 0; k < V; ++k) sum.v[k] += v.v[k];
     }
+  }
   if (!partial) return;
 #pragma unroll
   for (int k = 0; k < V; ++k) sums[warp][lane * V + k] = sum.v[k];
@@ -35,7 +38,8 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 template <int V, class Body>
-void column_sums(const Target& t, const Pieces& pieces, std::int64_t columns, const Body& body, float* partial) {
+void column_sums(const Target& t, const Pieces& pieces, std::int64_t columns, const Body& body,
+                 float* partial) {
   const dim3 grid(static_cast<unsigned>(pieces.count), blocks_for(columns, 32 * V));
   column_sum_kernel<V><<<grid, block_threads, 0, t.stream>>>(pieces, columns, body, partial);
 }

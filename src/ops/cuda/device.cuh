@@ -1,6 +1,6 @@
 #pragma once
-// What kernels share: vectors of floats that are stored as fp32 or bf16, outputs that honour Write, warp sums, launch
-// helpers.
+// What kernels share: vectors of floats that are stored as fp32 or bf16, outputs that honour Write, warp
+// sums, launch helpers.
 
 #include "cuda/launch.h"
 
@@ -111,7 +111,8 @@ Out<T> out(const Output& o) {
   return {static_cast<T*>(o.data), o.add};
 }
 
-/// Every lane gets the sum over `lanes` neighbouring lanes (a power of two): a butterfly, so the order is fixed.
+/// Every lane gets the sum over `lanes` neighbouring lanes (a power of two): a butterfly, so the order is
+/// fixed.
 __device__ inline float lane_sum(float x, int lanes = 32) {
   for (int half = lanes / 2; half > 0; half /= 2) x += __shfl_xor_sync(all_lanes, x, half);
   return x;
@@ -131,6 +132,14 @@ __device__ inline void note_fault(Fault* fault, Check check, std::int64_t index,
   fault->index = static_cast<std::int32_t>(index);
   fault->limit = static_cast<std::int32_t>(limit);
 }
+
+/// row / length and the rest, in 32 bits: rows and lengths fit, and a 64-bit division costs as much as the
+/// row's work.
+struct Quotient {
+  std::int64_t whole, rest;
+  __device__ Quotient(std::int64_t row, std::int64_t length)
+      : whole(static_cast<unsigned>(row) / static_cast<unsigned>(length)), rest(row - whole * length) {}
+};
 
 __device__ inline std::int64_t warp_row() {
   return static_cast<std::int64_t>(blockIdx.x) * block_warps + threadIdx.x / 32;
@@ -162,7 +171,8 @@ struct Constant {
 };
 /// Calls f(T{}, Constant<V>{}) with the widest V that rows allow.
 template <class F>
-void with_width(Storage storage, std::int64_t columns, std::initializer_list<const void*> pointers, const F& f) {
+void with_width(Storage storage, std::int64_t columns, std::initializer_list<const void*> pointers,
+                const F& f) {
   with_storage(storage, [&](auto zero) {
     constexpr int v = wide<decltype(zero)>;
     if (fits(columns, v, pointers))

@@ -72,7 +72,8 @@ __global__ void weighted_sum_kernel(std::int64_t n, const float* x, const float*
   __shared__ double sums[1024];
   double sum = 0;
 #pragma unroll 4
-  for (std::int64_t i = threadIdx.x; i < n; i += 1024) sum += static_cast<double>(w[i]) * static_cast<double>(x[i]);
+  for (std::int64_t i = threadIdx.x; i < n; i += 1024)
+    sum += static_cast<double>(w[i]) * static_cast<double>(x[i]);
   sums[threadIdx.x] = sum;
   for (int half = 512; half > 0; half /= 2) {
     __syncthreads();
@@ -86,7 +87,9 @@ __global__ void weighted_sum_kernel(std::int64_t n, const float* x, const float*
 void add(const Target& t, Storage s, std::int64_t n, const void* a, const void* b, Output y) {
   run_map(t, s, n, y, Sum{}, a, b);
 }
-void copy(const Target& t, Storage s, std::int64_t n, const void* x, Output y) { run_map(t, s, n, y, Same{}, x); }
+void copy(const Target& t, Storage s, std::int64_t n, const void* x, Output y) {
+  run_map(t, s, n, y, Same{}, x);
+}
 void copy_integers(const Target& t, std::int64_t n, const std::int32_t* x, Output y) {
   if (!y || n == 0) return;
   copy_integer_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
@@ -95,8 +98,8 @@ void copy_integers(const Target& t, std::int64_t n, const std::int32_t* x, Outpu
 void leaky_square(const Target& t, Storage s, std::int64_t n, float slope, const void* x, Output y) {
   run_map(t, s, n, y, LeakySquare{slope}, x);
 }
-void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x, const void* dy,
-                           Output dx) {
+void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x,
+                           const void* dy, Output dx) {
   run_map(t, s, n, dx, LeakySquareSlope{2 * slope * slope}, x, dy);
 }
 void softcap(const Target& t, Storage s, std::int64_t n, float cap, const void* x, Output y) {

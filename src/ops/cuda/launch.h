@@ -1,8 +1,8 @@
 #pragma once
-// The kernels as seen from the host: raw pointers and sizes, nothing of the operator classes, so that nvcc reads
-// little. Each launcher queues its work on `Target::stream`, allocates nothing, synchronises nothing and can be
-// captured. Contracts (formulas, what may be absent) stand in the operators' headers; pointers that may be absent
-// are null. Sums are in fp32 in an order that the shape alone decides.
+// The kernels as seen from the host: raw pointers and sizes, nothing of the operator classes, so that nvcc
+// reads little. Each launcher queues its work on `Target::stream`, allocates nothing, synchronises nothing
+// and can be captured. Contracts (formulas, what may be absent) stand in the operators' headers; pointers
+// that may be absent are null. Sums are in fp32 in an order that the shape alone decides.
 
 #include <cuda_runtime_api.h>
 
@@ -10,7 +10,8 @@
 
 namespace fairway::ops::cuda {
 
-/// What activations are stored as. Parameters of channels or heads, rope tables, r, lse and nll are always fp32.
+/// What activations are stored as. Parameters of channels or heads, rope tables, r, lse and nll are always
+/// fp32.
 enum class Storage : std::uint8_t { f32, bf16 };
 
 /// Which check a kernel's index failed.
@@ -51,25 +52,28 @@ void weighted_sum_backward(const Target&, std::int64_t n, const float* w, const 
 void round_to_bf16(const Target&, std::int64_t n, const float* from, void* to);
 
 // partial.cu
-/// result[i] = sum over pieces of partial[piece * stride + i], i < n; with `gate` times g (1 - g), g = sigmoid(gate[i]).
-void sum_partials(const Target&, const float* partial, std::int64_t pieces, std::int64_t stride, std::int64_t n,
-                  const float* gate, Output result);
+/// result[i] = sum over pieces of partial[piece * stride + i], i < n; with `gate` times g (1 - g), g =
+/// sigmoid(gate[i]).
+void sum_partials(const Target&, const float* partial, std::int64_t pieces, std::int64_t stride,
+                  std::int64_t n, const float* gate, Output result);
 /// result[0] = sum over everything in partial [pieces, columns].
 void sum_all_partials(const Target&, const float* partial, std::int64_t count, Output result);
 
 // residual.cu; scale [columns], or [1] with `scalar`
-void scaled_residual(const Target&, Storage, std::int64_t rows, std::int64_t columns, const void* x, const void* branch,
-                     const float* scale, bool scalar, Output y);
+void scaled_residual(const Target&, Storage, std::int64_t rows, std::int64_t columns, const void* x,
+                     const void* branch, const float* scale, bool scalar, Output y);
 void scaled_residual_backward(const Target&, Storage, const Pieces&, std::int64_t columns, const void* branch,
-                              const float* scale, bool scalar, const void* dy, Output da, Output ds, float* partial);
+                              const float* scale, bool scalar, const void* dy, Output da, Output ds,
+                              float* partial);
 
 // sequence.cu; rows of `length` positions
-void smear(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns, const void* x,
-           const float* gamma, const void* previous, Output y);
-void smear_backward(const Target&, Storage, const Pieces&, std::int64_t length, std::int64_t columns, const void* x,
-                    const float* gamma, const void* dy, const void* previous, Output dx, Output dgamma, float* partial);
-void take_last(const Target&, Storage, std::int64_t batch, std::int64_t length, std::int64_t n, std::int64_t columns,
-               const void* x, Output y);
+void smear(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
+           const void* x, const float* gamma, const void* previous, Output y);
+void smear_backward(const Target&, Storage, const Pieces&, std::int64_t length, std::int64_t columns,
+                    const void* x, const float* gamma, const void* dy, const void* previous, Output dx,
+                    Output dgamma, float* partial);
+void take_last(const Target&, Storage, std::int64_t batch, std::int64_t length, std::int64_t n,
+               std::int64_t columns, const void* x, Output y);
 void take_last_backward(const Target&, Storage, std::int64_t batch, std::int64_t length, std::int64_t n,
                         std::int64_t columns, const void* dy, Output dx);
 
@@ -87,7 +91,7 @@ struct NormBackward {
   Pieces pieces;
   std::int64_t columns = 0;
   float scale = 1;
-  const void* x = nullptr;                     ///< what was normalised
+  const void* x = nullptr;  ///< what was normalised
   const float* r = nullptr;
   const void *first = nullptr, *second = nullptr;  ///< null | u, x0 | branch, null
   const float* channel = nullptr;
@@ -124,28 +128,30 @@ struct XsaShape {
   int heads = 0, kv_heads = 0, head_dim = 0;
 };
 void xsa(const Target&, Storage, const XsaShape&, const void* o, const void* v, Output y);
-void xsa_backward(const Target&, Storage, const XsaShape&, const void* o, const void* v, const void* dy, Output d_o,
-                  Output dv);
+void xsa_backward(const Target&, Storage, const XsaShape&, const void* o, const void* v, const void* dy,
+                  Output d_o, Output dv);
 
 // cross_entropy.cu
-void softcap_cross_entropy(const Target&, Storage, std::int64_t rows, std::int64_t columns, float cap, const void* z,
-                           const std::int32_t* target, Output nll, Output lse);
-void softcap_cross_entropy_backward(const Target&, Storage, std::int64_t rows, std::int64_t columns, float cap,
-                                    const void* z, const std::int32_t* target, const float* lse, const float* dnll,
-                                    Output dz);
+void softcap_cross_entropy(const Target&, Storage, std::int64_t rows, std::int64_t columns, float cap,
+                           const void* z, const std::int32_t* target, Output nll, Output lse);
+void softcap_cross_entropy_backward(const Target&, Storage, std::int64_t rows, std::int64_t columns,
+                                    float cap, const void* z, const std::int32_t* target, const float* lse,
+                                    const float* dnll, Output dz);
 
 // gather.cu and gather_backward.cu
-void gather(const Target&, Storage table_storage, Storage y_storage, std::int64_t table_rows, std::int64_t columns,
-            std::int64_t positions, const void* table, const std::int32_t* index, Output y);
+void gather(const Target&, Storage table_storage, Storage y_storage, std::int64_t table_rows,
+            std::int64_t columns, std::int64_t positions, const void* table, const std::int32_t* index,
+            Output y);
 /// `workspace` as ops::GatherBackward lays it out (embedding_cut.h).
-void gather_backward(const Target&, Storage, std::int64_t table_rows, std::int64_t columns, std::int64_t positions,
-                     const std::int32_t* index, const void* dy, Output dtable, void* workspace);
-void bigram_index(const Target&, std::int64_t batch, std::int64_t length, int rows, const std::int32_t* tokens,
-                  const std::int32_t* previous, Output index);
+void gather_backward(const Target&, Storage, std::int64_t table_rows, std::int64_t columns,
+                     std::int64_t positions, const std::int32_t* index, const void* dy, Output dtable,
+                     void* workspace);
+void bigram_index(const Target&, std::int64_t batch, std::int64_t length, int rows,
+                  const std::int32_t* tokens, const std::int32_t* previous, Output index);
 
 // fake_quantize.cu
-void fake_quantize_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float q, const void* w,
-                        Output y);
+void fake_quantize_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float q,
+                        const void* w, Output y);
 
 // attention_decode.cu
 struct DecodeShape {

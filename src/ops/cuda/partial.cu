@@ -44,10 +44,11 @@ __global__ void sum_all_kernel(const float* partial, std::int64_t count, Out<flo
 
 }  // namespace
 
-void sum_partials(const Target& t, const float* partial, std::int64_t pieces, std::int64_t stride, std::int64_t n,
-                  const float* gate, Output result) {
+void sum_partials(const Target& t, const float* partial, std::int64_t pieces, std::int64_t stride,
+                  std::int64_t n, const float* gate, Output result) {
   if (!result) return;
-  sum_kernel<<<blocks_for(n, 32), dim3(32, ways), 0, t.stream>>>(partial, pieces, stride, n, gate, out<float>(result));
+  sum_kernel<<<blocks_for(n, 32), dim3(32, ways), 0, t.stream>>>(partial, pieces, stride, n, gate,
+                                                                 out<float>(result));
 }
 
 void sum_all_partials(const Target& t, const float* partial, std::int64_t count, Output result) {

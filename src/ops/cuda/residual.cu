@@ -11,8 +11,8 @@ __device__ Floats<V> scale_at(const float* scale, bool scalar, std::int64_t i) {
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    forward(std::int64_t rows, std::int64_t columns, const T* x, const T* branch, const float* scale, bool scalar,
-            Out<T> y) {
+    forward(std::int64_t rows, std::int64_t columns, const T* x, const T* branch, const float* scale,
+            bool scalar, Out<T> y) {
   const std::int64_t row = warp_row(), at = row * columns;
   if (row >= rows) return;
 #pragma unroll 2
@@ -32,8 +32,10 @@ struct Gradient {
   const float* scale;
   bool scalar, wants_sum;
   Out<T> da;
-  __device__ Floats<V> operator()(std::int64_t, std::int64_t at, std::int64_t i) const {
-    const Floats<V> g = load<V>(dy + at), s = scale_at<V>(scale, scalar, i);
+  Floats<V> s{};
+  __device__ void begin(std::int64_t i) { s = scale_at<V>(scale, scalar, i); }
+  __device__ Floats<V> operator()(std::int64_t, std::int64_t at, std::int64_t) const {
+    const Floats<V> g = load<V>(dy + at);
     Floats<V> summand = wants_sum ? load<V>(branch + at) : filled<V>(0), d;
 #pragma unroll
     for (int k = 0; k < V; ++k) d.v[k] = s.v[k] * g.v[k], summand.v[k] *= g.v[k];
@@ -61,8 +63,8 @@ void scaled_residual_backward(const Target& t, Storage storage, const Pieces& pi
   with_width(storage, columns, {branch, scalar ? nullptr : scale, dy, da.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value;
-    const Gradient<T, v> body{static_cast<const T*>(branch), static_cast<const T*>(dy), scale, scalar, bool(ds),
-                              out<T>(da)};
+    const Gradient<T, v> body{
+        static_cast<const T*>(branch), static_cast<const T*>(dy), scale, scalar, bool(ds), out<T>(da)};
     column_sums<v>(t, pieces, columns, body, ds ? partial : nullptr);
   });
   if (scalar)

@@ -119,6 +119,7 @@ inline void multiply(const GemmShape& shape, const bf16* a, const bf16* b, bool 
 /// only cost time, so that attention stays fp32 there.
 template <class F>
 inline void dispatch_operands(const KernelArgs& a, const F& f) {
+  if (a.in[0].dtype() == DType::bf16) dtype_fault(DType::bf16);
   if (a.in[0].dtype() == DType::f64)
     f(double{}, double{});
   else if (a.context.products == Products::bf16 && has_bf16_gemm())

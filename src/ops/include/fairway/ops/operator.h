@@ -64,6 +64,8 @@ struct InPlace {
 };
 
 /// An immutable description of one computation: attributes and rules, no memory, no device. Thread-safe.
+/// Activations are f32 on the CPU (f64 in the harness), f32 or bf16 on a GPU; beside bf16 activations the
+/// scales of channels and heads, rope tables, r, lse, losses and the gradients of parameters stay f32.
 class Operator {
  public:
   virtual ~Operator() = default;
@@ -84,11 +86,16 @@ class Operator {
 /// Precision of matrix products (architecture, "Numbers"): fp32, or bf16 operands with fp32 accumulation.
 enum class Products : std::uint8_t { f32, bf16 };
 
+namespace cuda {
+class State;  // fairway/ops/cuda.h
+}
+
 /// What a kernel may use while it runs.
 struct Context {
   base::ThreadPool* pool = nullptr;  ///< CPU kernels
   Products products = Products::f32;
-  void* stream = nullptr;  ///< CUDA kernels: cudaStream_t
+  void* stream = nullptr;       ///< CUDA kernels: cudaStream_t, the state's
+  cuda::State* cuda = nullptr;  ///< CUDA kernels
 };
 
 /// One call of a kernel. Absent optional inputs and unwanted outputs have null data.

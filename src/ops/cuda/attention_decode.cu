@@ -1,0 +1,95 @@
+// Attention of new positions against a key/value cache, the plain form: a block for each query and head.
+#include "cuda/device.cuh"
+
+namespace fairway::ops::cuda {
+namespace {
+
+constexpr int warps = 8, most_parts = 16;  // 32 * 16 columns: ops::max_head_dim
+
+/// The row's length, or 0 (noted) when the new positions do not fit behind it.
+__device__ inline std::int64_t length_of(const DecodeShape& a, const std::int32_t* length, std::int64_t b,
+                                         Fault* fault) {
+  const std::int64_t n = length[b];
+  if (n >= 0 && n + a.fresh <= a.capacity) return n;
+  note_fault(fault, Check::cache_room, n, a.capacity - a.fresh + 1);
+  return 0;
+}
+
+template <class T>
+__global__ void store_new(DecodeShape a, const T* k, const T* v, const std::int32_t* length, Fault* fault,
+                          T* k_cache, T* v_cache) {
+  const std::int64_t width = static_cast<std::int64_t>(a.kv_heads) * a.head_dim, row = blockIdx.x;
+  const std::int64_t b = row / a.fresh,
+                     to = (b * a.capacity + length_of(a, length, b, fault) + row % a.fresh) * width;
+  for (std::int64_t i = threadIdx.x; i < width; i += blockDim.x) {
+    k_cache[to + i] = k[row * width + i];
+    v_cache[to + i] = v[row * width + i];
+  }
+}
+
+/// Warps take every eighth key and keep a softmax relative to their own maximum (Milakov and Gimelshein
+/// 2018); the warps' results are joined in order.
+template <class T>
+__global__ void __launch_bounds__(warps * 32) decode(DecodeShape a, const T* q, const std::int32_t* length,
+                                                     const T* k_cache, const T* v_cache, Out<T> o) {
+  extern __shared__ float shared[];  // [warps, dh] sums, [warps] maxima, [warps] totals
+  const int dh = a.head_dim, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const std::int64_t row = blockIdx.x, head = blockIdx.y, b = row / a.fresh;
+  const std::int64_t keys = length_of(a, length, b, nullptr) + row % a.fresh + 1;
+  const std::int64_t at = (row * a.heads + head) * dh, stride = static_cast<std::int64_t>(a.kv_heads) * dh;
+  const std::int64_t kv = b * a.capacity * stride + head / (a.heads / a.kv_heads) * dh;
+  const float scale = 1.0f / sqrtf(static_cast<float>(dh));
+  float query[most_parts], sum[most_parts] = {}, top = -INFINITY, total = 0;
+#pragma unroll
+  for (int p = 0; p < most_parts; ++p) query[p] = p * 32 + lane < dh ? widen(q[at + p * 32 + lane]) : 0.0f;
+  for (std::int64_t key = warp; key < keys; key += warps) {
+    float dot = 0;
+#pragma unroll
+    for (int p = 0; p < most_parts; ++p)
+      if (p * 32 + lane < dh) dot += query[p] * widen(k_cache[kv + key * stride + p * 32 + lane]);
+    const float score = lane_sum(dot) * scale, higher = fmaxf(top, score);
+    const float rescale = expf(top - higher), weight = expf(score - higher);
+    top = higher;
+    total = total * rescale + weight;
+#pragma unroll
+    for (int p = 0; p < most_parts; ++p)
+      if (p * 32 + lane < dh)
+        sum[p] = sum[p] * rescale + weight * widen(v_cache[kv + key * stride + p * 32 + lane]);
+  }
+  float *maxima = shared + warps * dh, *totals = maxima + warps;
+#pragma unroll
+  for (int p = 0; p < most_parts; ++p)
+    if (p * 32 + lane < dh) shared[warp * dh + p * 32 + lane] = sum[p];
+  if (lane == 0) maxima[warp] = top, totals[warp] = total;
+  __syncthreads();
+  float highest = -INFINITY, all = 0;
+  for (int w = 0; w < warps; ++w) highest = fmaxf(highest, maxima[w]);
+  for (int w = 0; w < warps; ++w) all += totals[w] * expf(maxima[w] - highest);
+  for (int i = threadIdx.x; i < dh; i += warps * 32) {
+    float joined = 0;
+    for (int w = 0; w < warps; ++w) joined += shared[w * dh + i] * expf(maxima[w] - highest);
+    o.put(at + i, joined / all);
+  }
+}
+
+}  // namespace
+
+void attention_decode(const Target& t, Storage storage, const DecodeShape& a, const void* q, const void* k,
+                      const void* v, const std::int32_t* length, void* k_cache, void* v_cache, Output o) {
+  const std::int64_t rows = a.batch * a.fresh;
+  if (rows == 0) return;
+  with_storage(storage, [&](auto zero) {
+    using T = decltype(zero);
+    store_new<T><<<static_cast<unsigned>(rows), block_threads, 0, t.stream>>>(
+        a, static_cast<const T*>(k), static_cast<const T*>(v), length, t.fault, static_cast<T*>(k_cache),
+        static_cast<T*>(v_cache));
+    if (!o) return;
+    const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads));
+    const auto bytes = static_cast<unsigned>(warps * (a.head_dim + 2)) * sizeof(float);
+    decode<T><<<grid, warps * 32, bytes, t.stream>>>(a, static_cast<const T*>(q), length,
+                                                     static_cast<const T*>(k_cache),
+                                                     static_cast<const T*>(v_cache), out<T>(o));
+  });
+}
+
+}  // namespace fairway::ops::cuda

@@ -1,0 +1,108 @@
+// Cross entropy of soft-capped logits: one warp for each row, one read of the logits.
+#include "cuda/device.cuh"
+
+namespace fairway::ops::cuda {
+namespace {
+
+/// tanh(z / cap). For bf16 logits by one exponential: its absolute error of 1e-7 is far below theirs.
+template <class T>
+__device__ inline float squash(float z, float inverse_cap) {
+  if constexpr (sizeof(T) == 2)
+    return 1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * z * inverse_cap));
+  else
+    return tanhf(z * inverse_cap);
+}
+template <class T>
+__device__ inline float exponential(float x) {
+  if constexpr (sizeof(T) == 2)
+    return __expf(x);
+  else
+    return expf(x);
+}
+
+/// target[row], or -1; one outside the classes is noted.
+__device__ inline int target_of(const std::int32_t* target, std::int64_t row, std::int64_t columns,
+                                Fault* fault) {
+  const int v = target[row];
+  if (v >= -1 && v < columns) return v;
+  note_fault(fault, Check::target, v, columns);
+  return -1;
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    forward(std::int64_t rows, std::int64_t columns, float cap, const T* z, const std::int32_t* target,
+            Fault* fault, Out<float> nll, Out<float> lse) {
+  const std::int64_t row = warp_row();
+  if (row >= rows) return;
+  const T* z_row = z + row * columns;
+  const float inverse_cap = 1 / cap;
+  float greatest = -INFINITY, sum = 0;  // sum of exp(c - greatest) of this lane's classes so far
+#pragma unroll 2
+  for (std::int64_t i = (threadIdx.x % 32) * V; i < columns; i += 32 * V) {
+    Floats<V> c = load<V>(z_row + i);
+    float top = greatest;
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+      c.v[k] = cap * squash<T>(c.v[k], inverse_cap);
+      top = fmaxf(top, c.v[k]);
+    }
+    sum *= exponential<T>(greatest - top);
+#pragma unroll
+    for (int k = 0; k < V; ++k) sum += exponential<T>(c.v[k] - top);
+    greatest = top;
+  }
+  const float top = lane_max(greatest);
+  const float total = top + logf(lane_sum(greatest == -INFINITY ? sum : sum * expf(greatest - top)));
+  if (threadIdx.x % 32 != 0) return;
+  const int t = target_of(target, row, columns, fault);
+  lse.put(row, total);
+  nll.put(row, t < 0 ? 0.0f : total - cap * squash<T>(widen(z_row[t]), inverse_cap));
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    backward(std::int64_t rows, std::int64_t columns, float cap, const T* z, const std::int32_t* target,
+             const float* lse, const float* dnll, Fault* fault, Out<T> dz) {
+  const std::int64_t row = warp_row(), at = row * columns;
+  if (row >= rows) return;
+  const int t = target_of(target, row, columns, fault);
+  const bool scored = t >= 0 && dnll;
+  const float d = scored ? dnll[row] : 0.0f, total = lse[row], inverse_cap = 1 / cap;
+#pragma unroll 2
+  for (std::int64_t i = (threadIdx.x % 32) * V; i < columns; i += 32 * V) {
+    Floats<V> x = scored ? load<V>(z + at + i) : filled<V>(0);
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+      const float h = squash<T>(x.v[k], inverse_cap);
+      const float p = exponential<T>(cap * h - total) - (i + k == t ? 1.0f : 0.0f);
+      x.v[k] = scored ? d * p * (1 - h * h) : 0.0f;
+    }
+    dz.put(at + i, x);
+  }
+}
+
+}  // namespace
+
+void softcap_cross_entropy(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
+                           float cap, const void* z, const std::int32_t* target, Output nll, Output lse) {
+  if (rows == 0) return;
+  with_width(storage, columns, {z}, [&](auto zero, auto width) {
+    using T = decltype(zero);
+    forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
+        rows, columns, cap, static_cast<const T*>(z), target, t.fault, out<float>(nll), out<float>(lse));
+  });
+}
+
+void softcap_cross_entropy_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
+                                    float cap, const void* z, const std::int32_t* target, const float* lse,
+                                    const float* dnll, Output dz) {
+  if (!dz || rows == 0) return;
+  with_width(storage, columns, {z, dz.data}, [&](auto zero, auto width) {
+    using T = decltype(zero);
+    backward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
+        rows, columns, cap, static_cast<const T*>(z), target, lse, dnll, t.fault, out<T>(dz));
+  });
+}
+
+}  // namespace fairway::ops::cuda

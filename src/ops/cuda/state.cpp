@@ -1,0 +1,84 @@
+#include "cuda/state.h"
+
+#include "fairway/base/error.h"
+#include "fairway/tensor/cuda.h"
+
+namespace fairway::ops::cuda {
+namespace {
+
+std::string_view what_failed(Check check) {
+  switch (check) {
+    case Check::gather_row:
+      return "gather: row";
+    case Check::rope_position:
+      return "qkv_prepare: position";
+    case Check::target:
+      return "softcap_cross_entropy: target";
+    case Check::cache_room:
+      return "attention_decode: length of the cache";
+    case Check::none:
+      break;
+  }
+  return "a kernel: index";
+}
+
+}  // namespace
+
+void check_cuda(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // clears it: the next call must not report this one again
+  base::fail("{}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+State::Parts::~Parts() {
+  products.reset();
+  if (fault) cudaFree(fault);
+  if (stream) cudaStreamDestroy(stream);
+}
+
+ProductMaker& State::Parts::product_maker() {
+  if (!products) products = std::make_unique<ProductMaker>();
+  return *products;
+}
+
+State::State(tensor::Device device) : parts_(std::make_unique<Parts>()) {
+  base::check(device.is_cuda(), "a CUDA state on {}", device.str());
+  parts_->device = device;
+  if (const auto reason = tensor::cuda_unavailable_reason(); !reason.empty())
+    base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), reason);
+  make_current();
+  check_cuda(cudaStreamCreateWithFlags(&parts_->stream, cudaStreamNonBlocking), "cannot make a stream");
+  check_cuda(cudaMalloc(reinterpret_cast<void**>(&parts_->fault), sizeof(Fault)),
+             "cannot allocate on " + device.str());
+  check_cuda(cudaMemset(parts_->fault, 0, sizeof(Fault)), "cannot clear memory on " + device.str());
+  check_cuda(cudaDeviceSynchronize(), "cannot clear memory on " + device.str());
+}
+State::~State() = default;
+
+const tensor::Device& State::device() const noexcept { return parts_->device; }
+void* State::stream() const noexcept { return parts_->stream; }
+
+void State::make_current() const {
+  check_cuda(cudaSetDevice(parts_->device.index), "cannot use " + parts_->device.str());
+}
+
+void State::synchronize() {
+  Fault fault{};
+  check_cuda(cudaMemcpyAsync(&fault, parts_->fault, sizeof fault, cudaMemcpyDeviceToHost, parts_->stream),
+             "work on " + parts_->device.str() + " failed");
+  check_cuda(cudaStreamSynchronize(parts_->stream), "work on " + parts_->device.str() + " failed");
+  if (!fault.taken) return;
+  check_cuda(cudaMemsetAsync(parts_->fault, 0, sizeof fault, parts_->stream),
+             "cannot clear the record of faults");
+  base::check(false, "{} {} is outside [0, {})", what_failed(static_cast<Check>(fault.check)), fault.index,
+              fault.limit);
+}
+
+std::string products_unavailable_reason() { return product_library().problem; }
+
+std::size_t products_library_version() {
+  const auto& lib = product_library();
+  return lib.problem.empty() ? lib.version() : 0;
+}
+
+}  // namespace fairway::ops::cuda

@@ -1,0 +1,23 @@
+#pragma once
+#include <memory>
+
+#include "cuda/launch.h"
+#include "cuda/product_library.h"
+#include "fairway/ops/cuda.h"
+
+namespace fairway::ops::cuda {
+
+struct State::Parts {
+  tensor::Device device;
+  cudaStream_t stream = nullptr;
+  Fault* fault = nullptr;
+  std::unique_ptr<ProductMaker> products;  ///< made by the first product
+
+  ~Parts();
+  ProductMaker& product_maker();
+};
+
+/// Throws when `status` is an error: "WHAT: TEXT (NAME)".
+void check_cuda(cudaError_t status, std::string_view what);
+
+}  // namespace fairway::ops::cuda

@@ -1,0 +1,141 @@
+// Exclusive self attention: groups of lanes as in qkv.cu.
+#include "cuda/qkv.cuh"
+
+namespace fairway::ops::cuda {
+namespace {
+
+constexpr float shortest = 1e-12f;  // |v| below counts as this, as in the published models
+
+/// y = o - (o . n) n for one head of one position.
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    forward(XsaShape a, int lanes, const T* o, const T* v, Out<T> y) {
+  const int head = blockIdx.y, lane = threadIdx.x % lanes, dh = a.head_dim, group = a.heads / a.kv_heads;
+  const std::int64_t rows = a.batch * a.queries;
+  const std::int64_t wanted =
+      static_cast<std::int64_t>(blockIdx.x) * (block_threads / lanes) + threadIdx.x / lanes;
+  const std::int64_t row = wanted < rows ? wanted : rows - 1;
+  const Quotient q(row, a.queries);
+  const std::int64_t position = q.rest + a.positions - a.queries;
+  const std::int64_t at = (row * a.heads + head) * dh;
+  const T* vv = v + ((q.whole * a.positions + position) * a.kv_heads + head / group) * dh;
+  float dot = 0, squares = 0;
+  for (int i = lane * V; i < dh; i += lanes * V) {
+    const Floats<V> x = load<V>(o + at + i), n = load<V>(vv + i);
+#pragma unroll
+    for (int j = 0; j < V; ++j) dot += x.v[j] * n.v[j], squares += n.v[j] * n.v[j];
+  }
+  dot = lane_sum(dot, lanes);
+  const float longer = fmaxf(sqrtf(lane_sum(squares, lanes)), shortest), factor = dot / longer / longer;
+  if (wanted >= rows) return;
+  for (int i = lane * V; i < dh; i += lanes * V) {
+    Floats<V> x = load<V>(o + at + i);
+    const Floats<V> n = load<V>(vv + i);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x.v[j] -= factor * n.v[j];
+    y.put(at + i, x);
+  }
+}
+
+/// With c = 1 / max(|v|, shortest), n = c v: do = dy - (dy . n) n; dv = c (dn - (dn . n) n),
+/// dn = -sum_h ((o . n) dy + (dy . n) o), so (dn . n) = -2 sum_h (o . n)(dy . n). One KV head of one
+/// position.
+template <class T, int V, int most>
+__global__ void __launch_bounds__(block_threads)
+    backward(XsaShape a, int lanes, const T* o, const T* v, const T* dy, Out<T> d_o, Out<T> dv) {
+  const int kv_head = blockIdx.y, lane = threadIdx.x % lanes, dh = a.head_dim, group = a.heads / a.kv_heads;
+  const std::int64_t rows = a.batch * a.positions, skip = a.positions - a.queries;
+  const std::int64_t wanted =
+      static_cast<std::int64_t>(blockIdx.x) * (block_threads / lanes) + threadIdx.x / lanes;
+  const bool active = wanted < rows;
+  const std::int64_t row = active ? wanted : rows - 1;
+  const Quotient q(row, a.positions);
+  const std::int64_t position = q.rest;
+  const std::int64_t v_at = (row * a.kv_heads + kv_head) * dh;
+  const bool has_query = position >= skip;
+  const std::int64_t query = q.whole * a.queries + (has_query ? position - skip : 0);
+  const auto at = [&](int g) { return (query * a.heads + kv_head * group + g) * dh; };
+  float squares = 0;
+  for (int i = lane * V; i < dh; i += lanes * V) {
+    const Floats<V> n = load<V>(v + v_at + i);
+#pragma unroll
+    for (int j = 0; j < V; ++j) squares += n.v[j] * n.v[j];
+  }
+  const float norm = sqrtf(lane_sum(squares, lanes)), c = 1.0f / fmaxf(norm, shortest);
+  float o_n[most], dy_n[most], products = 0;
+#pragma unroll most <= 4 ? most : 1
+  for (int g = 0; g < most; ++g) {
+    if (g >= group) break;
+    float with_o = 0, with_dy = 0;
+    for (int i = lane * V; i < dh; i += lanes * V) {
+      const Floats<V> n = load<V>(v + v_at + i), x = load<V>(o + at(g) + i), d = load<V>(dy + at(g) + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) with_o += x.v[j] * n.v[j], with_dy += d.v[j] * n.v[j];
+    }
+    o_n[g] = lane_sum(with_o, lanes) * c;
+    dy_n[g] = lane_sum(with_dy, lanes) * c;
+    products += o_n[g] * dy_n[g];
+  }
+  if (!active) return;
+  const bool flows = has_query && norm > shortest;
+  for (int i = lane * V; i < dh; i += lanes * V) {
+    const Floats<V> n = load<V>(v + v_at + i);
+    Floats<V> total = filled<V>(0);
+#pragma unroll most <= 4 ? most : 1
+    for (int g = 0; g < most; ++g) {
+      if (g >= group || !has_query) break;
+      const Floats<V> x = load<V>(o + at(g) + i);
+      Floats<V> d = load<V>(dy + at(g) + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        total.v[j] -= o_n[g] * d.v[j] + dy_n[g] * x.v[j];
+        d.v[j] -= dy_n[g] * c * n.v[j];
+      }
+      d_o.put(at(g) + i, d);  // may lie over dy: nobody reads this element again
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) total.v[j] = flows ? c * (total.v[j] + 2 * products * c * n.v[j]) : 0.0f;
+    dv.put(v_at + i, total);
+  }
+}
+
+template <class F>
+void with_heads(Storage storage, int head_dim, std::initializer_list<const void*> pointers, const F& f) {
+  with_width(storage, head_dim, pointers,
+             [&](auto zero, auto width) { f(zero, width, lanes_for(head_dim, decltype(width)::value)); });
+}
+
+}  // namespace
+
+void xsa(const Target& t, Storage storage, const XsaShape& a, const void* o, const void* v, Output y) {
+  const std::int64_t rows = a.batch * a.queries;
+  if (!y || rows == 0) return;
+  with_heads(storage, a.head_dim, {o, v, y.data}, [&](auto zero, auto width, int lanes) {
+    using T = decltype(zero);
+    const dim3 grid(blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.heads));
+    forward<T, decltype(width)::value><<<grid, block_threads, 0, t.stream>>>(
+        a, lanes, static_cast<const T*>(o), static_cast<const T*>(v), out<T>(y));
+  });
+}
+
+void xsa_backward(const Target& t, Storage storage, const XsaShape& a, const void* o, const void* v,
+                  const void* dy, Output d_o, Output dv) {
+  const std::int64_t rows = a.batch * a.positions;
+  if ((!d_o && !dv) || rows == 0) return;
+  with_heads(storage, a.head_dim, {o, v, dy, d_o.data, dv.data}, [&](auto zero, auto width, int lanes) {
+    using T = decltype(zero);
+    constexpr int w = decltype(width)::value;
+    const dim3 grid(blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.kv_heads));
+    const auto run = [&](auto kernel) {
+      kernel<<<grid, block_threads, 0, t.stream>>>(a, lanes, static_cast<const T*>(o),
+                                                   static_cast<const T*>(v), static_cast<const T*>(dy),
+                                                   out<T>(d_o), out<T>(dv));
+    };
+    if (w > 1 && a.heads <= 4 * a.kv_heads)
+      run(backward<T, w, 4>);
+    else
+      run(backward<T, w, 64>);
+  });
+}
+
+}  // namespace fairway::ops::cuda

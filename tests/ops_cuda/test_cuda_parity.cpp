@@ -1,0 +1,273 @@
+#include <cmath>
+
+#include "fairway/ops/activation.h"
+#include "fairway/ops/attention.h"
+#include "fairway/ops/cross_entropy.h"
+#include "fairway/ops/embedding.h"
+#include "fairway/ops/fake_quantize.h"
+#include "fairway/ops/matmul.h"
+#include "fairway/ops/norm.h"
+#include "fairway/ops/residual.h"
+#include "fairway/tensor/cuda.h"
+#include "ops/direct.h"
+
+namespace fairway::ops {
+namespace {
+
+using namespace harness;
+
+constexpr float eps = 0x1p-23f;
+
+/// Skips where there is no GPU, and says why.
+class CudaParity : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
+  }
+};
+
+TEST(CudaKernels, EveryOperatorHasOne) {
+  if (!tensor::cuda_compiled_in()) GTEST_SKIP() << "needs a build with the CUDA backend (FAIRWAY_CUDA=ON)";
+  for (const auto name : cpu_kernel_names())
+    EXPECT_NE(find_kernel(name, {tensor::DeviceKind::cuda, 0}, base::Isa::scalar), nullptr) << name;
+}
+
+TEST_F(CudaParity, Norms) {
+  // 512 and 1024: rows in registers; 768 and 520 with idle lanes; 1032: read twice; 300 rows: several per
+  // piece.
+  for (const Shape& x :
+       {Shape{300, 512}, Shape{2, 70, 768}, Shape{67, 520}, Shape{33, 1024}, Shape{40, 1032}}) {
+    const auto d = x.columns();
+    auto rms = op_case("rms_norm " + x.str(), std::make_shared<RmsNorm>(0.7f, eps),
+                       {tensor_input(x, normal(2))}, {1});
+    auto mix = op_case(
+        "mix_norm " + x.str(), std::make_shared<MixNorm>(0.5f, eps),
+        {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({2, d}, normal(0.5, 1))}, {2});
+    auto residual = op_case(
+        "residual_norm " + x.str(), std::make_shared<ResidualNorm>(0.5f, eps),
+        {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({d}, normal(0.5, 1))}, {2});
+    mix.add_outputs = residual.add_outputs = {0, 1};
+    for (const auto& c : {rms, mix, residual}) EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+TEST_F(CudaParity, ResidualsAndActivation) {
+  for (const Shape& x : {Shape{2, 150, 512}, Shape{2, 33, 1536}}) {
+    const auto d = x.columns();
+    for (const auto scales : {d, std::int64_t{1}})
+      EXPECT_EQ(check_cuda(op_case("scaled_residual " + x.str(), std::make_shared<ScaledResidual>(),
+                                   {tensor_input(x, normal()), tensor_input(x, normal()),
+                                    tensor_input({scales}, normal())})),
+                "");
+    EXPECT_EQ(check_cuda(op_case("smear " + x.str(), std::make_shared<Smear>(),
+                                 {tensor_input(x, normal()), tensor_input({d}, normal()),
+                                  tensor_input({x[0], d}, normal(), false)})),
+              "");
+    EXPECT_EQ(check_cuda(op_case("take_last " + x.str(), std::make_shared<TakeLast>(16),
+                                 {tensor_input(x, normal())})),
+              "");
+    EXPECT_EQ(check_cuda(op_case("leaky_square " + x.str(), std::make_shared<LeakySquare>(0.5f),
+                                 {tensor_input(x, normal())})),
+              "");
+    EXPECT_EQ(check_cuda(op_case("add " + x.str(), std::make_shared<Add>(),
+                                 {tensor_input(x, normal()), tensor_input(x, normal())})),
+              "");
+  }
+}
+
+std::vector<double> rope_table(std::int64_t positions, int dims) {
+  std::vector<double> table;
+  for (std::int64_t p = 0; p < positions; ++p)
+    for (int part = 0; part < 2; ++part)
+      for (int i = 0; i < dims / 2; ++i) {
+        const double angle = static_cast<double>(p) * std::pow(10000.0, -2.0 * i / dims);
+        table.push_back(part ? std::sin(angle) : std::cos(angle));
+      }
+  return table;
+}
+
+TEST_F(CudaParity, QkvPrepare) {
+  // Vectors of 8 or 4 (dims 16, 64), pairs narrower than a vector (dims 8), wide heads.
+  for (const auto& [h, dims] : {std::pair{HeadShape{8, 4, 64}, 16},
+                                {HeadShape{8, 4, 64}, 64},
+                                {HeadShape{2, 1, 64}, 8},
+                                {HeadShape{4, 2, 128}, 32},
+                                {HeadShape{2, 2, 320}, 64}}) {
+    const std::int64_t b = 2, s = 101;
+    auto c =
+        op_case(fmt::format("qkv_prepare dh {} rope {}", h.head_dim, dims),
+                std::make_shared<QkvPrepare>(h, dims, eps, true),
+                {tensor_input({b, s, h.qkv_width()}, normal()), tensor_input({h.heads}, normal(0.2, 1.5)),
+                 tensor_input({s + 9, dims}, listed(rope_table(s + 9, dims)), false),
+                 index_input({b}, integers(0, 10)), tensor_input({b, s, h.kv_width()}, normal()),
+                 tensor_input({1}, normal()), tensor_input({1}, normal())},
+                {3});
+    c.add_outputs = {0, 1, 2};
+    EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+InputSpec segments(std::int64_t batch, std::int64_t positions, std::int64_t length) {
+  std::vector<double> starts;
+  for (std::int64_t b = 0; b < batch; ++b)
+    for (std::int64_t p = 0; p < positions; ++p)
+      starts.push_back(static_cast<double>(p / (length + b) * (length + b)));
+  return index_input({batch, positions}, listed(starts));
+}
+
+TEST_F(CudaParity, Attention) {
+  for (const auto& [batch, queries, positions] :
+       {std::tuple{1, 3, 3}, {2, 130, 130}, {1, 64, 333}, {2, 300, 300}}) {
+    const HeadShape h{4, 2, 64};
+    auto c =
+        op_case(fmt::format("attention {} {} {}", batch, queries, positions), std::make_shared<Attention>(h),
+                {tensor_input({batch, queries, h.heads, 64}, normal()),
+                 tensor_input({batch, positions, h.kv_heads, 64}, normal()),
+                 tensor_input({batch, positions, h.kv_heads, 64}, normal())},
+                {1});
+    c.add_outputs = {0};
+    EXPECT_EQ(check_cuda(c), "");
+    c.name += " in segments";
+    c.inputs.push_back(segments(batch, positions, 37));
+    EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+TEST_F(CudaParity, ExclusiveAttention) {
+  for (const auto& h : {HeadShape{8, 4, 64}, HeadShape{10, 1, 64}, HeadShape{4, 4, 128}}) {
+    auto c = op_case(fmt::format("xsa {} {} {}", h.heads, h.kv_heads, h.head_dim), std::make_shared<Xsa>(h),
+                     {tensor_input({2, 131, h.heads, h.head_dim}, normal()),
+                      tensor_input({2, 150, h.kv_heads, h.head_dim}, normal())});
+    c.add_outputs = {0};
+    EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+TEST_F(CudaParity, AttentionDecode) {
+  for (const auto& [fresh, capacity] : {std::pair{1, 700}, {9, 300}}) {
+    const HeadShape h{8, 4, 64};
+    const Shape kv{3, fresh, h.kv_heads, 64}, cache{3, capacity, h.kv_heads, 64};
+    auto c =
+        op_case(fmt::format("attention_decode {} {}", fresh, capacity), std::make_shared<AttentionDecode>(h),
+                {tensor_input({3, fresh, h.heads, 64}, normal(), false), tensor_input(kv, normal(), false),
+                 tensor_input(kv, normal(), false), index_input({3}, listed({0, 5, capacity - 1.0 * fresh})),
+                 tensor_input(cache, normal(), false), tensor_input(cache, normal(), false)});
+    c.inputs[4].state = c.inputs[5].state = true;
+    EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+TEST_F(CudaParity, CrossEntropy) {
+  for (const auto& [rows, classes] : {std::pair{200, 1024}, {9, 12288}, {40, 1032}}) {
+    auto c =
+        op_case(fmt::format("softcap_cross_entropy {}x{}", rows, classes),
+                std::make_shared<SoftcapCrossEntropy>(30.0f),
+                {tensor_input({rows, classes}, normal(8)), index_input({rows}, integers(-1, classes))}, {1});
+    c.add_outputs = {0};
+    EXPECT_EQ(check_cuda(c), "");
+  }
+  EXPECT_EQ(
+      check_cuda(op_case("weighted_sum", std::make_shared<WeightedSum>(),
+                         {tensor_input({98304}, normal()), tensor_input({98304}, uniform(0, 1), false)})),
+      "");
+}
+
+TEST_F(CudaParity, Gather) {
+  // A row that most positions name crosses many segments; 20,000 rows count in global memory; some rows stay
+  // empty.
+  const Generator skewed = [](const base::Random& r, std::uint64_t i) {
+    return static_cast<double>(r.uniform(i) < 0.6 ? 7 : r.below(i, 900));
+  };
+  for (const auto& [rows, columns, positions] :
+       {std::tuple{1024, 512, 2500}, {20000, 64, 3000}, {900, 1032, 200}, {1024, 8, 1}}) {
+    auto c = op_case(fmt::format("gather {}x{} {}", rows, columns, positions), std::make_shared<Gather>(),
+                     {tensor_input({rows, columns}, normal()), index_input({positions}, skewed)});
+    c.add_outputs = {0};
+    EXPECT_EQ(check_cuda(c), "");
+    c.inputs[0].meta.dtype = DType::bf16;
+    EXPECT_EQ(check_cuda(c), "");
+  }
+}
+
+TEST_F(CudaParity, FakeQuantize) {
+  auto c = op_case("fake_quantize_rows", std::make_shared<FakeQuantizeRows>(31),
+                   {tensor_input({130, 1536}, normal(0.3))});
+  // Clear of the borders between levels, in bf16 too.
+  c.inputs[0].generator = [](const base::Random& r, std::uint64_t i) {
+    return i % 64 == 0 ? 1.2421875 : std::round(r.normal(i) * 6) * 0.0400390625;
+  };
+  EXPECT_EQ(check_cuda(c), "");
+  c.inputs[0].meta.dtype = DType::bf16;
+  c.tolerance = 1e-2;
+  c.narrow = true;
+  EXPECT_EQ(check_cuda(c), "");
+}
+
+TEST_F(CudaParity, Products) {
+  for (const bool ta : {false, true})
+    for (const bool tb : {false, true})
+      for (const auto& [m, n, k] : {std::tuple{256, 512, 512}, {256, 512, 1024}, {130, 33, 65}}) {
+        auto c = op_case(fmt::format("matmul {}x{}x{} {}{}", m, n, k, ta ? 'T' : 'N', tb ? 'T' : 'N'),
+                         std::make_shared<Matmul>(ta, tb),
+                         {tensor_input(ta ? Shape{k, m} : Shape{m, k}, normal()),
+                          tensor_input(tb ? Shape{n, k} : Shape{k, n}, normal())});
+        c.add_outputs = {0};
+        EXPECT_EQ(check_cuda(c), "");
+      }
+}
+
+TEST_F(CudaParity, LongSumsOfWeightGradientsRepeat) {
+  // The shape that invites split-K: few outputs, a long sum.
+  auto c =
+      op_case("matmul long sum", std::make_shared<Matmul>(true, false, ProductResult::wide),
+              {tensor_input({16384, 64}, normal(), false), tensor_input({16384, 64}, normal(), false)}, {0});
+  c.add_outputs = {0};
+  EXPECT_EQ(check_cuda(c), "");
+}
+
+TEST_F(CudaParity, IndicesOutsideAreReported) {
+  cuda::State gpu({tensor::DeviceKind::cuda, 0});
+  const Setting there{false, {}, nullptr, &gpu};
+  std::string problem;
+  const auto run = [&](OperatorPtr op, std::vector<InputSpec> inputs) {
+    const auto c = op_case("", std::move(op), std::move(inputs));
+    const Blocks in = make_inputs(c, false);
+    return execute(c, there, {*c.op, views(in), {}, {}, {}}, problem);
+  };
+  const auto gather = [&](double index) {
+    run(std::make_shared<Gather>(), {tensor_input({4, 3}, normal()), index_input({2}, listed({0, index}))});
+  };
+  for (const double bad : {-1.0, 4.0}) EXPECT_THROW(gather(bad), base::Error);
+  EXPECT_NO_THROW(gather(3));  // the record was cleared
+  EXPECT_THROW(run(std::make_shared<SoftcapCrossEntropy>(30.0f),
+                   {tensor_input({1, 33}, normal()), index_input({1}, constant(33))}),
+               base::Error);
+  EXPECT_THROW(run(std::make_shared<QkvPrepare>(HeadShape{1, 1, 4}, 2, eps, false),
+                   {tensor_input({1, 2, 12}, normal()), tensor_input({1}, constant(1)),
+                    tensor_input({4, 2}, normal(), false), index_input({1}, constant(3))}),
+               base::Error);
+  const Shape one{1, 1, 1, 8}, cache{1, 8, 1, 8};
+  EXPECT_THROW(
+      run(std::make_shared<AttentionDecode>(HeadShape{1, 1, 8}),
+          {tensor_input(one, normal()), tensor_input(one, normal()), tensor_input(one, normal()),
+           index_input({1}, constant(8)), tensor_input(cache, normal()), tensor_input(cache, normal())}),
+      base::Error);
+}
+
+TEST_F(CudaParity, NotANumberShows) {
+  cuda::State gpu({tensor::DeviceKind::cuda, 0});
+  const Setting there{false, {}, nullptr, &gpu};
+  std::vector<double> z(33, 1.0);
+  z[20] = std::nan("");
+  for (const auto dtype : {DType::f32, DType::bf16}) {
+    auto c = op_case("", std::make_shared<SoftcapCrossEntropy>(30.0f),
+                     {tensor_input({1, 33}, listed(z)), index_input({1}, constant(1))});
+    c.inputs[0].meta.dtype = dtype;
+    std::string problem;
+    const Blocks in = make_inputs(c, false);
+    EXPECT_TRUE(std::isnan(execute(c, there, {*c.op, views(in), {}, {}, {}}, problem)[0].values()[0]));
+  }
+}
+
+}  // namespace
+}  // namespace fairway::ops
