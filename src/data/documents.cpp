@@ -151,7 +151,7 @@ struct DocumentReader::Impl {
       if (!found->is_string())
         fail_input("{}: line {}: field '{}' is not a string", name, lines, options.field);
       text = std::move(found->get_ref<std::string&>());
-    } catch (const nlohmann::json::parse_error& error) {
+    } catch (const nlohmann::json::exception& error) {
       fail_input("{}: line {}: bad JSON ({})", name, lines, shorten(error.what()));
     }
   }

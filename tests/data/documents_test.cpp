@@ -129,6 +129,7 @@ TEST(Documents, ErrorsNameFileLineAndByte) {
               HasSubstr("x.jsonl: line 2: bad JSON"));
   EXPECT_THAT(input_error([] { texts("{\"text\": \"\\ud800\"}", "x.jsonl"); }),
               HasSubstr("x.jsonl: line 1: bad JSON"));
+  EXPECT_THAT(input_error([] { texts("4e4444", "x.jsonl"); }), HasSubstr("x.jsonl: line 1: bad JSON"));
   EXPECT_THAT(input_error([] { texts("[1]", "x.jsonl"); }), HasSubstr("line 1: not a JSON object"));
   EXPECT_THAT(input_error([] { texts("{\"body\": \"x\"}", "x.jsonl"); }),
               HasSubstr("line 1: no field 'text'"));
