@@ -2,6 +2,7 @@
 #include "cuda/table.h"
 #include "fairway/base/error.h"
 #include "fairway/ops/cuda.h"
+#include "fairway/ops/cuda_products.h"
 
 namespace fairway::ops::cuda {
 
@@ -20,6 +21,10 @@ void State::synchronize() {}
 
 std::string products_unavailable_reason() { return "this build has no CUDA backend"; }
 std::size_t products_library_version() { return 0; }
+
+void multiply(State&, const BatchedProduct&, const void*, const void*, const void*, void*) {
+  base::fail_input("this build has no CUDA backend");
+}
 
 ops::cpu::KernelTable kernel_table() { return {}; }
 

@@ -1,22 +1,10 @@
 #include "fairway/ops/matmul.h"
 
-#include <algorithm>
-
 #include "cuda/args.h"
+#include "fairway/ops/cuda_products.h"
 #include "product_cut.h"
 
 namespace fairway::ops::cuda {
-namespace {
-
-/// Largest power of two, up to 256, that divides all addresses.
-std::uint32_t common_alignment(std::initializer_list<const void*> pointers) {
-  std::uintptr_t bits = 256;
-  for (const void* p : pointers) bits |= reinterpret_cast<std::uintptr_t>(p);
-  return static_cast<std::uint32_t>(bits & (~bits + 1));
-}
-
-}  // namespace
-
 void matmul(const KernelArgs& args) {
   const auto& op = static_cast<const Matmul&>(args.op);
   if (!args.out[0]) return;
@@ -24,7 +12,6 @@ void matmul(const KernelArgs& args) {
   Product p;
   p.m = c.rows(), p.n = c.columns(), p.k = op.transpose_a ? a.rows() : a.columns();
   p.transpose_a = op.transpose_a, p.transpose_b = op.transpose_b;
-  p.add = args.write[0] == Write::add;
   p.operands = storage(args, args.in[0]);
   p.result = storage(args, args.out[0]);
   const void *first = data(args, 0), *second = data(args, 1);
@@ -39,8 +26,23 @@ void matmul(const KernelArgs& args) {
     p.operands = Storage::bf16;
   }
   if (p.m == 0 || p.n == 0) return;
-  p.alignment = common_alignment({first, second, args.out[0].data});
-  parts(args).product_maker().multiply(target(args).stream, p, first, second, args.out[0].data);
+  void* result = args.out[0].data;
+  p.alignment = common_alignment({address(first), address(second), address(result)});
+  const float beta = args.write[0] == Write::add ? 1.0f : 0.0f;
+  parts(args).product_maker().multiply(target(args).stream, p, 1.0f, first, second, beta, result, result);
+}
+
+void linear_add(const KernelArgs& args) {
+  if (!args.out[0]) return;
+  const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
+  base::check(args.write[0] == Write::set, "linear_add: its result is not added to on a GPU");
+  if (y.elements() == 0) return;
+  BatchedProduct p;
+  p.m = y.rows(), p.n = y.columns(), p.k = x.columns();
+  p.transpose_b = true;
+  p.operands = args.in[0].dtype(), p.result = args.out[0].dtype();
+  p.beta = 1;
+  multiply(*args.context.cuda, p, data(args, 0), data(args, 1), data(args, 2), args.out[0].data);
 }
 
 }  // namespace fairway::ops::cuda

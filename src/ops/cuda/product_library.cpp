@@ -50,11 +50,18 @@ ProductLibrary::ProductLibrary() {
   find(desc_set, "cublasLtMatmulDescSetAttribute");
   find(layout_create, "cublasLtMatrixLayoutCreate");
   find(layout_destroy, "cublasLtMatrixLayoutDestroy");
+  find(layout_set, "cublasLtMatrixLayoutSetAttribute");
   find(preference_create, "cublasLtMatmulPreferenceCreate");
   find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
   find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
   find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
   find(matmul, "cublasLtMatmul");
+}
+
+std::uint32_t common_alignment(std::initializer_list<std::uintptr_t> addresses) {
+  std::uintptr_t bits = 256;
+  for (const std::uintptr_t address : addresses) bits |= address;
+  return static_cast<std::uint32_t>(bits & (~bits + 1));
 }
 
 const ProductLibrary& product_library() {
@@ -72,13 +79,14 @@ struct ProductMaker::Plan {
     const cublasOperation_t second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     set(CUBLASLT_MATMUL_DESC_TRANSA, first);
     set(CUBLASLT_MATMUL_DESC_TRANSB, second);
-    layout(b, p.operands, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k);
-    layout(a, p.operands, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m);
-    layout(c, p.result, p.n, p.m);
+    layout(b, p.operands, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.batches, p.strides.b);
+    layout(a, p.operands, p.transpose_a ? p.m : p.k, p.transpose_a ? p.k : p.m, p.batches, p.strides.a);
+    layout(c, p.result, p.n, p.m, p.batches, p.strides.c);
+    layout(d, p.result, p.n, p.m, p.batches, p.strides.d);
   }
   ~Plan() {
     const auto& lib = product_library();
-    for (cublasLtMatrixLayout_t l : {a, b, c})
+    for (cublasLtMatrixLayout_t l : {a, b, c, d})
       if (l) lib.layout_destroy(l);
     if (desc) lib.desc_destroy(desc);
   }
@@ -89,14 +97,22 @@ struct ProductMaker::Plan {
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
     check(product_library().desc_set(desc, attribute, &value, sizeof value), "cannot describe a product");
   }
-  static void layout(cublasLtMatrixLayout_t& l, Storage s, std::int64_t rows, std::int64_t columns) {
-    check(product_library().layout_create(&l, data_type(s), static_cast<std::uint64_t>(rows),
-                                          static_cast<std::uint64_t>(columns), rows),
+  static void layout(cublasLtMatrixLayout_t& l, Storage s, std::int64_t rows, std::int64_t columns,
+                     std::int64_t batches, std::int64_t stride) {
+    const auto& lib = product_library();
+    check(lib.layout_create(&l, data_type(s), static_cast<std::uint64_t>(rows),
+                            static_cast<std::uint64_t>(columns), rows),
           "cannot describe a matrix");
+    if (batches == 1) return;
+    const auto count = static_cast<std::int32_t>(batches);
+    check(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+          "cannot describe a batch");
+    check(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
+          "cannot describe a batch");
   }
 
   cublasLtMatmulDesc_t desc = nullptr;
-  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
 };
 
@@ -141,23 +157,23 @@ ProductMaker::Plan& ProductMaker::plan(const Product& p) {
     set(attribute, p.alignment);
   cublasLtMatmulHeuristicResult_t found[most_suggestions];
   int count = 0;
-  const auto status = lib.heuristic(handle_, plan->desc, plan->b, plan->a, plan->c, plan->c, preference,
+  const auto status = lib.heuristic(handle_, plan->desc, plan->b, plan->a, plan->c, plan->d, preference,
                                     most_suggestions, found, &count);
   int chosen = 0;
   while (chosen < count && found[chosen].state != CUBLAS_STATUS_SUCCESS) ++chosen;
   if (status != CUBLAS_STATUS_SUCCESS || chosen == count)
-    base::fail("cuBLASLt has no algorithm for a product of {} x {} x {} ({})", p.m, p.n, p.k,
+    base::fail("cuBLASLt has no algorithm for {} products of {} x {} x {} ({})", p.batches, p.m, p.n, p.k,
                lib.status_text(status));
   plan->algorithm = found[chosen].algo;
   entry = std::move(plan);
   return *entry;
 }
 
-void ProductMaker::multiply(cudaStream_t stream, const Product& p, const void* a, const void* b, void* c) {
+void ProductMaker::multiply(cudaStream_t stream, const Product& p, float alpha, const void* a, const void* b,
+                            float beta, const void* c, void* d) {
   const Plan& plan = this->plan(p);
-  const float one = 1, beta = p.add ? 1 : 0;
-  check(product_library().matmul(handle_, plan.desc, &one, b, plan.b, a, plan.a, &beta, c, plan.c, c, plan.c,
-                                 &plan.algorithm, workspace_, workspace_bytes, stream),
+  check(product_library().matmul(handle_, plan.desc, &alpha, b, plan.b, a, plan.a, &beta, c, plan.c, d,
+                                 plan.d, &plan.algorithm, workspace_, workspace_bytes, stream),
         "a matrix product failed");
 }
 

@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@ struct ProductLibrary {
   decltype(&cublasLtMatmulDescSetAttribute) desc_set = nullptr;
   decltype(&cublasLtMatrixLayoutCreate) layout_create = nullptr;
   decltype(&cublasLtMatrixLayoutDestroy) layout_destroy = nullptr;
+  decltype(&cublasLtMatrixLayoutSetAttribute) layout_set = nullptr;
   decltype(&cublasLtMatmulPreferenceCreate) preference_create = nullptr;
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
@@ -35,14 +37,27 @@ struct ProductLibrary {
 /// Loaded once, at the first call; stays until the process ends.
 const ProductLibrary& product_library();
 
-/// A row-major product c = op(a) op(b) (+ c).
+/// Elements from one matrix of a batch to the next.
+struct BatchStrides {
+  std::int64_t a = 0, b = 0, c = 0, d = 0;
+  auto operator<=>(const BatchStrides&) const = default;
+};
+
+/// A row-major product d = alpha op(a) op(b) + beta c, or a batch of them.
 struct Product {
   std::int64_t m = 0, n = 0, k = 0;
-  bool transpose_a = false, transpose_b = false, add = false;
+  bool transpose_a = false, transpose_b = false;
+  bool in_place = true;  ///< d is c
   Storage operands = Storage::f32, result = Storage::f32;
-  std::uint32_t alignment = 256;  ///< of all three pointers, in bytes
+  std::uint32_t alignment = 256;  ///< of all pointers and strides, in bytes
+  std::int64_t batches = 1;
+  BatchStrides strides = {};
   auto operator<=>(const Product&) const = default;
 };
+
+/// Largest power of two, up to 256, that divides all of `addresses` (or distances in bytes).
+std::uint32_t common_alignment(std::initializer_list<std::uintptr_t> addresses);
+inline std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
 
 /// The products of one stream. Each shape's algorithm is the first that the library suggests whose sums have
 /// a fixed order (no split-K that adds into the result); it depends on shape, GPU and library version alone.
@@ -52,7 +67,8 @@ class ProductMaker {
   ~ProductMaker();
   ProductMaker(const ProductMaker&) = delete;
   ProductMaker& operator=(const ProductMaker&) = delete;
-  void multiply(cudaStream_t stream, const Product& product, const void* a, const void* b, void* c);
+  void multiply(cudaStream_t stream, const Product& product, float alpha, const void* a, const void* b,
+                float beta, const void* c, void* d);
 
  private:
   struct Plan;
