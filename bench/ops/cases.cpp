@@ -4,7 +4,7 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
-#include "fairway/ops/fake_quantize.h"
+#include "fairway/ops/working_rows.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/residual.h"
@@ -87,7 +87,7 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       make<SoftcapCrossEntropy>("cross entropy",
                                 {tensor({b, s, m.vocabulary}), index_input({b, s}, tokens(m.vocabulary))},
                                 {1}, 30.0f),
-      make<FakeQuantizeRows>("fake quantise", {tensor({m.hidden, d})}, {}, 31),
+      make<WorkingRows>("fake quantise", {tensor({m.hidden, d})}, {}, 31),
   };
 }
 

@@ -35,8 +35,20 @@ ValueId Builder::state(std::string name, Meta meta) {
   return add_value({.name = std::move(name), .meta = meta, .kind = BufferKind::state});
 }
 
-ValueId Builder::parameter(std::string_view name) {
-  if (auto it = parameters_.find(name); it != parameters_.end()) return it->second;
+ValueId Builder::parameter(std::string_view name) { return stored(name, BufferKind::parameter); }
+ValueId Builder::working(std::string_view name) { return stored(name, BufferKind::working); }
+
+ValueId Builder::gradient(std::string_view name) {
+  if (auto it = gradients_.find(name); it != gradients_.end()) return it->second;
+  const auto& p = layout_.find(name);
+  auto id = add_value({.name = p.name, .meta = {wide(), p.shape}, .kind = BufferKind::gradient});
+  gradients_.emplace(p.name, id);
+  return id;
+}
+
+ValueId Builder::stored(std::string_view name, BufferKind kind) {
+  auto& known = kind == BufferKind::parameter ? parameters_ : working_;
+  if (auto it = known.find(name); it != known.end()) return it->second;
   const auto& p = layout_.find(name);
   bool trains = false;
   const auto parts = layout_.parts(name);
@@ -45,9 +57,9 @@ ValueId Builder::parameter(std::string_view name) {
     check(i == 0 || t == trains, "parts of '{}' are not all trainable or all frozen", name);
     trains = t;
   }
-  auto id = add_value(
-      {.name = p.name, .meta = {dtype_, p.shape}, .kind = BufferKind::parameter, .requires_grad = trains});
-  parameters_.emplace(p.name, id);
+  const auto dtype = kind == BufferKind::parameter ? wide() : dtype_;
+  auto id = add_value({.name = p.name, .meta = {dtype, p.shape}, .kind = kind, .requires_grad = trains});
+  known.emplace(p.name, id);
   return id;
 }
 
@@ -75,6 +87,24 @@ std::vector<ValueId> Builder::apply(ops::OperatorPtr op, std::vector<ValueId> in
 }
 std::vector<ValueId> Builder::apply_stateful(ops::OperatorPtr op, std::vector<ValueId> in) {
   return record(std::move(op), std::move(in), true);
+}
+
+void Builder::write(ops::OperatorPtr op, std::vector<ValueId> in, std::vector<ValueId> out) {
+  std::vector<Meta> metas;
+  for (auto v : in) metas.push_back(v == absent ? Meta{} : graph_.at(v).meta);
+  const auto made = op->infer(metas);
+  check(made.size() == out.size(), "{} makes {} outputs, not {}", op->name(), made.size(), out.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (out[i] == absent) continue;
+    const auto& target = graph_.at(out[i]);
+    check(target.kind == BufferKind::working || target.kind == BufferKind::gradient, "{} writes into a {}",
+          op->name(), buffer_kind_name(target.kind));
+    check(target.meta == made[i], "{} makes {} for '{}', which is {}", op->name(), made[i].shape.str(),
+          target.name, target.meta.shape.str());
+  }
+  std::vector<ops::Write> write(out.size(), ops::Write::set);
+  graph_.steps.push_back(
+      {std::move(op), std::move(in), std::move(out), std::move(write), scope_, false, false});
 }
 
 void Builder::update_state(ValueId target, ValueId source) {
@@ -126,7 +156,8 @@ namespace {
 void drop_dead_steps(Graph& graph) {
   std::vector<bool> needed(graph.values.size(), false);
   for (const auto& v : graph.values)
-    if (v.output || v.kind == BufferKind::gradient || v.kind == BufferKind::state)
+    if (v.output || v.kind == BufferKind::gradient || v.kind == BufferKind::working ||
+        v.kind == BufferKind::state)
       needed[static_cast<std::size_t>(v.root)] = true;
   std::vector<Step> kept;
   for (auto it = graph.steps.rbegin(); it != graph.steps.rend(); ++it) {
@@ -153,6 +184,7 @@ Graph Builder::finish() {
   Graph result = std::move(graph_);
   graph_ = {};
   parameters_.clear();
+  working_.clear();
   gradients_.clear();
   return result;
 }

@@ -21,8 +21,8 @@ void Derivation::run(ValueId loss) {
     for (auto v : g.steps[s].out)
       if (v != absent) producer_[at(g.root(v))] = static_cast<std::int32_t>(s);
 
-  auto one = std::make_shared<tensor::Array>(Meta{b_.dtype(), {1}});
-  if (b_.dtype() == tensor::DType::f64)
+  auto one = std::make_shared<tensor::Array>(Meta{b_.wide(), {1}});
+  if (b_.wide() == tensor::DType::f64)
     one->span<double>()[0] = 1.0;
   else
     one->span<float>()[0] = 1.0f;
@@ -65,18 +65,18 @@ ValueId Derivation::gradient_of(ValueId v) const {
 }
 
 ValueId Derivation::parameter_gradient(ValueId parameter) {
-  const auto& p = b_.graph_.at(parameter);
-  if (auto it = b_.gradients_.find(p.name); it != b_.gradients_.end()) return it->second;
-  const auto name = p.name;
-  auto id = b_.add_value({.name = name, .meta = p.meta, .kind = BufferKind::gradient});
-  b_.gradients_.emplace(name, id);
-  return id;
+  return b_.gradient(std::string(b_.graph_.at(parameter).name));
+}
+
+bool Derivation::is_parameter(ValueId root) const {
+  const auto kind = b_.graph_.at(root).kind;
+  return kind == BufferKind::parameter || kind == BufferKind::working;
 }
 
 std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
   auto& g = b_.graph_;
   const auto root = g.root(v);
-  if (g.at(root).kind == BufferKind::parameter)
+  if (is_parameter(root))
     return {b_.alias(parameter_gradient(root), g.at(v).meta.shape, g.at(v).offset), Write::add};
   if (const auto known = gradient_of(v); known != absent) return {known, Write::add};
   const auto fresh = b_.add_value({.meta = g.at(v).meta});
@@ -167,8 +167,7 @@ void Derivation::pass_through(const Step& forward, const ops::BackwardStep& rule
   const bool is_scratch = g.at(root).kind == BufferKind::scratch;
   // The gradient of the output is complete and read by nobody but this step's rules, of which aliases stand
   // last: the first alias takes the buffer over, others copy.
-  if (g.at(g.root(v)).kind != BufferKind::parameter && gradient_of(v) == absent && is_scratch &&
-      !taken_[at(root)]) {
+  if (!is_parameter(g.root(v)) && gradient_of(v) == absent && is_scratch && !taken_[at(root)]) {
     taken_[at(root)] = true;
     gradient_.resize(g.values.size(), absent);
     gradient_[at(g.root(v))] = b_.reshape(source, g.at(v).meta.shape);

@@ -20,6 +20,7 @@ class Derivation {
   /// Where a contribution to v's gradient is to be stored, and how.
   std::pair<ValueId, ops::Write> contribute(ValueId v);
   ValueId parameter_gradient(ValueId parameter);
+  bool is_parameter(ValueId root) const;  ///< or its working copy
   ValueId read(const Step& forward, const ops::Ref& ref);
   ValueId available(ValueId v);  ///< v itself, or its rebuilt copy when it is marked recompute
 

@@ -83,21 +83,34 @@ std::int64_t ParameterLayout::count() const {
 
 ParameterStore::ParameterStore(ParameterLayout layout, tensor::Device device, bool with_gradients,
                                tensor::DType dtype)
-    : layout_(std::move(layout)), dtype_(dtype) {
+    : layout_(std::move(layout)), dtype_(dtype), working_dtype_(dtype) {
   const auto bytes = static_cast<std::size_t>(layout_.padded_elements()) * tensor::size_of(dtype);
   values_ = tensor::Buffer(device, bytes);
   if (with_gradients) gradients_ = tensor::Buffer(device, bytes);
 }
 
-tensor::View ParameterStore::view(const tensor::Buffer& buffer, const Parameter& parameter) const {
-  if (!buffer.bytes()) return {};
-  return buffer.view(static_cast<std::size_t>(parameter.offset) * tensor::size_of(dtype_),
-                     {dtype_, parameter.shape});
+void ParameterStore::add_working_copy(tensor::DType dtype) {
+  check(!has_working_copy(), "a second working copy");
+  working_dtype_ = dtype;
+  working_ =
+      tensor::Buffer(device(), static_cast<std::size_t>(layout_.padded_elements()) * tensor::size_of(dtype));
 }
 
-tensor::View ParameterStore::value(std::string_view name) const { return view(values_, layout_.find(name)); }
+tensor::View ParameterStore::view(const tensor::Buffer& buffer, tensor::DType dtype,
+                                  const Parameter& parameter) const {
+  if (!buffer.bytes()) return {};
+  return buffer.view(static_cast<std::size_t>(parameter.offset) * tensor::size_of(dtype),
+                     {dtype, parameter.shape});
+}
+
+tensor::View ParameterStore::value(std::string_view name) const {
+  return view(values_, dtype_, layout_.find(name));
+}
+tensor::View ParameterStore::working(std::string_view name) const {
+  return has_working_copy() ? view(working_, working_dtype_, layout_.find(name)) : value(name);
+}
 tensor::View ParameterStore::gradient(std::string_view name) const {
-  return view(gradients_, layout_.find(name));
+  return view(gradients_, dtype_, layout_.find(name));
 }
 
 tensor::View ParameterStore::flat_values() const {

@@ -4,6 +4,8 @@
 #include "fairway/ops/registry.h"
 #include "fairway/tensor/cuda.h"
 
+#include <algorithm>
+
 namespace fairway::graph {
 
 using base::check;
@@ -28,12 +30,17 @@ View Program::bound(ValueId v, Plan& plan) const {
   auto part = [&](const View& whole) -> View {
     check(static_cast<bool>(whole), "program '{}' trains '{}' but the store has no gradients", name(),
           root.name);
+    check(whole.dtype() == value.meta.dtype, "program '{}' wants the {} of '{}' in {}, the store has {}",
+          name(), buffer_kind_name(root.kind), root.name, tensor::dtype_name(value.meta.dtype),
+          tensor::dtype_name(whole.dtype()));
     const auto skip = static_cast<std::size_t>(value.offset) * tensor::size_of(value.meta.dtype);
     return {static_cast<std::byte*>(whole.data) + skip, value.meta};
   };
   switch (root.kind) {
     case BufferKind::parameter:
       return part(plan.parameters_.value(root.name));
+    case BufferKind::working:
+      return part(plan.parameters_.working(root.name));
     case BufferKind::gradient:
       return part(plan.parameters_.gradient(root.name));
     case BufferKind::state:
@@ -123,6 +130,12 @@ Plan::~Plan() = default;
 Program& Plan::add(Graph graph) {
   programs_.push_back(std::unique_ptr<Program>(new Program(std::move(graph), runtime_)));
   return *programs_.back();
+}
+
+Program& Plan::program(std::string_view name) {
+  const auto found = std::ranges::find_if(programs_, [&](const auto& p) { return p->name() == name; });
+  check(found != programs_.end(), "no program '{}'", name);
+  return **found;
 }
 
 void Plan::allocate() {

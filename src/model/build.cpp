@@ -5,7 +5,7 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
-#include "fairway/ops/fake_quantize.h"
+#include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv.h"
 #include "fairway/ops/residual.h"
@@ -39,7 +39,7 @@ class FamilyBuilder {
     if (decoding()) length_ = b_.input("length", {DType::i32, {B_}});
     // Windows restart at position 0; the rescaled base follows the window, not the cache's capacity.
     const int positions = decoding() ? capacity() : S_;
-    rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, o_.dtype));
+    rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, b_.wide()));
     const auto x0 = input_stage();
     const auto u = blocks(x0);
     head(u);
@@ -67,10 +67,9 @@ class FamilyBuilder {
   int capacity() const { return o_.capacity ? o_.capacity : c_.window; }
   int scored() const { return o_.mode == Mode::score && o_.last && o_.last < S_ ? o_.last : S_; }
 
-  /// A linear layer's weight as the forward pass sees it.
-  ValueId weight(const std::string& name) {
-    const auto w = b_.parameter(name);
-    return o_.fake_quantize ? b_.op1<ops::FakeQuantizeRows>({w}, o_.fake_quantize) : w;
+  ValueId rows_of(const std::string& table, ValueId index) {
+    const auto narrow = o_.dtype == DType::bf16 ? DType::bf16 : DType::f32;
+    return b_.op1<ops::Gather>({b_.parameter(table), index}, narrow);
   }
   ValueId keep_or_recompute(ValueId v) {
     if (o_.recompute) b_.mark_recompute(v);
@@ -79,12 +78,12 @@ class FamilyBuilder {
 
   ValueId input_stage() {
     b_.scope("input");
-    auto e = b_.op1<ops::Gather>({b_.parameter("tok_emb.weight"), tokens_});
+    auto e = rows_of("tok_emb.weight", tokens_);
     if (c_.bigram_rows) {
       const auto previous = decoding() ? b_.input("previous", {DType::i32, {B_}}) : absent;
       const auto index = b_.op1<ops::BigramIndex>({tokens_, previous}, c_.bigram_rows);
-      const auto rows = b_.op1<ops::Gather>({b_.parameter("bigram.embed.weight"), index});
-      const auto projected = b_.linear(rows, weight("bigram.proj.weight"));
+      const auto rows = rows_of("bigram.embed.weight", index);
+      const auto projected = b_.linear(rows, b_.working("bigram.proj.weight"));
       e = b_.op1<ops::ScaledResidual>({e, projected, b_.parameter("bigram.scale")});
     }
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
@@ -97,8 +96,8 @@ class FamilyBuilder {
     }
     if (c_.ve_dim && !c_.ve_layers.empty()) {
       b_.scope("value_embedding");
-      const auto rows = b_.op1<ops::Gather>({b_.parameter("ve_shared.embed.weight"), tokens_});
-      ve_ = b_.linear(rows, weight("ve_shared.proj.weight"));
+      const auto rows = rows_of("ve_shared.embed.weight", tokens_);
+      ve_ = b_.linear(rows, b_.working("ve_shared.proj.weight"));
     }
     return n;
   }
@@ -138,19 +137,30 @@ class FamilyBuilder {
     const auto mixed = b_.op<ops::MixNorm>({u, x0, b_.parameter(name + "resid_mix")}, scale, c_.norm_eps);
     const auto residual = narrow ? b_.op1<ops::TakeLast>({mixed[0]}, scored()) : mixed[0];
     const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
-    const auto attended = b_.linear(heads, weight(name + "attn.proj.weight"));
+    const auto out = b_.working(name + "attn.proj.weight");
+    ValueId sum, normed;
+    if (o_.fold_scales) {
+      sum = b_.op1<ops::LinearAdd>({heads, out, residual});
+      normed = b_.op1<ops::RmsNorm>({sum}, scale, c_.norm_eps);
+    } else {
+      const auto middle = b_.op<ops::ResidualNorm>(
+          {residual, b_.linear(heads, out), b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
+      sum = middle[0], normed = middle[1];
+    }
+    return mlp(name, sum, normed);
+  }
 
-    const auto middle =
-        b_.op<ops::ResidualNorm>({residual, attended, b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
-    const auto hidden = b_.linear(keep_or_recompute(middle[1]), weight(name + "mlp.fc.weight"));
+  ValueId mlp(const std::string& name, ValueId sum, ValueId normed) {
+    const auto hidden = b_.linear(keep_or_recompute(normed), b_.working(name + "mlp.fc.weight"));
     const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
     const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
-    const auto mlp = b_.linear(active, weight(name + "mlp.proj.weight"));
-    return b_.op1<ops::ScaledResidual>({middle[0], mlp, b_.parameter(name + "mlp_scale")});
+    const auto out = b_.working(name + "mlp.proj.weight");
+    if (o_.fold_scales) return b_.op1<ops::LinearAdd>({active, out, sum});
+    return b_.op1<ops::ScaledResidual>({sum, b_.linear(active, out), b_.parameter(name + "mlp_scale")});
   }
 
   ValueId attention(int l, const std::string& name, ValueId y, bool narrow) {
-    const auto qkv = b_.linear(y, weight(name + "attn.qkv.weight"));
+    const auto qkv = b_.linear(y, b_.working(name + "attn.qkv.weight"));
     const auto ve_slot = std::find(c_.ve_layers.begin(), c_.ve_layers.end(), l);
     const bool with_ve = c_.ve_dim && ve_slot != c_.ve_layers.end();
     std::vector<ValueId> in = {qkv, b_.parameter(name + "attn.q_gain"), rope_, length_};
@@ -188,7 +198,7 @@ class FamilyBuilder {
     if (decoding()) u = last_column(u);
     const int n = decoding() ? 1 : scored();
     const auto f = b_.op1<ops::RmsNorm>({u}, 1.0f, c_.norm_eps);
-    const auto z = b_.linear(f, b_.parameter("tok_emb.weight"));
+    const auto z = b_.linear(f, b_.working("tok_emb.weight"));
     if (o_.mode == Mode::logits || decoding()) {
       b_.output(b_.op1<ops::Softcap>({z}, c_.softcap), "logits");
       return;
@@ -197,7 +207,7 @@ class FamilyBuilder {
     const auto nll = b_.op1<ops::SoftcapCrossEntropy>({z, targets}, c_.softcap);
     b_.output(nll, "nll");
     if (o_.mode == Mode::score) return;
-    const auto weights = b_.input("weights", {o_.dtype, {B_, n}});
+    const auto weights = b_.input("weights", {b_.wide(), {B_, n}});
     const auto loss = b_.op1<ops::WeightedSum>({nll, weights});
     b_.output(loss, "loss");
     b_.backward(loss);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "product_cut.h"
+#include "rule.h"
 
 namespace fairway::ops {
 namespace {
@@ -115,6 +116,30 @@ std::size_t Matmul::workspace_bytes(std::span<const Meta> in, std::span<const Me
 std::string Matmul::attributes() const {
   return fmt::format("a{} b{}{}", transpose_a ? "^T" : "", transpose_b ? "^T" : "",
                      result == ProductResult::wide ? " wide" : "");
+}
+
+namespace {
+const Matmul linear(false, true);
+}
+
+std::vector<Meta> LinearAdd::infer(std::span<const Meta> in) const {
+  rule::count(*this, in, 3, 3);
+  const auto out = linear.infer(in.first(2));
+  rule::exactly(*this, in, 2, out[0]);
+  return out;
+}
+Cost LinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
+  Cost cost = Operator::cost(in, out);
+  cost.flops = linear.cost(in.first(2), out).flops;
+  return cost;
+}
+std::vector<BackwardStep> LinearAdd::backward() const {
+  auto steps = linear.backward();
+  steps.push_back({nullptr, {grad(0)}, {2}});
+  return steps;
+}
+std::size_t LinearAdd::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
+  return linear.workspace_bytes(in.first(2), out);
 }
 
 }  // namespace fairway::ops

@@ -11,8 +11,8 @@
 namespace fairway::ops::harness {
 namespace {
 
-/// Inputs that are activations, by operator: what bf16 programs store in bf16. (fake_quantize_rows is left
-/// out: in bf16 a weight often lies exactly between two levels, where rounding decides.)
+/// Inputs that are activations, by operator: what bf16 programs store in bf16. (working_rows is left
+/// out: it reads masters, which are f32.)
 std::vector<std::size_t> activations(std::string_view op) {
   static const std::map<std::string_view, std::vector<std::size_t>> table = {
       {"add", {0, 1}},
@@ -21,6 +21,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"copy", {0}},
       {"gather", {0}},
       {"leaky_square", {0}},
+      {"linear_add", {0, 1, 2}},
       {"matmul", {0, 1}},
       {"mix_norm", {0, 1}},
       {"qkv_prepare", {0, 4}},

@@ -30,6 +30,19 @@ OpCase product(Product p, bool ta, bool tb) {
   return c;
 }
 
+TEST(LinearAdd, AllChecks) {
+  for (const Product p : {Product{1, 1, 1}, {3, 7, 33}, {65, 130, 33}}) {
+    OpCase c;
+    c.name = fmt::format("linear_add {}x{}x{}", p.m, p.n, p.k);
+    c.op = std::make_shared<LinearAdd>();
+    c.inputs = {tensor_input({p.m, p.k}, normal()), tensor_input({p.n, p.k}, normal()),
+                tensor_input({p.m, p.n}, normal())};
+    c.rejects = {{{DType::f32, {p.m, p.k}}, {DType::f32, {p.n, p.k}}, {DType::f32, {p.m, p.n + 1}}}};
+    c.probes = 6;
+    EXPECT_EQ(run_all_checks(c), "");
+  }
+}
+
 class Transposes : public testing::TestWithParam<std::tuple<bool, bool>> {};
 
 TEST_P(Transposes, SmallOddShapes) {

@@ -4,10 +4,10 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
-#include "fairway/ops/fake_quantize.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/residual.h"
+#include "fairway/ops/working_rows.h"
 #include "fairway/tensor/cuda.h"
 #include "ops/direct.h"
 
@@ -189,18 +189,23 @@ TEST_F(CudaParity, Gather) {
   }
 }
 
-TEST_F(CudaParity, FakeQuantize) {
-  auto c = op_case("fake_quantize_rows", std::make_shared<FakeQuantizeRows>(31),
-                   {tensor_input({130, 1536}, normal(0.3))});
+TEST_F(CudaParity, WorkingRows) {
+  auto c = op_case("working_rows", std::make_shared<WorkingRows>(31),
+                   {tensor_input({130, 1536}, normal(0.3)), absent_input()});
   // Clear of the borders between levels, in bf16 too.
   c.inputs[0].generator = [](const base::Random& r, std::uint64_t i) {
     return i % 64 == 0 ? 1.2421875 : std::round(r.normal(i) * 6) * 0.0400390625;
   };
   EXPECT_EQ(check_cuda(c), "");
-  c.inputs[0].meta.dtype = DType::bf16;
-  c.tolerance = 1e-2;
-  c.narrow = true;
-  EXPECT_EQ(check_cuda(c), "");
+}
+
+TEST_F(CudaParity, LinearAdd) {
+  for (const auto& [m, n, k] : {std::tuple{256, 512, 512}, {130, 64, 72}}) {
+    auto c = op_case(
+        fmt::format("linear_add {}x{}x{}", m, n, k), std::make_shared<LinearAdd>(),
+        {tensor_input({m, k}, normal()), tensor_input({n, k}, normal()), tensor_input({m, n}, normal())});
+    EXPECT_EQ(check_cuda(c), "");
+  }
 }
 
 TEST_F(CudaParity, Products) {

@@ -1,6 +1,7 @@
 #include "matmul.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "fairway/base/thread_pool.h"
 #include "fairway/ops/matmul.h"
@@ -118,6 +119,25 @@ void multiply_f32(const KernelArgs& args, const ProductHelpers& helpers) {
   });
 }
 
+void copy_view(base::ThreadPool* pool, const View& from, const View& to) {
+  const auto each = tensor::size_of(from.dtype());
+  for_each_block(pool, from.elements(), [&](std::int64_t first, std::int64_t count) {
+    const auto offset = static_cast<std::size_t>(first) * each;
+    std::memcpy(static_cast<std::byte*>(to.data) + offset, static_cast<const std::byte*>(from.data) + offset,
+                static_cast<std::size_t>(count) * each);
+  });
+}
+
+void add_view(base::ThreadPool* pool, const View& from, const View& to, const ProductHelpers& helpers) {
+  if (from.dtype() == DType::f64) {
+    for (std::int64_t i = 0; i < from.elements(); ++i) to.as<double>()[i] += from.as<double>()[i];
+    return;
+  }
+  for_each_block(pool, from.elements(), [&](std::int64_t first, std::int64_t count) {
+    helpers.add(from.as<float>() + first, to.as<float>() + first, count);
+  });
+}
+
 }  // namespace
 
 void run_matmul(const KernelArgs& args, const ProductHelpers& helpers) {
@@ -126,6 +146,19 @@ void run_matmul(const KernelArgs& args, const ProductHelpers& helpers) {
     multiply_f64(args);
   else
     multiply_f32(args, helpers);
+}
+
+void run_linear_add(const KernelArgs& args, const ProductHelpers& helpers) {
+  if (!args.out[0].data) return;
+  const View &residual = args.in[2], &y = args.out[0];
+  // With Write::add y holds something already: the residual is one more addend.
+  if (args.write[0] == Write::add)
+    add_view(args.context.pool, residual, y, helpers);
+  else if (residual.data != y.data)
+    copy_view(args.context.pool, residual, y);
+  static const Matmul product(false, true);
+  static constexpr Write add[] = {Write::add};
+  run_matmul({product, args.in.first(2), args.out, add, args.workspace, args.context}, helpers);
 }
 
 }  // namespace fairway::ops::cpu

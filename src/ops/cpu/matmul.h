@@ -13,5 +13,6 @@ struct ProductHelpers {
   void (*add)(const float* from, float* to, std::int64_t count);  ///< to += from
 };
 void run_matmul(const KernelArgs& args, const ProductHelpers& helpers);
+void run_linear_add(const KernelArgs& args, const ProductHelpers& helpers);
 
 }  // namespace fairway::ops::cpu

@@ -39,13 +39,15 @@ void weighted_sum(const KernelArgs&);
 void weighted_sum_backward(const KernelArgs&);
 // matmul.h
 void matmul(const KernelArgs&);
+void linear_add(const KernelArgs&);
 // attention.h
 void attention(const KernelArgs&);
 void attention_backward(const KernelArgs&);
 void attention_decode(const KernelArgs&);
 void xsa(const KernelArgs&);
 void xsa_backward(const KernelArgs&);
-// fake_quantize.h
-void fake_quantize_rows(const KernelArgs&);
+// working_rows.h
+void working_rows(const KernelArgs&);
+void working_rows_backward(const KernelArgs&);
 
 }  // namespace fairway::ops::cuda

@@ -149,9 +149,11 @@ void gather_backward(const Target&, Storage, std::int64_t table_rows, std::int64
 void bigram_index(const Target&, std::int64_t batch, std::int64_t length, int rows,
                   const std::int32_t* tokens, const std::int32_t* previous, Output index);
 
-// fake_quantize.cu
-void fake_quantize_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float q,
-                        const void* w, Output y);
+// working_rows.cu
+void working_rows(const Target&, Storage result, std::int64_t rows, std::int64_t columns, float q,
+                  const float* w, const float* scale, Output y);
+void working_rows_backward(const Target&, std::int64_t rows, std::int64_t columns, float q, const float* w,
+                           const float* scale, const float* dy, Output dw, Output dscale);
 
 // attention_decode.cu
 struct DecodeShape {

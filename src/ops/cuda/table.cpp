@@ -36,7 +36,9 @@ ops::cpu::KernelTable kernel_table() {
       {"softcap", softcap},
       {"weighted_sum", weighted_sum},
       {"weighted_sum_backward", weighted_sum_backward},
-      {"fake_quantize_rows", fake_quantize_rows},
+      {"working_rows", working_rows},
+      {"working_rows_backward", working_rows_backward},
+      {"linear_add", linear_add},
       {"leaky_square", leaky_square},
       {"leaky_square_backward", leaky_square_backward},
   };

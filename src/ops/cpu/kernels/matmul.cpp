@@ -20,5 +20,6 @@ void add_to(const float* __restrict from, float* __restrict to, std::int64_t cou
 }  // namespace
 
 void matmul(const KernelArgs& args) { run_matmul(args, {to_bf16, round_to_bf16, add_to}); }
+void linear_add(const KernelArgs& args) { run_linear_add(args, {to_bf16, round_to_bf16, add_to}); }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

@@ -18,12 +18,21 @@ class Builder {
   Builder(std::string name, const ParameterLayout& layout, tensor::DType dtype,
           std::function<bool(std::string_view)> trainable = {});
 
-  tensor::DType dtype() const noexcept { return dtype_; }  ///< of parameters and activations
+  tensor::DType dtype() const noexcept { return dtype_; }  ///< of activations and working copies
+  /// Of parameters, gradients, losses and what else stays wide: f64 beside f64, else f32.
+  tensor::DType wide() const noexcept {
+    return dtype_ == tensor::DType::f64 ? tensor::DType::f64 : tensor::DType::f32;
+  }
 
   ValueId input(std::string name, Meta meta);
   ValueId constant(std::string name, std::shared_ptr<const tensor::Array> data);
   ValueId state(std::string name, Meta meta);
   ValueId parameter(std::string_view name);
+  /// The parameter as products read it, in dtype(): rounded, fake-quantised or scaled once per update by a
+  /// refresh program. Its gradient is the parameter's (straight through).
+  ValueId working(std::string_view name);
+  /// The gradient buffer of a trainable parameter, for programs that rewrite it.
+  ValueId gradient(std::string_view name);
 
   /// Records a step and returns its outputs.
   std::vector<ValueId> apply(ops::OperatorPtr op, std::initializer_list<ValueId> in);
@@ -37,6 +46,8 @@ class Builder {
   std::vector<ValueId> op(std::initializer_list<ValueId> in, Args&&... args) {
     return apply(std::make_shared<const Op>(std::forward<Args>(args)...), in);
   }
+  /// Records a step whose outputs are written into buffers that exist: working copies, gradients (set).
+  void write(ops::OperatorPtr op, std::vector<ValueId> in, std::vector<ValueId> out);
   /// The only (or first) output.
   template <class Op, class... Args>
   ValueId op1(std::initializer_list<ValueId> in, Args&&... args) {
@@ -64,6 +75,7 @@ class Builder {
  private:
   friend class Derivation;
   ValueId add_value(Value value);
+  ValueId stored(std::string_view name, BufferKind kind);
   ValueId alias(ValueId v, tensor::Shape shape, std::int64_t offset);
   std::vector<ValueId> record(ops::OperatorPtr op, std::vector<ValueId> in, bool stateful);
 
@@ -72,7 +84,7 @@ class Builder {
   std::function<bool(std::string_view)> trainable_;
   Graph graph_;
   std::string scope_;
-  std::map<std::string, ValueId, std::less<>> parameters_, gradients_;
+  std::map<std::string, ValueId, std::less<>> parameters_, working_, gradients_;
 };
 
 }  // namespace fairway::graph

@@ -19,11 +19,12 @@ constexpr ValueId absent = -1;
 /// Where a value's memory comes from.
 enum class BufferKind : std::uint8_t {
   parameter,  ///< in the ParameterStore
-  gradient,   ///< of a parameter, in the ParameterStore; steps add to it
-  input,      ///< written by the host before a run; valid for one run
-  constant,   ///< written once when the plan is allocated
-  state,      ///< survives runs; shared by name among the programs of a plan
-  scratch,    ///< planned in the arena
+  working,  ///< a parameter as products read it: the store's working copy, or the parameter where it has none
+  gradient,  ///< of a parameter, in the ParameterStore; steps add to it
+  input,     ///< written by the host before a run; valid for one run
+  constant,  ///< written once when the plan is allocated
+  state,     ///< survives runs; shared by name among the programs of a plan
+  scratch,   ///< planned in the arena
 };
 std::string_view buffer_kind_name(BufferKind kind);
 

@@ -69,7 +69,8 @@ class ParameterLayout {
   bool finished_ = false;
 };
 
-/// The values of all parameters, and (when training) one gradient for each, on one device.
+/// The values of all parameters, and (when training) one gradient for each, on one device; and a working
+/// copy, where products read something else than the values (rounded to bf16, fake-quantised, scaled).
 class ParameterStore {
  public:
   ParameterStore(ParameterLayout layout, tensor::Device device, bool with_gradients,
@@ -82,16 +83,20 @@ class ParameterStore {
 
   tensor::View value(std::string_view name) const;     ///< of a parameter or packed alias
   tensor::View gradient(std::string_view name) const;  ///< absent without gradients
-  tensor::View flat_values() const;                    ///< [padded_elements]
+  /// Adds the working copy; its contents are undefined until a refresh program has run. Once.
+  void add_working_copy(tensor::DType dtype);
+  bool has_working_copy() const noexcept { return working_.bytes() > 0; }
+  tensor::View working(std::string_view name) const;  ///< the value itself where there is no copy
+  tensor::View flat_values() const;                   ///< [padded_elements]
   tensor::View flat_gradients() const;
   void zero_gradients();
-  std::size_t bytes() const noexcept { return values_.bytes() + gradients_.bytes(); }
+  std::size_t bytes() const noexcept { return values_.bytes() + gradients_.bytes() + working_.bytes(); }
 
  private:
-  tensor::View view(const tensor::Buffer& buffer, const Parameter& parameter) const;
+  tensor::View view(const tensor::Buffer& buffer, tensor::DType dtype, const Parameter& parameter) const;
   ParameterLayout layout_;
-  tensor::DType dtype_;
-  tensor::Buffer values_, gradients_;
+  tensor::DType dtype_, working_dtype_;
+  tensor::Buffer values_, gradients_, working_;
 };
 
 }  // namespace fairway::graph

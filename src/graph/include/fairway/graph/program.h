@@ -85,6 +85,8 @@ class Plan {
 
   /// Adds a program; it can run after allocate(). The reference stays valid.
   Program& add(Graph graph);
+  /// A program by name; a check error when there is none.
+  Program& program(std::string_view name);
   /// Takes all memory. Programs may still be added and allocate() called again (states keep their contents
   /// only when the arena need not move).
   void allocate();

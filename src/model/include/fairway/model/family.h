@@ -37,10 +37,10 @@ struct BuildOptions {
   int length = 0;    ///< S; 0: the configuration's window
   int last = 0;      ///< score: n; 0: all positions
   int capacity = 0;  ///< decode: cache entries; 0: the window
-  int fake_quantize =
-      0;  ///< q of the straight-through row quantiser on every linear weight (31: int6); 0: none
+  bool fold_scales =
+      false;               ///< see RefreshOptions; not with a `trainable` that parts a matrix from its scale
   bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
-  tensor::DType dtype = tensor::DType::f32;
+  tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
   /// Trainable parameters by name; empty: all of them in train mode.
   std::function<bool(std::string_view)> trainable;
 };
@@ -48,6 +48,28 @@ struct BuildOptions {
 /// The program of a configuration. `layout` must be make_layout(config).
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options);
+
+/// What products read instead of the weights themselves.
+struct RefreshOptions {
+  tensor::DType dtype = tensor::DType::f32;  ///< of the store's working copy
+  /// q of the straight-through row quantiser for a linear weight, by the parameter's name (31: int6, 15:
+  /// int5; 0: none); empty: none. Parts of a packed matrix must agree. Tables are never quantised.
+  std::function<int(std::string_view)> quantize;
+  /// attn_scale and mlp_scale are multiplied into the rows of the projections before them, and the residual
+  /// is added inside the product: no pass over activations is left of them.
+  bool fold_scales = false;
+};
+
+/// The program "refresh" (or "refresh-quantised") that rewrites a store's working copy from its values. Run
+/// it after the weights were set and after each update.
+graph::Graph build_refresh(const ModelConfig& config, const graph::ParameterLayout& layout,
+                           const RefreshOptions& options);
+
+/// With folded scales: the program "unfold" that turns the gradients of folded weights into those of the
+/// weights and of their scales; once per step, after the last micro-batch. `quantize` as in the refresh that
+/// the gradients belong to.
+graph::Graph build_unfold(const ModelConfig& config, const graph::ParameterLayout& layout,
+                          const RefreshOptions& options);
 
 /// The decode program's state that starts a new text when zeroed: what the smear saw last.
 inline constexpr std::string_view previous_norm_state = "smear.previous";

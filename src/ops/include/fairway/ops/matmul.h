@@ -32,4 +32,17 @@ class Matmul final : public Operator {
   std::string attributes() const override;
 };
 
+/// A linear layer whose result is added to a residual: y = r + x W^T, the sum inside the product (beta = 1).
+///   in:  x [..., K], w [N, K], r [..., N];  out: y [..., N].  dtypes as Matmul. The gradient of r is that of
+///   y.
+class LinearAdd final : public Operator {
+ public:
+  std::string_view name() const override { return "linear_add"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override;
+  Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
+  std::vector<BackwardStep> backward() const override;
+  std::vector<InPlace> in_place() const override { return {{0, 2}}; }
+  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
+};
+
 }  // namespace fairway::ops

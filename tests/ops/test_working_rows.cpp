@@ -1,4 +1,4 @@
-#include "fairway/ops/fake_quantize.h"
+#include "fairway/ops/working_rows.h"
 
 #include <cmath>
 
@@ -9,11 +9,11 @@ namespace {
 
 using namespace harness;
 
-TEST(FakeQuantizeRows, AllChecks) {
+TEST(WorkingRows, AllChecks) {
   for (int q : {31, 15})
     for (const Shape& shape : {Shape{1, 1}, Shape{7, 65}, Shape{64, 512}}) {
-      auto c = op_case(fmt::format("fake_quantize_rows {} {}", q, shape.str()),
-                       std::make_shared<FakeQuantizeRows>(q), {tensor_input(shape, normal(0.3))});
+      auto c = op_case(fmt::format("working_rows {} {}", q, shape.str()), std::make_shared<WorkingRows>(q),
+                       {tensor_input(shape, normal(0.3))});
       c.add_outputs = {0};
       c.finite_differences = false;  // straight through: the step function's own gradient is zero
       // A weight within rounding of a step may fall to either side in f64: compare on values that stay clear.
@@ -24,8 +24,17 @@ TEST(FakeQuantizeRows, AllChecks) {
     }
 }
 
-TEST(FakeQuantizeRows, FollowsTheFormulaBitByBit) {
-  const auto c = op_case("", std::make_shared<FakeQuantizeRows>(31), {tensor_input({50, 129}, normal(1.5))});
+TEST(WorkingRows, FoldedScaleAllChecks) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{7, 65}, Shape{64, 512}}) {
+    const auto c = op_case("working_rows folded " + shape.str(), std::make_shared<WorkingRows>(0),
+                           {tensor_input(shape, normal(0.3)), tensor_input({shape[0]}, normal(0.5, 1.0))});
+    EXPECT_EQ(run_all_checks(c), "");  // q = 0: differentiable, so finite differences hold
+  }
+}
+
+TEST(WorkingRows, FollowsTheFormulaBitByBit) {
+  const auto c =
+      op_case("", std::make_shared<WorkingRows>(31), {tensor_input({50, 129}, normal(1.5)), absent_input()});
   const auto w = input_values(c)[0];
   for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
     const auto y = output_values(c, 0, static_cast<base::Isa>(isa));
@@ -42,12 +51,12 @@ TEST(FakeQuantizeRows, FollowsTheFormulaBitByBit) {
   }
 }
 
-TEST(FakeQuantizeRows, SmallRowsUseTheLeastScaleAndTiesGoToEven) {
+TEST(WorkingRows, SmallRowsUseTheLeastScaleAndTiesGoToEven) {
   // All weights small: the scale is 1/q, not max/q; 0.5/31 lies between two levels and goes to the even one.
   const double s = 1.0f / 31.0f;
-  const auto y =
-      output_values(op_case("", std::make_shared<FakeQuantizeRows>(31),
-                            {tensor_input({1, 4}, listed({0.5 * s, 1.5 * s, -2.5 * s, 0.9 * s}))}));
+  const auto y = output_values(
+      op_case("", std::make_shared<WorkingRows>(31),
+              {tensor_input({1, 4}, listed({0.5 * s, 1.5 * s, -2.5 * s, 0.9 * s})), absent_input()}));
   EXPECT_EQ(y[0], 0);
   EXPECT_EQ(y[1], 2 * s);
   EXPECT_EQ(y[2], -2 * s);
