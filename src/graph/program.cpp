@@ -5,6 +5,8 @@
 #include "fairway/tensor/cuda.h"
 
 #include <algorithm>
+#include <cstring>
+#include <set>
 
 namespace fairway::graph {
 
@@ -15,6 +17,12 @@ Program::Program(Graph graph, const Runtime& runtime)
     : graph_(std::move(graph)), memory_(plan_memory(graph_)), runtime_(runtime) {
   context_.pool = runtime.pool;
   context_.products = runtime.products;
+  if (runtime.device.is_cuda()) {
+    check(runtime.cuda && runtime.cuda->device() == runtime.device, "program '{}' has no state for {}",
+          graph_.name, runtime.device.str());
+    context_.cuda = runtime.cuda;
+    context_.stream = runtime.cuda->stream();
+  }
   for (const auto& step : graph_.steps) {
     Call call;
     call.kernel = ops::find_kernel(step.op->name(), runtime.device, runtime.isa);
@@ -60,6 +68,8 @@ View Program::bound(ValueId v, Plan& plan) const {
 }
 
 void Program::bind(Plan& plan) {
+  recording_.reset();  // its addresses may be old
+  warm_ = false;
   views_.clear();
   for (std::size_t v = 0; v < graph_.values.size(); ++v)
     views_.push_back(bound(static_cast<ValueId>(v), plan));
@@ -82,17 +92,77 @@ View Program::view(std::string_view value_name) const {
   return views_[static_cast<std::size_t>(graph_.find(value_name))];
 }
 
-void Program::run() {
-  check(!views_.empty(), "program '{}' runs before its plan is allocated", name());
+bool Program::has(std::string_view value_name) const {
+  return std::ranges::any_of(graph_.values, [&](const Value& v) { return v.name == value_name; });
+}
+
+void Program::write_bytes(const View& to, const void* from) {
+  if (context_.cuda)
+    ops::cuda::upload(*context_.cuda, to.data, from, to.bytes());
+  else
+    std::memcpy(to.data, from, to.bytes());
+}
+
+void Program::read_bytes(const View& from, void* to) {
+  if (!context_.cuda) {
+    std::memcpy(to, from.data, from.bytes());
+    return;
+  }
+  ops::cuda::download(*context_.cuda, to, from.data, from.bytes());
+  context_.cuda->synchronize();
+}
+
+void Program::launch() {
   for (auto& c : calls_) c.kernel({*c.op, c.in, c.out, c.write, c.workspace, context_});
 }
 
-void Program::run_measured() {
+void Program::run() {
   check(!views_.empty(), "program '{}' runs before its plan is allocated", name());
-  for (auto& c : calls_) {
-    base::Stopwatch watch;
+  if (!context_.cuda) return launch();
+  const ops::cuda::ProfilerRange range(graph_.name.c_str());
+  // Loading a kernel cannot be recorded, so the first run is not.
+  if (!warm_) {
+    launch();
+    warm_ = true;
+    return;
+  }
+  if (!recording_) recording_ = std::make_unique<ops::cuda::Recording>(*context_.cuda, [this] { launch(); });
+  recording_->replay();
+}
+
+void Program::measure_once(std::vector<std::vector<double>>& seconds) {
+  if (!context_.cuda) {
+    for (std::size_t s = 0; s < calls_.size(); ++s) {
+      auto& c = calls_[s];
+      base::Stopwatch watch;
+      c.kernel({*c.op, c.in, c.out, c.write, c.workspace, context_});
+      seconds[s].push_back(watch.seconds());
+    }
+    return;
+  }
+  std::vector<ops::cuda::Event> marks;
+  for (std::size_t s = 0; s <= calls_.size(); ++s) marks.emplace_back(true);
+  marks[0].record(*context_.cuda);
+  for (std::size_t s = 0; s < calls_.size(); ++s) {
+    auto& c = calls_[s];
+    const ops::cuda::ProfilerRange range(graph_.steps[s].scope.c_str());
     c.kernel({*c.op, c.in, c.out, c.write, c.workspace, context_});
-    c.seconds = watch.seconds();
+    marks[s + 1].record(*context_.cuda);
+  }
+  context_.cuda->synchronize();
+  for (std::size_t s = 0; s < calls_.size(); ++s) seconds[s].push_back(marks[s + 1].seconds_since(marks[s]));
+}
+
+void Program::run_measured(int repeats) {
+  check(!views_.empty(), "program '{}' runs before its plan is allocated", name());
+  std::vector<std::vector<double>> seconds(calls_.size());
+  for (int i = 0; i < std::max(1, repeats); ++i) measure_once(seconds);
+  warm_ = true;
+  for (std::size_t s = 0; s < calls_.size(); ++s) {
+    auto& times = seconds[s];
+    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+    std::nth_element(times.begin(), middle, times.end());
+    calls_[s].seconds = *middle;
   }
 }
 
@@ -166,7 +236,25 @@ void Plan::allocate() {
 void Plan::zero_state(std::string_view name) {
   auto it = states_.find(name);
   check(it != states_.end(), "no state '{}'", name);
-  tensor::zero_bytes(runtime_.device, it->second.buffer.data(), it->second.buffer.bytes());
+  auto& buffer = it->second.buffer;
+  if (runtime_.cuda)  // in the order of the queue
+    ops::cuda::zero_on_device(*runtime_.cuda, buffer.data(), buffer.bytes());
+  else
+    tensor::zero_bytes(runtime_.device, buffer.data(), buffer.bytes());
+}
+
+std::size_t Plan::planned_bytes() const {
+  std::size_t arena = 0, total = parameters_.bytes();
+  std::set<std::string_view> states;
+  std::set<const tensor::Array*> constants;
+  for (const auto& p : programs_) {
+    arena = std::max(arena, p->memory_.arena_bytes);
+    for (const auto& v : p->graph_.values)
+      if (v.kind == BufferKind::state && states.insert(v.name).second) total += v.meta.bytes();
+    for (const auto& c : p->graph_.constants)
+      if (constants.insert(c.data.get()).second) total += c.data->meta().bytes();
+  }
+  return total + arena;
 }
 
 std::vector<MemoryLine> Plan::memory_table() const {
@@ -174,6 +262,9 @@ std::vector<MemoryLine> Plan::memory_table() const {
   const auto values = parameters_.flat_values().bytes();
   table.push_back({"parameters", values});
   if (parameters_.has_gradients()) table.push_back({"gradients", values});
+  if (parameters_.has_working_copy())
+    table.push_back(
+        {"working copy", parameters_.bytes() - values - (parameters_.has_gradients() ? values : 0)});
   std::size_t states = 0, constants = 0;
   for (const auto& [name, s] : states_) states += s.meta.bytes();
   for (const auto& [array, buffer] : constants_) constants += buffer.bytes();

@@ -3,8 +3,14 @@
 #include "fairway/base/error.h"
 #include "fairway/ops/cuda.h"
 #include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_work.h"
 
 namespace fairway::ops::cuda {
+namespace {
+
+[[noreturn]] void refuse() { base::fail_input("this build has no CUDA backend"); }
+
+}  // namespace
 
 struct State::Parts {
   tensor::Device device;
@@ -22,9 +28,32 @@ void State::synchronize() {}
 std::string products_unavailable_reason() { return "this build has no CUDA backend"; }
 std::size_t products_library_version() { return 0; }
 
-void multiply(State&, const BatchedProduct&, const void*, const void*, const void*, void*) {
-  base::fail_input("this build has no CUDA backend");
-}
+void multiply(State&, const BatchedProduct&, const void*, const void*, const void*, void*) { refuse(); }
+
+void upload(State&, void*, const void*, std::size_t) { refuse(); }
+void download(State&, void*, const void*, std::size_t) { refuse(); }
+void copy_on_device(State&, void*, const void*, std::size_t) { refuse(); }
+void zero_on_device(State&, void*, std::size_t) { refuse(); }
+
+PinnedBuffer::PinnedBuffer(std::size_t) { refuse(); }
+PinnedBuffer::~PinnedBuffer() = default;
+PinnedBuffer::PinnedBuffer(PinnedBuffer&&) noexcept = default;
+PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&&) noexcept = default;
+
+Event::Event(bool) { refuse(); }
+Event::~Event() = default;
+Event::Event(Event&&) noexcept = default;
+Event& Event::operator=(Event&&) noexcept = default;
+void Event::record(State&) {}
+void Event::wait() const {}
+double Event::seconds_since(const Event&) const { return 0; }
+
+Recording::Recording(State& state, const std::function<void()>&) : state_(state) { refuse(); }
+Recording::~Recording() = default;
+void Recording::replay() {}
+
+ProfilerRange::ProfilerRange(const char*) {}
+ProfilerRange::~ProfilerRange() = default;
 
 ops::cpu::KernelTable kernel_table() { return {}; }
 

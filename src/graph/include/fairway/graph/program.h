@@ -5,6 +5,7 @@
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/builder.h"
 #include "fairway/graph/memory_plan.h"
+#include "fairway/ops/cuda_work.h"
 
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@ struct Runtime {
   base::Isa isa = base::best_isa();
   ops::Products products = ops::Products::f32;
   base::ThreadPool* pool = nullptr;  ///< not owned; needed on the CPU
+  ops::cuda::State* cuda = nullptr;  ///< not owned; needed on a GPU, of `device`
 };
 
 /// One step with its cost and, when measured, its time.
@@ -29,7 +31,8 @@ struct StepReport {
   bool is_backward = false;
 };
 
-/// A flat list of kernel calls with every address fixed. Runs allocate nothing.
+/// A flat list of kernel calls with every address fixed. Runs allocate nothing. On a GPU a run is queued: the
+/// first launches every kernel, later ones replay a recording of it; what the host reads it waits for.
 class Program {
  public:
   const std::string& name() const noexcept { return graph_.name; }
@@ -38,10 +41,27 @@ class Program {
 
   /// A named input, output or state. Inputs hold only until the next run of any program of the plan; outputs
   /// too.
-  tensor::View view(std::string_view value_name) const;
+  tensor::View view(std::string_view value_name) const;  ///< memory of the runtime's device
+  bool has(std::string_view value_name) const;
+  /// Sets an input or state from the host; `values` has its number of elements and its type.
+  template <class T>
+  void write(std::string_view value_name, std::span<const T> values) {
+    write_bytes(checked<T>(value_name, values.size()), values.data());
+  }
+  template <class T>
+  void fill(std::string_view value_name, T value) {
+    const std::vector<T> values(static_cast<std::size_t>(view(value_name).elements()), value);
+    write<T>(value_name, values);
+  }
+  /// Copies an output or state to the host, when the work queued so far is done.
+  template <class T>
+  void read(std::string_view value_name, std::span<T> values) {
+    read_bytes(checked<T>(value_name, values.size()), values.data());
+  }
   void run();
-  /// As run, timing each step (steps() afterwards tells the seconds).
-  void run_measured();
+  /// As run, timing each step: the median of `repeats` runs (steps() afterwards tells the seconds). States
+  /// and gradients change as by that many runs.
+  void run_measured(int repeats = 1);
   std::vector<StepReport> steps() const;
   ops::Cost cost() const;
 
@@ -57,6 +77,18 @@ class Program {
   };
   Program(Graph graph, const Runtime& runtime);
   void bind(class Plan& plan);
+  void launch();
+  void measure_once(std::vector<std::vector<double>>& seconds);
+  template <class T>
+  tensor::View checked(std::string_view value_name, std::size_t elements) const {
+    const auto v = view(value_name);
+    base::check(v.dtype() == tensor::dtype_of<T>::value && static_cast<std::size_t>(v.elements()) == elements,
+                "'{}' of program '{}' is {} {}, not {} elements", value_name, name(), v.shape().str(),
+                tensor::dtype_name(v.dtype()), elements);
+    return v;
+  }
+  void write_bytes(const tensor::View& to, const void* from);
+  void read_bytes(const tensor::View& from, void* to);
   tensor::View bound(ValueId v, class Plan& plan) const;
 
   Graph graph_;
@@ -65,6 +97,8 @@ class Program {
   Runtime runtime_;
   std::vector<Call> calls_;
   std::vector<tensor::View> views_;  ///< per value
+  bool warm_ = false;                ///< every kernel has run once since the last bind
+  std::unique_ptr<ops::cuda::Recording> recording_;
 };
 
 /// A line of the memory table.
@@ -91,6 +125,8 @@ class Plan {
   /// only when the arena need not move).
   void allocate();
   void zero_state(std::string_view name);
+  /// What allocate() would hold in all, parameters included: known before anything is taken.
+  std::size_t planned_bytes() const;
   std::vector<MemoryLine> memory_table() const;
   const Runtime& runtime() const noexcept { return runtime_; }
   ParameterStore& parameters() noexcept { return parameters_; }
