@@ -2,7 +2,8 @@
 # measured when the project is built (docs/format.md, "Code bytes").
 set(FAIRWAY_CODE_LAYERS base tensor text ops graph model optim quant artifact score adapt)
 
-# Gives TARGET a generated header "fairway_code_size.h" with the constant FAIRWAY_CODE_BYTES.
+# Gives TARGET a generated header "fairway_code_size.h" with the constants FAIRWAY_CODE_BYTES and FAIRWAY_CODE_BYTES_CPU:
+# all of these sources, and without what only a GPU needs (folders cuda/).
 function(fairway_code_size target)
   find_program(FAIRWAY_TAR tar REQUIRED)
   find_program(FAIRWAY_XZ xz REQUIRED)
@@ -15,15 +16,19 @@ function(fairway_code_size target)
   endforeach()
   list(TRANSFORM sources REPLACE "^${PROJECT_SOURCE_DIR}/" "" OUTPUT_VARIABLE names)
   list(SORT names)
+  set(cpu_names ${names})
+  list(FILTER cpu_names EXCLUDE REGEX "/cuda/|\\.cuh?$")
   list(JOIN names "\n" list_text)
+  list(JOIN cpu_names "\n" cpu_list_text)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/generated")
   file(CONFIGURE OUTPUT "${folder}/code_files.txt" CONTENT "${list_text}\n" @ONLY)
+  file(CONFIGURE OUTPUT "${folder}/code_files_cpu.txt" CONTENT "${cpu_list_text}\n" @ONLY)
   add_custom_command(
     OUTPUT "${folder}/code_size.stamp"
     BYPRODUCTS "${folder}/fairway_code_size.h"
     COMMAND "${CMAKE_COMMAND}" "-DROOT=${PROJECT_SOURCE_DIR}" "-DFOLDER=${folder}" "-DTAR=${FAIRWAY_TAR}"
             "-DXZ=${FAIRWAY_XZ}" -P "${PROJECT_SOURCE_DIR}/cmake/code_size.cmake"
-    DEPENDS ${sources} "${folder}/code_files.txt" "${PROJECT_SOURCE_DIR}/cmake/code_size.cmake"
+    DEPENDS ${sources} "${folder}/code_files.txt" "${folder}/code_files_cpu.txt" "${PROJECT_SOURCE_DIR}/cmake/code_size.cmake"
     COMMENT "Measuring code bytes" VERBATIM)
   target_sources(${target} PRIVATE "${folder}/code_size.stamp")
   target_include_directories(${target} PRIVATE "${folder}")

@@ -1,5 +1,6 @@
 // fairway doctor: what this machine and this build can do, and how to get what is missing.
 
+#include <brotli/encode.h>
 #include <fmt/format.h>
 #include <lzma.h>
 #include <sys/utsname.h>
@@ -46,6 +47,8 @@ Json libraries() {
   return {{"oneDNN", fmt::format("{}.{}.{}", dnnl->major, dnnl->minor, dnnl->patch)},
           {"SentencePiece", FAIRWAY_SENTENCEPIECE_VERSION},
           {"zstd", ZSTD_versionString()},
+          {"brotli", fmt::format("{}.{}.{}", BrotliEncoderVersion() >> 24,
+                                 BrotliEncoderVersion() >> 12 & 0xfff, BrotliEncoderVersion() & 0xfff)},
           {"liblzma", lzma_version_string()},
           {"zlib", zlibVersion()},
           {"xxHash", fmt::format("{}.{}.{}", XXH_versionNumber() / 10000, XXH_versionNumber() / 100 % 100,

@@ -6,6 +6,7 @@
 #include "cli.h"
 #include "fairway/artifact/artifact.h"
 #include "fairway/artifact/checkpoint.h"
+#include "fairway/artifact/coders.h"
 #include "fairway/artifact/safetensors.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
@@ -34,7 +35,49 @@ void add_tensor(Table& table, Json& json, const std::string& name, std::string_v
   json.push_back({{"name", name}, {"type", type}, {"shape", shape}});
 }
 
-void inspect_artifact(const std::string& path, bool tensors, Context& context) {
+/// What each coder makes of the artifact's integers.
+std::string compare_coders(const artifact::Artifact& file, Json& json, Context& context) {
+  context.progress().note("packing the weights with every coder");
+  const auto compared = artifact::compare_coders(file);
+  const auto count = [](std::uint64_t n) { return base::with_commas(static_cast<std::int64_t>(n)); };
+  const auto bits_per_weight = [&](std::uint64_t bytes) {
+    return 8.0 * static_cast<double>(bytes) /
+           static_cast<double>(std::max<std::uint64_t>(compared.weights, 1));
+  };
+  Table table{"Coders",
+              {{"coder"},
+               {"weights", Align::right},
+               {"file", Align::right},
+               {"bits per weight", Align::right},
+               {"seconds to code", Align::right},
+               {"to decode", Align::right}},
+              {},
+              0};
+  auto& list = json["coders"] = {{"weights", compared.weights},
+                                 {"raw_bytes", compared.raw_bytes},
+                                 {"plain_bytes", compared.plain_bytes},
+                                 {"entropy_bytes", compared.entropy_bytes},
+                                 {"list", Json::array()}};
+  for (const auto& r : compared.coders) {
+    table.add({fmt::format("{} {}", artifact::coder_name(r.coder), r.level), count(r.weights_bytes),
+               count(r.file_bytes), fmt::format("{:.4f}", r.bits_per_weight),
+               fmt::format("{:.2f}", r.encode_seconds), fmt::format("{:.2f}", r.decode_seconds)});
+    list["list"].push_back({{"coder", artifact::coder_name(r.coder)},
+                            {"level", r.level},
+                            {"weights_bytes", r.weights_bytes},
+                            {"file_bytes", r.file_bytes},
+                            {"bits_per_weight", r.bits_per_weight},
+                            {"encode_seconds", r.encode_seconds},
+                            {"decode_seconds", r.decode_seconds}});
+  }
+  for (const auto& [what, bytes] : {std::pair{"(bits packed)", compared.plain_bytes},
+                                    std::pair{"(entropy by tensor)", compared.entropy_bytes}})
+    table.add({what, count(bytes), "", fmt::format("{:.4f}", bits_per_weight(bytes)), "", ""});
+  table.total_rows = 2;
+  return "\n" + report::to_text(table);
+}
+
+void inspect_artifact(const std::string& path, bool tensors, bool coders, Context& context) {
   const auto file = artifact::read_artifact(path);
   const auto& from = file.provenance;
   Json json = Json::parse(artifact::size_ledger(path).to_json());
@@ -60,6 +103,7 @@ void inspect_artifact(const std::string& path, bool tensors, Context& context) {
       add_tensor(table, json["tensors"], tensor.name, artifact::kind_name(tensor.kind), tensor.shape);
     text += "\n" + report::to_text(table);
   }
+  if (coders) text += compare_coders(file, json, context);
   context.print(json, text);
 }
 
@@ -98,7 +142,7 @@ void inspect_safetensors(const std::string& path, Context& context) {
 void add_inspect(CLI::App& app, Context& context, Action& action) {
   struct Arguments {
     std::string path;
-    bool tensors = false;
+    bool tensors = false, coders = false;
   };
   auto arguments = std::make_shared<Arguments>();
   auto* command =
@@ -107,7 +151,7 @@ void add_inspect(CLI::App& app, Context& context, Action& action) {
                     const auto& path = arguments->path;
                     switch (artifact::file_kind(std::filesystem::path(path))) {
                       case artifact::FileKind::artifact:
-                        return inspect_artifact(path, arguments->tensors, c);
+                        return inspect_artifact(path, arguments->tensors, arguments->coders, c);
                       case artifact::FileKind::checkpoint:
                         return inspect_checkpoint(path, c);
                       case artifact::FileKind::other:
@@ -121,6 +165,7 @@ void add_inspect(CLI::App& app, Context& context, Action& action) {
       ->required()
       ->type_name("FILE");
   command->add_flag("--tensors", arguments->tensors, "List the artifact's tensors too");
+  command->add_flag("--coders", arguments->coders, "Compare all entropy coders on the artifact's integers");
 }
 
 }  // namespace fairway::app

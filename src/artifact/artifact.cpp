@@ -43,7 +43,8 @@ Provenance decode_provenance(std::string_view text, const std::string& what) {
 
 ContainerWriter prepare(const Artifact& artifact, const WriteOptions& options) {
   ContainerWriter writer(kArtifactKind);
-  writer.add(kWeights, true, encode_weights(artifact.tensors), options);
+  writer.add(kWeights, true, encode_weights(artifact.tensors, options.planes), options);
+  if (options.planes) writer.require_feature(kFeaturePlanes);
   if (artifact.tokenizer) writer.add(kTokenizer, true, encode_tokenizer(*artifact.tokenizer), options);
   writer.add(kRecipe, true, base::as_bytes(artifact.recipe_text), options);
   writer.add(kProvenance, false, base::as_bytes(encode_provenance(artifact.provenance)), options);
@@ -70,8 +71,8 @@ Artifact decode_artifact(std::span<const std::byte> bytes, std::string_view what
   };
   const auto named = [&](const char* name) { return fmt::format("{}: section '{}'", what, name); };
   Artifact a;
-  a.tensors =
-      decode_weights(c.decoded(section(kWeights), limits.max_decoded).span(), named(kWeights), limits);
+  a.tensors = decode_weights(c.decoded(section(kWeights), limits.max_decoded).span(),
+                             c.required_features & kFeaturePlanes, named(kWeights), limits);
   if (const auto* s = c.find(kTokenizer))
     a.tokenizer = decode_tokenizer(c.decoded(*s, limits.max_tokenizer).span(), named(kTokenizer), limits);
   a.recipe_text = decode_text(c.decoded(section(kRecipe), limits.max_json).span(), named(kRecipe));

@@ -5,5 +5,6 @@
 namespace fairway::artifact {
 
 std::uint64_t code_bytes() { return FAIRWAY_CODE_BYTES; }
+std::uint64_t code_bytes_cpu() { return FAIRWAY_CODE_BYTES_CPU; }
 
 }  // namespace fairway::artifact

@@ -131,6 +131,7 @@ Container parse_container(std::span<const std::byte> bytes, std::string_view wha
   const Header header = parse_header(bytes, what, kind, limits);
   Container c;
   c.what = what;
+  c.required_features = header.required_features;
   c.header_bytes = kHeaderBytes + header.table_bytes + sizeof(std::uint64_t);
   base::ByteReader table(bytes.subspan(kHeaderBytes, header.table_bytes), c.what + ": section table");
   std::uint64_t end = c.header_bytes;
@@ -142,6 +143,9 @@ Container parse_container(std::span<const std::byte> bytes, std::string_view wha
     const Section& s = c.sections.back();
     c.padding_bytes += end - before - s.stored.size();
     if (!names.insert(s.name).second) base::fail_input("{}: damaged: two sections '{}'", what, s.name);
+    if (const auto* coder = coder_info(s.coder); coder && (coder->feature & ~header.required_features))
+      base::fail_input("{}: damaged: section '{}' uses coder '{}', which the header does not declare", what,
+                       s.name, coder->name);
     if (s.required && !is_known(s.name, known))
       base::fail_input("{}: needs section '{}', which this build does not know: use a newer Fairway", what,
                        s.name);
@@ -161,21 +165,14 @@ void ContainerWriter::add_borrowed(std::string name, bool required, std::span<co
 
 void ContainerWriter::add(std::string name, bool required, std::span<const std::byte> bytes,
                           const WriteOptions& options) {
-  if (options.coder != Coder::raw && options.coder != Coder::zstd)
-    base::fail_input("artifact coder '{}' is not in this build: use 'zstd' or 'raw'",
-                     coder_name(options.coder));
-  if (options.level < 1 || options.level > 22)
-    base::fail_input("zstd level {}: it must be between 1 and 22", options.level);
   Coder coder = Coder::raw;
-  owned_.emplace_back();
-  if (options.coder == Coder::zstd) {
-    owned_.back() = zstd_compress(bytes, options.level);
-    if (owned_.back().size() < bytes.size()) coder = Coder::zstd;
-  }
+  owned_.push_back(encode(options.coder, bytes, options.level));
+  if (owned_.back().size() < bytes.size()) coder = options.coder;
   if (coder == Coder::raw) owned_.back().assign(bytes.begin(), bytes.end());
   add_borrowed(std::move(name), required, owned_.back());
   entries_.back().section.coder = coder;
   entries_.back().section.raw_bytes = bytes.size();
+  features_ |= coder_info(coder)->feature;
 }
 
 std::vector<std::byte> ContainerWriter::header(std::uint64_t& file_bytes) const {
@@ -203,7 +200,7 @@ std::vector<std::byte> ContainerWriter::header(std::uint64_t& file_bytes) const 
   out.write(kind_.magic);
   out.write(kFormatVersion);
   out.write(kind_.alignment);
-  out.write(std::uint64_t{0});  // required features
+  out.write(features_);
   out.write(std::uint64_t{0});  // optional features
   out.write(file_bytes);
   out.write(static_cast<std::uint32_t>(entries_.size()));

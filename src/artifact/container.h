@@ -29,7 +29,12 @@ inline constexpr ContainerKind kCheckpointKind{
     {'\x89', 'F', 'W', 'C', '\r', '\n', '\x1a', '\n'}, "checkpoint", 64};
 
 inline constexpr std::uint32_t kFormatVersion = 1;
-inline constexpr std::uint64_t kKnownFeatures = 0;  ///< required features that this build understands
+/// Required features (docs/format.md): readers of before them refuse the file instead of misreading it.
+inline constexpr std::uint64_t kFeatureBrotli = 1u << 0;  ///< a section is coded with brotli
+inline constexpr std::uint64_t kFeatureLzma = 1u << 1;    ///< a section is coded with lzma
+inline constexpr std::uint64_t kFeaturePlanes =
+    1u << 2;  ///< halves and floats of `weights` stand in byte planes
+inline constexpr std::uint64_t kKnownFeatures = kFeatureBrotli | kFeatureLzma | kFeaturePlanes;
 inline constexpr std::size_t kHeaderBytes = 48;
 inline constexpr std::size_t kMaxSectionName = 271;  ///< a tensor's name and a prefix of at most 16 bytes
 
@@ -45,6 +50,7 @@ struct Section {
 struct Container {
   std::string what;  ///< names the file in errors
   std::vector<Section> sections;
+  std::uint64_t required_features = 0;
   std::uint64_t header_bytes = 0;  ///< header, table and their checksum
   std::uint64_t padding_bytes = 0;
 
@@ -66,6 +72,8 @@ class ContainerWriter {
   void add_borrowed(std::string name, bool required, std::span<const std::byte> bytes);
   /// Adds a section coded as the options say, or raw where that is not longer.
   void add(std::string name, bool required, std::span<const std::byte> bytes, const WriteOptions& options);
+  /// Declares a required feature; those of coders in use declare themselves.
+  void require_feature(std::uint64_t feature) { features_ |= feature; }
 
   std::vector<std::byte> to_bytes() const;
   std::uint64_t write(const std::filesystem::path& path) const;  ///< atomically; the file's size
@@ -80,6 +88,7 @@ class ContainerWriter {
   void emit(Sink&& sink) const;
 
   ContainerKind kind_;
+  std::uint64_t features_ = 0;
   std::vector<Entry> entries_;
   std::deque<std::vector<std::byte>> owned_;
 };

@@ -48,8 +48,10 @@ std::vector<std::uint64_t> apportion(std::uint64_t total, const std::vector<std:
 void add_weights(SizeLedger& ledger, const Container& c, const Section& section, const LedgerOptions& options,
                  const ReadLimits& limits) {
   const RawBytes raw = c.decoded(section, limits.max_decoded);
-  const auto tensors = decode_weights(raw.span(), c.what + ": section 'weights'", limits);
-  const auto parts = weights_parts(tensors, raw.span(), options.group ? options.group : strip_layer_number);
+  const bool planes = c.required_features & kFeaturePlanes;
+  const auto tensors = decode_weights(raw.span(), planes, c.what + ": section 'weights'", limits);
+  const auto parts =
+      weights_parts(tensors, raw.span(), planes, options.group ? options.group : strip_layer_number);
   std::vector<std::uint64_t> weights;
   for (const auto& part : parts)
     weights.push_back(section.coder == Coder::raw ? raw_size(part) : compressed_alone(part));
@@ -82,6 +84,7 @@ SizeLedger size_ledger(std::span<const std::byte> bytes, std::string_view what, 
   SizeLedger ledger;
   ledger.file_bytes = bytes.size();
   ledger.code_bytes = code_bytes();
+  ledger.code_bytes_cpu = code_bytes_cpu();
   ledger.published_script_bytes = options.published_script_bytes;
   ledger.parts.push_back({"header", "", 0, c.header_bytes, c.header_bytes});
   for (const Section& s : c.sections) {
@@ -107,6 +110,7 @@ std::string SizeLedger::to_json() const {
   j["weights_bytes"] = weights_bytes;
   j["tokenizer_bytes"] = tokenizer_bytes;
   j["code_bytes"] = code_bytes;
+  j["code_bytes_cpu"] = code_bytes_cpu;
   j["challenge_bytes"] = challenge_bytes();
   j["self_contained_bytes"] = self_contained_bytes();
   j["limit"] = kChallengeLimit;

@@ -39,22 +39,61 @@ std::string bad_values(const StoredTensor& t) {
   return "";
 }
 
-/// Bytes of the payload in the section: values and scales.
-struct PayloadBytes {
-  std::uint64_t values, scales;
+/// All numbers of one class, of all tensors, as one array of the section. As bytes of type T in planes, byte
+/// k of number i stands at k * count + i.
+template <class T>
+class NumberArray {
+ public:
+  NumberArray(std::span<const std::byte> bytes, bool planes)
+      : bytes_(bytes), count_(bytes.size() / sizeof(T)), planes_(planes) {}
+  std::vector<T> next(std::uint64_t count) {
+    std::vector<T> values(static_cast<std::size_t>(count));
+    auto* out = reinterpret_cast<std::byte*>(values.data());
+    if (!planes_) {
+      std::memcpy(out, bytes_.data() + at_ * sizeof(T), count * sizeof(T));
+    } else {
+      for (std::size_t k = 0; k < sizeof(T); ++k)
+        for (std::size_t i = 0; i < count; ++i) out[i * sizeof(T) + k] = bytes_[k * count_ + at_ + i];
+    }
+    at_ += count;
+    return values;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::size_t count_, at_ = 0;
+  bool planes_;
 };
-PayloadBytes payload_bytes(const StoredTensor& t) {
-  const auto n = static_cast<std::uint64_t>(t.elements());
-  if (is_integer(t.kind)) return {n, 2 * static_cast<std::uint64_t>(t.rows())};
-  return {n * (t.kind == TensorKind::f16 ? 2 : 4), 0};
+
+/// Appends an array of numbers of `width` bytes.
+void write_numbers(base::ByteWriter& out, std::span<const std::byte> bytes, std::size_t width, bool planes) {
+  if (!planes || width == 1) return out.write_bytes(bytes);
+  std::vector<std::byte> split(bytes.size());
+  const std::size_t count = bytes.size() / width;
+  for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t k = 0; k < width; ++k) split[k * count + i] = bytes[i * width + k];
+  out.write_bytes(split);
 }
 
-template <class T>
-std::vector<T> take_vector(base::ByteReader& in, std::uint64_t count) {
-  const auto bytes = in.take(count * sizeof(T));  // checked against what is there before memory is taken
-  std::vector<T> values(static_cast<std::size_t>(count));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
+/// Bytes of each class of arrays, in the section's order.
+struct ClassBytes {
+  std::uint64_t integers = 0, scales = 0, halves = 0, floats = 0;
+  std::uint64_t total() const { return integers + scales + halves + floats; }
+};
+ClassBytes class_bytes(std::span<const StoredTensor> tensors) {
+  ClassBytes sum;
+  for (const auto& t : tensors) {
+    const auto n = static_cast<std::uint64_t>(t.elements());
+    if (is_integer(t.kind)) {
+      sum.integers += n;
+      sum.scales += 2 * static_cast<std::uint64_t>(t.rows());
+    } else if (t.kind == TensorKind::f16) {
+      sum.halves += 2 * n;
+    } else {
+      sum.floats += 4 * n;
+    }
+  }
+  return sum;  // at most 2^16 tensors of 2^35 bytes: no overflow
 }
 
 std::vector<std::int64_t> layer_numbers(std::string_view name) {
@@ -153,7 +192,7 @@ void check_tensor(const StoredTensor& t) {
   base::check(bad.empty(), "{}", bad);
 }
 
-std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors) {
+std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors, bool planes) {
   base::check(tensors.size() <= ReadLimits{}.max_tensors, "{} tensors", tensors.size());
   base::ByteWriter out;
   out.write(static_cast<std::uint32_t>(tensors.size()));
@@ -169,15 +208,20 @@ std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors) {
     out.write_bytes(base::as_bytes(t.name));
     for (std::int64_t extent : t.shape) out.write(extent);
   }
-  // Kinds ascend in storage order, so each of these passes writes one contiguous class.
-  for (std::size_t i : order) out.write_bytes(std::as_bytes(std::span(tensors[i].q)));
-  for (std::size_t i : order) out.write_bytes(std::as_bytes(std::span(tensors[i].scales)));
-  for (std::size_t i : order) out.write_bytes(std::as_bytes(std::span(tensors[i].half)));
-  for (std::size_t i : order) out.write_bytes(std::as_bytes(std::span(tensors[i].full)));
+  // Kinds ascend in storage order, so each of these writes one contiguous class.
+  const auto write_class = [&](auto member, std::size_t width) {
+    base::ByteWriter joined;
+    for (std::size_t i : order) joined.write_bytes(std::as_bytes(std::span(tensors[i].*member)));
+    write_numbers(out, joined.bytes(), width, planes);
+  };
+  write_class(&StoredTensor::q, 1);
+  write_class(&StoredTensor::scales, 2);
+  write_class(&StoredTensor::half, 2);
+  write_class(&StoredTensor::full, 4);
   return std::move(out).take();
 }
 
-std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, std::string_view what,
+std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool planes, std::string_view what,
                                          const ReadLimits& limits) {
   base::ByteReader in(bytes, std::string(what));
   const auto count = in.read<std::uint32_t>();
@@ -185,55 +229,70 @@ std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, std::
     base::fail_input("{}: {} tensors, at most {} are read", what, count, limits.max_tensors);
   std::vector<StoredTensor> tensors;
   std::unordered_set<std::string> names;
-  std::uint64_t payload = 0;
   for (std::uint32_t i = 0; i < count; ++i) {
     tensors.push_back(decode_entry(in, what, limits));
     const auto& t = tensors.back();
     if (!names.insert(t.name).second) base::fail_input("{}: two tensors '{}'", what, t.name);
     if (i > 0 && t.kind < tensors[i - 1].kind)
       base::fail_input("{}: tensor '{}' is out of order", what, t.name);
-    const auto size = payload_bytes(t);
-    payload += size.values + size.scales;  // at most 2^16 tensors of 2^35 bytes: no overflow
   }
-  if (payload != in.left()) base::fail_input("{}: {} bytes of values, {} declared", what, in.left(), payload);
-  for (auto& t : tensors)
-    if (is_integer(t.kind)) t.q = take_vector<std::int8_t>(in, static_cast<std::uint64_t>(t.elements()));
-  for (auto& t : tensors)
-    if (is_integer(t.kind)) t.scales = take_vector<tensor::f16>(in, static_cast<std::uint64_t>(t.rows()));
+  const auto size = class_bytes(tensors);
+  // Checked against what is there before memory is taken.
+  if (size.total() != in.left())
+    base::fail_input("{}: {} bytes of values, {} declared", what, in.left(), size.total());
+  NumberArray<std::int8_t> integers(in.take(size.integers), planes);
+  NumberArray<tensor::f16> scales(in.take(size.scales), planes), halves(in.take(size.halves), planes);
+  NumberArray<float> floats(in.take(size.floats), planes);
   for (auto& t : tensors) {
-    if (t.kind == TensorKind::f16)
-      t.half = take_vector<tensor::f16>(in, static_cast<std::uint64_t>(t.elements()));
-    if (t.kind == TensorKind::f32) t.full = take_vector<float>(in, static_cast<std::uint64_t>(t.elements()));
+    const auto n = static_cast<std::uint64_t>(t.elements());
+    if (is_integer(t.kind)) {
+      t.q = integers.next(n);
+      t.scales = scales.next(static_cast<std::uint64_t>(t.rows()));
+    } else if (t.kind == TensorKind::f16) {
+      t.half = halves.next(n);
+    } else {
+      t.full = floats.next(n);
+    }
     if (const auto bad = bad_values(t); !bad.empty()) base::fail_input("{}: {}", what, bad);
   }
   return tensors;
 }
 
 std::vector<WeightsPart> weights_parts(std::span<const StoredTensor> tensors,
-                                       std::span<const std::byte> bytes,
+                                       std::span<const std::byte> bytes, bool planes,
                                        const std::function<std::string(std::string_view)>& group) {
-  std::uint64_t values = 0, scales = 0;
-  for (const auto& t : tensors) {
-    values += is_integer(t.kind) ? payload_bytes(t).values : 0;
-    scales += payload_bytes(t).scales;
-  }
-  std::uint64_t rest = 0;
-  for (const auto& t : tensors) rest += is_integer(t.kind) ? 0 : payload_bytes(t).values;
-  const std::uint64_t directory = bytes.size() - values - scales - rest;
+  const auto size = class_bytes(tensors);
+  const std::uint64_t directory = bytes.size() - size.total();
   std::vector<WeightsPart> parts{{"directory", "", 0, {bytes.first(directory)}}};
   std::map<std::pair<std::string, std::string>, std::size_t> index;
-  std::uint64_t position = directory;
+  const auto integers = bytes.subspan(directory, size.integers);
+  const auto halves = bytes.subspan(directory + size.integers + size.scales, size.halves);
+  const auto floats = bytes.last(size.floats);
+  std::uint64_t integer = 0, half = 0, full = 0;  // numbers of each class before the tensor
   for (const auto& t : tensors) {
-    if (!is_integer(t.kind) && position == directory + values) position += scales;
     const std::string kind(kind_name(t.kind));
     const auto [at, fresh] = index.try_emplace({group(t.name), kind}, parts.size());
     if (fresh) parts.push_back({at->first.first, kind, 0, {}});
     auto& part = parts[at->second];
     ++part.tensors;
-    part.ranges.push_back(bytes.subspan(position, payload_bytes(t).values));
-    position += payload_bytes(t).values;
+    const auto n = static_cast<std::uint64_t>(t.elements());
+    const auto add = [&](std::span<const std::byte> array, std::uint64_t& before, std::uint64_t width) {
+      const auto count = array.size() / width;
+      if (!planes) part.ranges.push_back(array.subspan(before * width, n * width));
+      for (std::uint64_t k = 0; planes && k < width; ++k)
+        part.ranges.push_back(array.subspan(k * count + before, n));
+      before += n;
+    };
+    if (is_integer(t.kind)) {
+      add(integers, integer, 1);
+    } else if (t.kind == TensorKind::f16) {
+      add(halves, half, 2);
+    } else {
+      add(floats, full, 4);
+    }
   }
-  if (scales > 0) parts.push_back({"scales", "f16", 0, {bytes.subspan(directory + values, scales)}});
+  if (size.scales > 0)
+    parts.push_back({"scales", "f16", 0, {bytes.subspan(directory + size.integers, size.scales)}});
   return parts;
 }
 

@@ -24,8 +24,11 @@ void check_tensor_name(std::string_view name, std::string_view what, const ReadL
 std::uint64_t checked_elements(std::span<const std::int64_t> shape, std::int64_t least,
                                std::uint64_t max_elements, std::string_view what);
 
-std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors);
-std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, std::string_view what,
+/// `planes`: the arrays of scales, halves and floats hold first the lowest byte of each number, then the
+/// next,
+/// ...: exponents beside exponents, which any entropy coder likes better.
+std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors, bool planes);
+std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool planes, std::string_view what,
                                          const ReadLimits& limits);
 
 /// Bytes [first, first + count) of the decoded section that belong together in the size ledger.
@@ -37,7 +40,7 @@ struct WeightsPart {
 };
 /// Cuts the section `bytes`, which holds `tensors` in this order, into the parts of the ledger.
 std::vector<WeightsPart> weights_parts(std::span<const StoredTensor> tensors,
-                                       std::span<const std::byte> bytes,
+                                       std::span<const std::byte> bytes, bool planes,
                                        const std::function<std::string(std::string_view)>& group);
 
 }  // namespace fairway::artifact

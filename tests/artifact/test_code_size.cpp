@@ -8,6 +8,8 @@ namespace fairway::artifact {
 TEST(CodeSize, IsThatOfTheSources) {
   EXPECT_GT(code_bytes(), 10'000u);
   EXPECT_LT(code_bytes(), 1'000'000u);
+  EXPECT_GT(code_bytes_cpu(), 10'000u);
+  EXPECT_LT(code_bytes_cpu(), code_bytes());
 }
 
 }  // namespace fairway::artifact

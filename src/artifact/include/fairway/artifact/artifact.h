@@ -69,14 +69,17 @@ struct Artifact {
   const StoredTensor* find(std::string_view name) const;  ///< null when absent
 };
 
-/// Entropy coders of a section. The values stand in files: never renumber. brotli and lzma are reserved.
+/// Entropy coders of a section. The values stand in files: never renumber.
 enum class Coder : std::uint8_t { raw = 0, zstd = 1, brotli = 2, lzma = 3 };
 std::string_view coder_name(Coder coder);
 std::optional<Coder> parse_coder(std::string_view name);
+std::vector<Coder> all_coders();
+int highest_level(Coder coder);  ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
 
 struct WriteOptions {
   Coder coder = Coder::zstd;
-  int level = 22;  ///< zstd level of all sections, 1 to 22
+  int level = 22;      ///< 0 or 1 to 22; beyond the coder's highest level: the highest
+  bool planes = true;  ///< halves and floats split into byte planes; false: as version 0.1.0 wrote them
 };
 
 /// The file's bytes. Depends on the artifact's content only, not on the order of its tensors.

@@ -21,6 +21,9 @@ inline constexpr std::uint64_t kChallengeLimit = 16'000'000;
 /// Bytes of `xz -9e` over a tar of the sources needed to load, score and adapt; fixed when this build was
 /// made.
 std::uint64_t code_bytes();
+/// The same without the folders cuda/: what scoring on a processor needs. Said beside, never what a total
+/// counts: the larger figure is the one that holds whoever scores.
+std::uint64_t code_bytes_cpu();
 
 /// The name with its numeric components replaced: "blocks.3.attn.c_q.weight" -> "blocks.*.attn.c_q.weight".
 std::string strip_layer_number(std::string_view tensor_name);
@@ -49,6 +52,7 @@ struct SizeLedger {
   std::uint64_t weights_bytes = 0;    ///< the compressed weights section alone
   std::uint64_t tokenizer_bytes = 0;  ///< the compressed tokenizer section alone
   std::uint64_t code_bytes = 0;       ///< artifact::code_bytes()
+  std::uint64_t code_bytes_cpu = 0;   ///< artifact::code_bytes_cpu(); part of no total
   std::optional<std::uint64_t> published_script_bytes;
 
   /// File without its tokenizer section, and code: what the challenge counts.

@@ -1,0 +1,136 @@
+// Entropy coders: round trips, damaged streams, bounded memory, and their comparison.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "coder.h"
+#include "container.h"
+#include "fairway/artifact/artifact.h"
+#include "fairway/artifact/coders.h"
+#include "fairway/base/bytes.h"
+#include "fairway/base/error.h"
+#include "fairway/base/random.h"
+#include "synthetic.h"
+
+namespace fairway::artifact {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Coders : public ::testing::TestWithParam<Coder> {
+ protected:
+  static std::string decode_error(std::span<const std::byte> stored, std::uint64_t raw_bytes) {
+    try {
+      decode(GetParam(), stored, raw_bytes, "x");
+    } catch (const base::Error& e) {
+      EXPECT_EQ(e.kind(), base::ErrorKind::input) << e.what();
+      return e.what();
+    }
+    return "";
+  }
+};
+
+TEST_P(Coders, GiveBackAnyBytesAtAnyLevel) {
+  const base::Random random(3, "coders");
+  for (const std::size_t size : {0, 1, 2, 13, 1000, 70'000})
+    for (const int spread : {1, 7, 256})
+      for (const int level : {1, 9, 22}) {
+        std::vector<std::byte> raw(size);
+        for (std::size_t i = 0; i < size; ++i)
+          raw[i] = static_cast<std::byte>(random.bits(i) % static_cast<unsigned>(spread));
+        const auto stored = encode(GetParam(), raw, level);
+        const auto back = decode(GetParam(), stored, size, "x");
+        ASSERT_TRUE(std::ranges::equal(back.span(), raw)) << size << " bytes, level " << level;
+        if (GetParam() != Coder::raw && spread == 1 && size >= 1000) {
+          EXPECT_LT(stored.size(), 100u);
+        }
+      }
+}
+
+TEST_P(Coders, ExactlyOneStreamOfExactlyTheDeclaredSize) {
+  const std::string text(60, 'a');
+  const auto one = encode(GetParam(), base::as_bytes(text), 22);
+  EXPECT_EQ(decode_error(one, 60), "");
+  for (std::size_t size = 0; size < one.size(); ++size)
+    EXPECT_NE(decode_error(std::span(one).first(size), 60), "") << size << " of " << one.size();
+  auto two = one;
+  two.insert(two.end(), one.begin(), one.end());
+  EXPECT_NE(decode_error(two, 60), "");
+  if (GetParam() != Coder::raw) {
+    EXPECT_NE(decode_error(two, 120), "");
+  }
+  for (const std::uint64_t size : {0, 1, 59, 61, 1000}) EXPECT_NE(decode_error(one, size), "") << size;
+  auto longer = one;
+  longer.push_back(std::byte{0});
+  EXPECT_NE(decode_error(longer, 60), "");
+  if (GetParam() != Coder::raw) {
+    EXPECT_NE(decode_error({}, 0), "");
+  }
+}
+
+TEST_P(Coders, DamagedBytesAreErrorsOrOtherBytesNeverMore) {
+  const base::Random random(4, "damage");
+  std::vector<std::byte> raw(3000);
+  for (std::size_t i = 0; i < raw.size(); ++i) raw[i] = static_cast<std::byte>(random.bits(i) % 20);
+  const auto stored = encode(GetParam(), raw, 22);
+  for (std::size_t i = 0; i < stored.size(); ++i) {
+    auto bad = stored;
+    bad[i] ^= static_cast<std::byte>(1u << (random.bits(i + 10'000) % 8));
+    decode_error(bad, raw.size());  // the sanitizers watch that nothing is written beyond the end
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Coders, ::testing::ValuesIn(all_coders()),
+                         [](const auto& instance) { return std::string(coder_name(instance.param)); });
+
+TEST(CoderLimits, LzmaMemoryIsBounded) {
+  auto stored = encode(Coder::lzma, base::as_bytes(std::string(60, 'a')), 9);
+  EXPECT_EQ(decode(Coder::lzma, stored, 60, "x").span().size(), 60u);
+  const std::uint32_t dictionary = 1u << 31;
+  std::memcpy(stored.data() + 1, &dictionary, sizeof dictionary);
+  try {
+    decode(Coder::lzma, stored, 60, "x");
+    FAIL();
+  } catch (const base::Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("wants a dictionary of more than"));
+  }
+}
+
+TEST(CoderLimits, FilesOfNewerCodersNameTheFeatureInOlderReaders) {
+  for (const auto& [options, feature] : {std::pair{WriteOptions{Coder::brotli, 11, false}, kFeatureBrotli},
+                                         std::pair{WriteOptions{Coder::lzma, 9, false}, kFeatureLzma},
+                                         std::pair{WriteOptions{Coder::zstd, 3, true}, kFeaturePlanes},
+                                         std::pair{WriteOptions{Coder::zstd, 3, false}, std::uint64_t{0}}}) {
+    const auto bytes = encode_artifact(testing::golden_artifact(), options);
+    std::uint64_t features = 0;
+    std::memcpy(&features, bytes.data() + 16, sizeof features);
+    EXPECT_EQ(features, feature) << coder_name(options.coder);
+  }
+}
+
+TEST(CoderComparison, CountsWhatTheFileReallyHas) {
+  auto a = testing::golden_artifact();
+  for (int i = 0; i < 4; ++i)
+    a.tensors.push_back(
+        testing::make_tensor(fmt::format("blocks.{}.mlp.proj.weight", i), TensorKind::int6, {96, 128}));
+  const auto compared = compare_coders(a);
+  ASSERT_EQ(compared.coders.size(), all_coders().size());
+  for (const auto& r : compared.coders) {
+    const auto bytes = encode_artifact(a, {r.coder, r.level});
+    EXPECT_EQ(r.file_bytes, bytes.size()) << coder_name(r.coder);
+    EXPECT_EQ(r.weights_bytes, size_ledger(bytes, "x").weights_bytes);
+    EXPECT_NEAR(r.bits_per_weight * static_cast<double>(compared.weights),
+                8.0 * static_cast<double>(r.weights_bytes), 1e-6);
+  }
+  // No coder beats the entropy of these independent values by what their 49,152 could hide.
+  EXPECT_GT(compared.plain_bytes, compared.entropy_bytes);
+  EXPECT_GT(compared.coders[1].weights_bytes * 1.01, static_cast<double>(compared.entropy_bytes));
+  EXPECT_LT(static_cast<double>(compared.coders[1].weights_bytes),
+            1.05 * static_cast<double>(compared.entropy_bytes) + 1000);
+}
+
+}  // namespace
+}  // namespace fairway::artifact
