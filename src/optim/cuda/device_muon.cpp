@@ -1,0 +1,190 @@
+#include "cuda/device_muon.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "cuda/range_step.h"
+#include "fairway/base/error.h"
+#include "fairway/ops/cuda_products.h"
+
+namespace fairway::optim::cuda {
+namespace {
+
+// Coefficients of the quintic, as in newton_schulz.cpp.
+constexpr float coefficient_a = 3.4445f, coefficient_b = -4.7750f, coefficient_c = 2.0315f;
+constexpr std::int64_t batch_alignment = 128;  // elements: 256 bytes of bf16
+
+}  // namespace
+
+DeviceMuon::DeviceMuon(ops::cuda::State& state, const OptimizerConfig& config,
+                       std::vector<MatrixSlot> matrices, tensor::View values, tensor::View gradients,
+                       const Scheduled* scheduled, const StepState* step_state)
+    : state_(&state), steps_(config.ns_steps), slots_(std::move(matrices)) {
+  pass_.scheduled = scheduled;
+  pass_.state = step_state;
+  pass_.weight_decay = config.muon_weight_decay;
+  pass_.bf16 = config.ns_precision == Precision::bf16;
+  pass_.values = values.as<float>();
+  pass_.gradients = gradients.as<const float>();
+  place_matrices();
+}
+
+void DeviceMuon::place_matrices() {
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::size_t>> shapes;
+  std::int64_t momentum = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    shapes[{slots_[i].rows, slots_[i].columns}].push_back(i);
+    momentum_offsets_.push_back(momentum);
+    momentum += padded(slots_[i].rows * slots_[i].columns);
+  }
+  std::vector<Matrix> matrices;
+  std::vector<std::int64_t> sizes;
+  std::int64_t workspace = 0, square = 0;
+  std::int32_t pieces = 0;
+  for (const auto& [shape, members] : shapes) {
+    const auto [rows, columns] = shape;
+    const std::int64_t n = rows * columns, count = static_cast<std::int64_t>(members.size());
+    const Batch batch{rows, columns, count, padded(n), padded(workspace, batch_alignment)};
+    const double factor = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
+    for (std::size_t k = 0; k < members.size(); ++k) {
+      const auto own = static_cast<std::int32_t>((n + piece_elements - 1) / piece_elements);
+      matrices.push_back({.begin = slots_[members[k]].offset,
+                          .momentum = momentum_offsets_[members[k]],
+                          .workspace = batch.workspace + static_cast<std::int64_t>(k) * batch.stride,
+                          .first_piece = pieces,
+                          .pieces = own,
+                          .shape = factor});
+      sizes.push_back(n);
+      pieces += own;
+    }
+    elements_ += n * count;
+    workspace = batch.workspace + batch.stride * count;
+    square = std::max(square, count * padded(batch.side() * batch.side()));
+    batches_.push_back(batch);
+  }
+  const auto width = static_cast<std::int64_t>(element_bytes());
+  pieces_ = device_table(*state_, std::span<const Piece>(pieces_of(sizes)));
+  matrices_ = device_table(*state_, std::span<const Matrix>(matrices));
+  momentum_ = device_array<float>(*state_, momentum);
+  partial_ = device_array<double>(*state_, pieces);
+  x_ = device_array<std::byte>(*state_, workspace * width);
+  y_ = device_array<std::byte>(*state_, workspace * width);
+  gram_ = device_array<std::byte>(*state_, square * width);
+  factor_ = device_array<std::byte>(*state_, square * width);
+
+  pass_.pieces = {data_of<const Piece>(pieces_), pieces};
+  pass_.matrices = data_of<const Matrix>(matrices_);
+  pass_.momentum = data_of<float>(momentum_);
+  pass_.x = x_.data();
+  pass_.o = steps_ % 2 == 0 ? x_.data() : y_.data();  // iterations go back and forth
+  pass_.partial = data_of<double>(partial_);
+}
+
+void DeviceMuon::enqueue_direction() {
+  muon_direction(stream_of(*state_), pass_);
+  check_cuda(cudaGetLastError(), "Muon's momentum");
+}
+
+void DeviceMuon::enqueue_normalise() {
+  muon_normalise(stream_of(*state_), pass_);
+  check_cuda(cudaGetLastError(), "Muon's norms");
+}
+
+void DeviceMuon::enqueue_iterations() {
+  const auto width = static_cast<std::int64_t>(element_bytes());
+  for (const Batch& batch : batches_) {
+    std::byte *x = x_.data() + batch.workspace * width, *y = y_.data() + batch.workspace * width;
+    for (int step = 0; step < steps_; ++step) {
+      iterate(batch, x, y);
+      std::swap(x, y);
+    }
+  }
+}
+
+/// y = x's next iterate: A = X X^T, B = c A A + b A, Y = B X + a X; on the other side for tall matrices, with
+/// the transpose of B, which in bf16 is not quite symmetric. Sums and linear combinations are in fp32, each
+/// result is rounded once.
+void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
+  using ops::cuda::BatchedProduct;
+  const auto type = pass_.bf16 ? tensor::DType::bf16 : tensor::DType::f32;
+  const std::int64_t side = batch.side(), square = padded(side * side);
+  BatchedProduct gram{.m = side,
+                      .n = side,
+                      .k = batch.length(),
+                      .batches = batch.count,
+                      .transpose_a = batch.tall(),
+                      .transpose_b = !batch.tall(),
+                      .operands = type,
+                      .result = type,
+                      .stride_a = batch.stride,
+                      .stride_b = batch.stride,
+                      .stride_c = square,
+                      .stride_d = square};
+  ops::cuda::multiply(*state_, gram, x, x, nullptr, gram_.data());
+
+  BatchedProduct factor = gram;
+  factor.k = side;
+  factor.transpose_a = factor.transpose_b = false;
+  factor.stride_a = factor.stride_b = square;
+  factor.alpha = coefficient_c;
+  factor.beta = coefficient_b;
+  ops::cuda::multiply(*state_, factor, gram_.data(), gram_.data(), gram_.data(), factor_.data());
+
+  BatchedProduct next = factor;
+  next.m = batch.rows;
+  next.n = batch.columns;
+  next.transpose_b = batch.tall();
+  next.stride_a = batch.tall() ? batch.stride : square;
+  next.stride_b = batch.tall() ? square : batch.stride;
+  next.stride_c = next.stride_d = batch.stride;
+  next.alpha = 1.0f;
+  next.beta = coefficient_a;
+  const void* f = factor_.data();
+  const void* left = batch.tall() ? x : f;
+  const void* right = batch.tall() ? f : x;
+  ops::cuda::multiply(*state_, next, left, right, x, y);
+}
+
+void DeviceMuon::enqueue_apply() {
+  muon_apply(stream_of(*state_), pass_);
+  check_cuda(cudaGetLastError(), "Muon's step");
+}
+
+std::vector<DeviceStateBuffer> DeviceMuon::state() const {
+  std::vector<DeviceStateBuffer> buffers;
+  for (std::size_t i = 0; i < slots_.size(); ++i)
+    buffers.push_back({"muon." + slots_[i].name + ".momentum",
+                       reinterpret_cast<std::byte*>(data_of<float>(momentum_) + momentum_offsets_[i]),
+                       static_cast<std::size_t>(slots_[i].rows * slots_[i].columns) * sizeof(float)});
+  return buffers;
+}
+
+double DeviceMuon::flops() const {
+  double total = 0;
+  for (const Batch& b : batches_) {
+    const auto side = static_cast<double>(b.side()), length = static_cast<double>(b.length());
+    total += static_cast<double>(b.count) * 2 * side * side * (2 * length + side);
+  }
+  return total * steps_;
+}
+
+double DeviceMuon::product_bytes() const {
+  double total = 0;
+  for (const Batch& b : batches_) {
+    const auto side = static_cast<double>(b.side()), length = static_cast<double>(b.length());
+    // X read twice and once more to be added, the next X written; A written and read twice, B written and
+    // read.
+    total += static_cast<double>(b.count) * (4 * side * length + 5 * side * side);
+  }
+  return total * steps_ * static_cast<double>(element_bytes());
+}
+
+std::size_t DeviceMuon::device_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto* buffer : {&pieces_, &matrices_, &momentum_, &partial_, &x_, &y_, &gram_, &factor_})
+    bytes += buffer->bytes();
+  return bytes;
+}
+
+}  // namespace fairway::optim::cuda

@@ -1,0 +1,141 @@
+#pragma once
+// The optimiser's kernels as seen from the host: tables in device memory, raw pointers, launchers that queue
+// on a stream, allocate nothing and can be captured. One launch covers all parameters: a table of pieces of
+// at most `piece_elements` says which block does what. No atomics anywhere; every sum is over one piece in
+// the order of threads, then over pieces in the order of the table, so that the layout alone decides the
+// order.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace fairway::optim::cuda {
+
+inline constexpr int piece_elements = 8192;
+inline constexpr int most_rates = 4;
+
+/// Part of entry `entry` of a table: elements [begin, begin + count) of it.
+struct Piece {
+  std::int32_t entry, count;
+  std::int64_t begin;
+};
+
+struct PieceTable {
+  const Piece* pieces = nullptr;
+  std::int64_t count = 0;
+};
+
+/// What the host sends before each step.
+struct Scheduled {
+  double lr[most_rates];  ///< of the groups of ranges; Muon's is lr[0]
+  double momentum;        ///< Muon's
+};
+
+/// What a step finds out. `bad` stays set until it is cleared; while it is, nothing else changes.
+struct StepState {
+  double norm;
+  float clip;
+  std::int32_t bad;
+};
+
+// norm.cu
+
+/// A part of the flat gradient.
+struct TrainedRange {
+  std::int64_t begin;
+};
+
+enum class Rule : std::int32_t { adamw, sgd };
+
+/// A part of the flat buffers with one rule; `moments` is its place in the arrays of moments.
+struct UpdateRange {
+  std::int64_t begin = 0, moments = 0;
+  double lr_factor = 1;
+  std::int32_t rate = 0;
+  Rule rule = Rule::adamw;
+  bool bf16 = false, decoupled = true;
+  double beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;  ///< sgd: beta1 is the momentum
+};
+
+/// A range's numbers in one step, see AdamWScalars of kernels.h.
+struct UpdateScalars {
+  float decay, coupled_decay, beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float correction1, correction2, eps, lr;
+};
+
+/// partial[i] = sum of squares of piece i, in fp64.
+void norm_pieces(cudaStream_t, const PieceTable&, const TrainedRange*, const float* gradients,
+                 double* partial);
+struct FinishNorm {
+  const double* partial;
+  std::int64_t pieces;
+  double max_norm;  ///< 0: no clipping
+  const Scheduled* scheduled;
+  StepState* state;
+  const UpdateRange* ranges;
+  std::int64_t range_count;
+  std::int64_t* counters;  ///< one per range, counted here
+  UpdateScalars* scalars;  ///< one per range, written here
+};
+/// Norm, clip factor and flag; with a clear flag also the counters and scalars of all ranges.
+void finish_norm(cudaStream_t, const FinishNorm&);
+
+// update.cu
+
+struct Update {
+  PieceTable pieces;
+  const UpdateRange* ranges;
+  const UpdateScalars* scalars;
+  const StepState* state;
+  float* values;
+  const float* gradients;
+  float *first, *second;  ///< moments
+};
+void update_ranges(cudaStream_t, const Update&);
+
+// muon.cu
+
+/// A matrix: its place in the flat buffers, in the momentum array and in the workspace of its batch.
+struct Matrix {
+  std::int64_t begin, momentum, workspace;
+  std::int32_t first_piece, pieces;  ///< of this matrix in the table
+  double shape;                      ///< sqrt(max(1, rows / columns))
+};
+
+struct MuonPass {
+  PieceTable pieces;
+  const Matrix* matrices;
+  const Scheduled* scheduled;
+  const StepState* state;
+  double weight_decay;
+  bool bf16;  ///< what the workspaces hold; else f32
+  float* values;
+  const float* gradients;
+  float* momentum;
+  void *x, *o;      ///< workspaces: the iteration's start and its result (the same or another)
+  double* partial;  ///< one per piece
+};
+/// Momentum, Nesterov's direction into x (rounded to its type), and the sum of squares of each piece of it.
+void muon_direction(cudaStream_t, const MuonPass&);
+/// x <- x / (|x| + 1e-7), in bf16 rounding as spec/training.md section 4 does.
+void muon_normalise(cudaStream_t, const MuonPass&);
+/// Weight decay and step along o.
+void muon_apply(cudaStream_t, const MuonPass&);
+
+// average.cu
+
+struct Range {
+  std::int64_t begin, end;
+};
+/// average <- keep average + take values.
+void ema_update(cudaStream_t, const StepState*, std::int64_t n, float keep, float take, const float* values,
+                float* average);
+/// sum <- sum + values (the first time: values), rounded to bf16 in `narrow` ranges (sorted).
+void swa_add(cudaStream_t, const StepState*, std::int64_t n, const Range* narrow, std::int64_t ranges,
+             const float* values, float* sum, const std::int64_t* count);
+/// Afterwards: one more.
+void swa_count_up(cudaStream_t, const StepState*, std::int64_t* count);
+/// values <- values rounded to bf16.
+void round_values(cudaStream_t, std::int64_t n, float* values);
+
+}  // namespace fairway::optim::cuda
