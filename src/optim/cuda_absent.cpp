@@ -21,7 +21,7 @@ DeviceOptimizer::DeviceOptimizer(const OptimizerConfig&, const ParameterMap&, te
 }
 DeviceOptimizer::~DeviceOptimizer() = default;
 DeviceOptimizer::DeviceOptimizer(DeviceOptimizer&&) noexcept = default;
-StepReport DeviceOptimizer::prepare(const Progress&) { refuse(); }
+StepReport DeviceOptimizer::prepare(const Progress&, EmaStep) { refuse(); }
 void DeviceOptimizer::enqueue() { refuse(); }
 void DeviceOptimizer::enqueue_zero_gradients() { refuse(); }
 void DeviceOptimizer::enqueue_swa_add() { refuse(); }
@@ -30,6 +30,7 @@ void DeviceOptimizer::enqueue_report(int) { refuse(); }
 GradientNorm DeviceOptimizer::report(int) { refuse(); }
 void DeviceOptimizer::round_to_storage() { refuse(); }
 std::int64_t DeviceOptimizer::swa_count() { refuse(); }
+std::int64_t DeviceOptimizer::ema_count() { refuse(); }
 void DeviceOptimizer::ema(std::span<float>) { refuse(); }
 void DeviceOptimizer::swa_mean(std::span<float>) { refuse(); }
 std::vector<DeviceStateBuffer> DeviceOptimizer::state() const { refuse(); }

@@ -12,17 +12,23 @@ unsigned blocks_for(std::int64_t n) {
   return static_cast<unsigned>((n + piece_elements - 1) / piece_elements);
 }
 
-__global__ void __launch_bounds__(threads) ema_kernel(const StepState* state, std::int64_t n, float keep,
-                                                      float take, const float* values, float* average) {
-  if (state->bad) return;
+__global__ void __launch_bounds__(threads) ema_kernel(Ema a) {
+  const AverageStep action = a.scheduled->ema;
+  if (a.state->bad || action == AverageStep::none) return;
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * piece_elements;
-  for_elements(begin, block_count(n, begin), [&](auto width, int i) {
+  for_elements(begin, block_count(a.n, begin), [&](auto width, int i) {
     constexpr int w = decltype(width)::value;
-    Floats<w> e = load<w>(average + begin + i);
-    const Floats<w> p = load<w>(values + begin + i);
+    Floats<w> p = load<w>(a.values + begin + i);
+    if (action == AverageStep::update) {
+      const Floats<w> e = load<w>(a.average + begin + i);
 #pragma unroll
-    for (int k = 0; k < w; ++k) e.v[k] = combine(keep, e.v[k], take, p.v[k]);
-    store(average + begin + i, e);
+      for (int k = 0; k < w; ++k) p.v[k] = combine(a.keep, e.v[k], a.take, p.v[k]);
+    }
+    if (a.bf16) {
+#pragma unroll
+      for (int k = 0; k < w; ++k) p.v[k] = round_bf16(p.v[k]);
+    }
+    store(a.average + begin + i, p);
   });
 }
 
@@ -65,9 +71,8 @@ __global__ void __launch_bounds__(threads) round_kernel(std::int64_t n, float* v
 
 }  // namespace
 
-void ema_update(cudaStream_t stream, const StepState* state, std::int64_t n, float keep, float take,
-                const float* values, float* average) {
-  if (n > 0) ema_kernel<<<blocks_for(n), threads, 0, stream>>>(state, n, keep, take, values, average);
+void ema_update(cudaStream_t stream, const Ema& a) {
+  if (a.n > 0) ema_kernel<<<blocks_for(a.n), threads, 0, stream>>>(a);
 }
 
 void swa_add(cudaStream_t stream, const StepState* state, std::int64_t n, const Range* narrow,

@@ -52,7 +52,7 @@ struct DeviceOptimizer::Parts {
   std::vector<FlatRange> bf16_ranges;  // of the values
   gpu::RangeStep ranges;
   gpu::DeviceMuon muon;
-  tensor::Buffer ema, swa_sum, swa_count, swa_ranges;
+  tensor::Buffer ema, ema_count, swa_sum, swa_count, swa_ranges;
   std::int64_t swa_range_count = 0;
 
   Parts(const OptimizerConfig& c, const ParameterMap& map, tensor::View v, tensor::View g,
@@ -65,7 +65,10 @@ struct DeviceOptimizer::Parts {
         ranges(s, v, g, trained_ranges(map, v.elements()), range_specs(c, map), c.grad_clip),
         muon(s, c, map.matrices, v, g, ranges.scheduled(), ranges.step_state()) {
     if (c.tables == Storage::bf16) bf16_ranges = map.tables;
-    if (averages.ema_decay) ema = gpu::device_array<float>(s, elements());
+    if (averages.ema_decay) {
+      ema = gpu::device_array<float>(s, elements());
+      ema_count = gpu::device_array<std::int64_t>(s, 1);
+    }
     if (averages.swa) {
       const auto narrow = sorted_ranges(averages.swa_bf16_ranges, elements());
       swa_range_count = static_cast<std::int64_t>(narrow.size());
@@ -75,19 +78,32 @@ struct DeviceOptimizer::Parts {
     }
     // New memory is cleared on another stream than ours.
     tensor::synchronize(s.device());
-    if (ema.data()) tensor::copy_bytes(s.device(), ema.data(), s.device(), values.data, values.bytes());
+    if (averages.ema_decay) {
+      tensor::copy_bytes(s.device(), ema.data(), s.device(), values.data, values.bytes());
+      if (ema_bf16()) gpu::round_values(stream(), elements(), gpu::data_of<float>(ema));
+    }
     warm_up();
   }
 
   std::int64_t elements() const { return values.elements(); }
   cudaStream_t stream() const { return gpu::stream_of(state); }
+  bool ema_bf16() const { return averages.ema_storage == Storage::bf16; }
 
   void enqueue_ema() {
     if (!averages.ema_decay) return;
-    gpu::ema_update(stream(), ranges.step_state(), elements(), static_cast<float>(*averages.ema_decay),
-                    static_cast<float>(1.0 - *averages.ema_decay), values.as<const float>(),
-                    gpu::data_of<float>(ema));
+    gpu::ema_update(stream(), {.scheduled = ranges.scheduled(),
+                               .state = ranges.step_state(),
+                               .n = elements(),
+                               .keep = static_cast<float>(*averages.ema_decay),
+                               .take = static_cast<float>(1.0 - *averages.ema_decay),
+                               .bf16 = ema_bf16(),
+                               .values = values.as<const float>(),
+                               .average = gpu::data_of<float>(ema)});
     gpu::check_cuda(cudaGetLastError(), "the moving average");
+  }
+
+  void enqueue_norm() {
+    ranges.enqueue_norm(averages.ema_decay ? gpu::data_of<std::int64_t>(ema_count) : nullptr);
   }
 
   void enqueue_swa() {
@@ -105,7 +121,7 @@ struct DeviceOptimizer::Parts {
   }
 
   void enqueue() {
-    ranges.enqueue_norm();
+    enqueue_norm();
     muon.enqueue_direction();
     muon.enqueue_normalise();
     muon.enqueue_iterations();
@@ -130,7 +146,10 @@ struct DeviceOptimizer::Parts {
     const auto add = [&](const char* name, const tensor::Buffer& buffer, std::size_t bytes) {
       buffers.push_back({name, buffer.data(), bytes});
     };
-    if (averages.ema_decay) add("average.ema", ema, values.bytes());
+    if (averages.ema_decay) {
+      add("average.ema.count", ema_count, sizeof(std::int64_t));
+      add("average.ema", ema, values.bytes());
+    }
     if (averages.swa) {
       add("average.swa.count", swa_count, sizeof(std::int64_t));
       add("average.swa.sum", swa_sum, values.bytes());
@@ -153,7 +172,7 @@ DeviceOptimizer::DeviceOptimizer(const OptimizerConfig& config, const ParameterM
 DeviceOptimizer::~DeviceOptimizer() = default;
 DeviceOptimizer::DeviceOptimizer(DeviceOptimizer&&) noexcept = default;
 
-StepReport DeviceOptimizer::prepare(const Progress& progress) {
+StepReport DeviceOptimizer::prepare(const Progress& progress, EmaStep ema) {
   const OptimizerConfig& c = parts_->config;
   StepReport report;
   report.lr_scale = lr_scale(c.schedule, progress);
@@ -163,6 +182,9 @@ StepReport DeviceOptimizer::prepare(const Progress& progress) {
   scheduled.lr[table_rate] = c.table_lr * report.lr_scale;
   scheduled.lr[scalar_rate] = c.scalar_lr * report.lr_scale;
   scheduled.momentum = report.momentum;
+  scheduled.ema = ema == EmaStep::start    ? gpu::AverageStep::start
+                  : ema == EmaStep::update ? gpu::AverageStep::update
+                                           : gpu::AverageStep::none;
   parts_->ranges.send(scheduled);
   return report;
 }
@@ -184,6 +206,13 @@ std::int64_t DeviceOptimizer::swa_count() {
   base::check(parts_->averages.swa, "optimizer: no running sum was asked for");
   std::int64_t count = 0;
   parts_->fetch(parts_->swa_count, &count, sizeof count);
+  return count;
+}
+
+std::int64_t DeviceOptimizer::ema_count() {
+  base::check(parts_->averages.ema_decay.has_value(), "optimizer: no moving average was asked for");
+  std::int64_t count = 0;
+  parts_->fetch(parts_->ema_count, &count, sizeof count);
   return count;
 }
 
@@ -214,7 +243,8 @@ const OptimizerConfig& DeviceOptimizer::config() const noexcept { return parts_-
 
 std::size_t DeviceOptimizer::device_bytes() const noexcept {
   std::size_t bytes = parts_->ranges.device_bytes() + parts_->muon.device_bytes();
-  for (const auto* buffer : {&parts_->ema, &parts_->swa_sum, &parts_->swa_count, &parts_->swa_ranges})
+  for (const auto* buffer :
+       {&parts_->ema, &parts_->ema_count, &parts_->swa_sum, &parts_->swa_count, &parts_->swa_ranges})
     bytes += buffer->bytes();
   return bytes;
 }
@@ -229,7 +259,7 @@ std::vector<DeviceWork> DeviceOptimizer::measure(int repeats) {
   };
   std::vector<Kind> kinds{
       {{"clear gradients", 4 * all, 0}, [&] { p.enqueue_zero(); }},
-      {{"norm", 4.0 * static_cast<double>(p.ranges.norm_elements()), 0}, [&] { p.ranges.enqueue_norm(); }},
+      {{"norm", 4.0 * static_cast<double>(p.ranges.norm_elements()), 0}, [&] { p.enqueue_norm(); }},
       {{"muon direction", (12 + width) * matrices, 0}, [&] { p.muon.enqueue_direction(); }},
       {{"muon normalise", 2 * width * matrices, 0}, [&] { p.muon.enqueue_normalise(); }},
       {{"muon products", p.muon.product_bytes(), p.muon.flops()}, [&] { p.muon.enqueue_iterations(); }},

@@ -25,10 +25,13 @@ struct PieceTable {
   std::int64_t count = 0;
 };
 
+enum class AverageStep : std::int32_t { none, start, update };
+
 /// What the host sends before each step.
 struct Scheduled {
   double lr[most_rates];  ///< of the groups of ranges; Muon's is lr[0]
   double momentum;        ///< Muon's
+  AverageStep ema;
 };
 
 /// What a step finds out. `bad` stays set until it is cleared; while it is, nothing else changes.
@@ -74,8 +77,9 @@ struct FinishNorm {
   StepState* state;
   const UpdateRange* ranges;
   std::int64_t range_count;
-  std::int64_t* counters;  ///< one per range, counted here
-  UpdateScalars* scalars;  ///< one per range, written here
+  std::int64_t* counters;   ///< one per range, counted here
+  UpdateScalars* scalars;   ///< one per range, written here
+  std::int64_t* ema_count;  ///< counted up when this step starts or updates the EMA; may be null
 };
 /// Norm, clip factor and flag; with a clear flag also the counters and scalars of all ranges.
 void finish_norm(cudaStream_t, const FinishNorm&);
@@ -127,9 +131,17 @@ void muon_apply(cudaStream_t, const MuonPass&);
 struct Range {
   std::int64_t begin, end;
 };
-/// average <- keep average + take values.
-void ema_update(cudaStream_t, const StepState*, std::int64_t n, float keep, float take, const float* values,
-                float* average);
+struct Ema {
+  const Scheduled* scheduled;
+  const StepState* state;
+  std::int64_t n;
+  float keep, take;
+  bool bf16;  ///< rounds the average on each store
+  const float* values;
+  float* average;
+};
+/// average <- keep average + take values; or what else `scheduled` says.
+void ema_update(cudaStream_t, const Ema&);
 /// sum <- sum + values (the first time: values), rounded to bf16 in `narrow` ranges (sorted).
 void swa_add(cudaStream_t, const StepState*, std::int64_t n, const Range* narrow, std::int64_t ranges,
              const float* values, float* sum, const std::int64_t* count);

@@ -51,6 +51,7 @@ __global__ void __launch_bounds__(finish_threads) finish_kernel(FinishNorm f) {
   }
   __syncthreads();
   if (bad) return;
+  if (threadIdx.x == 0 && f.ema_count && f.scheduled->ema != AverageStep::none) ++*f.ema_count;
   for (std::int64_t r = threadIdx.x; r < f.range_count; r += finish_threads) {
     const UpdateRange range = f.ranges[r];
     f.scalars[r] = scalars_of(range, f.scheduled->lr[range.rate], ++f.counters[r]);

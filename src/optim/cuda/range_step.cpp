@@ -92,7 +92,7 @@ void RangeStep::send(const Scheduled& scheduled) {
   slot.sent.record(stream_of(*state_));
 }
 
-void RangeStep::enqueue_norm() {
+void RangeStep::enqueue_norm(std::int64_t* ema_count) {
   const cudaStream_t stream = stream_of(*state_);
   norm_pieces(stream, {data_of<const Piece>(norm_pieces_), norm_count_},
               data_of<const TrainedRange>(norm_ranges_), gradients_, data_of<double>(partial_));
@@ -104,7 +104,8 @@ void RangeStep::enqueue_norm() {
                        .ranges = data_of<const UpdateRange>(update_ranges_),
                        .range_count = static_cast<std::int64_t>(ranges_.size()),
                        .counters = data_of<std::int64_t>(counters_),
-                       .scalars = data_of<UpdateScalars>(scalars_)});
+                       .scalars = data_of<UpdateScalars>(scalars_),
+                       .ema_count = ema_count});
   check_cuda(cudaGetLastError(), "the gradient norm");
 }
 

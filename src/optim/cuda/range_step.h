@@ -32,7 +32,7 @@ class RangeStep {
             const std::vector<FlatRange>& trained, const std::vector<RangeSpec>& ranges, double max_norm);
 
   void send(const Scheduled& scheduled);
-  void enqueue_norm();
+  void enqueue_norm(std::int64_t* ema_count = nullptr);
   void enqueue_update();
   void enqueue_flag(bool bad);
   void enqueue_reset();

@@ -21,9 +21,13 @@ namespace fairway::optim {
 /// Which averages are kept (see average.h).
 struct DeviceAverages {
   std::optional<double> ema_decay;
+  Storage ema_storage = Storage::f32;
   bool swa = false;
   std::vector<FlatRange> swa_bf16_ranges;
 };
+
+/// What a step does to the EMA after its update: nothing, e <- theta (Ema::start), or Ema::update.
+enum class EmaStep { none, start, update };
 
 /// One kind of work of a step: what it moves and computes by count, and how long it took.
 struct DeviceWork {
@@ -65,7 +69,7 @@ class DeviceOptimizer {
 
   /// Computes the scheduled values and queues their upload. May be called while up to three earlier steps are
   /// still running; waits for the oldest beyond that. The report's gradient and clip are not known yet.
-  StepReport prepare(const Progress& progress);
+  StepReport prepare(const Progress& progress, EmaStep ema = EmaStep::update);
   /// Queues norm, clip, Muon, AdamW and EMA with the values of the last prepare. No host work, no allocation:
   /// may be captured into a graph.
   void enqueue();
@@ -84,11 +88,12 @@ class DeviceOptimizer {
 
   // These wait for the stream.
   std::int64_t swa_count();
+  std::int64_t ema_count();             ///< steps that started or updated the EMA; only with ema_decay
   void ema(std::span<float> out);       ///< the average; only with ema_decay
   void swa_mean(std::span<float> out);  ///< sum / count; only with swa, and a count above 0
 
   /// Everything that has to be saved, with the CPU's names: "muon.NAME.momentum", "adamw.NAME.step|m|v",
-  /// "average.ema", "average.swa.count", "average.swa.sum".
+  /// "average.ema.count", "average.ema", "average.swa.count", "average.swa.sum".
   std::vector<DeviceStateBuffer> state() const;
   std::vector<SavedState> save();  ///< waits
   /// Overwrites one piece, in stream order; returns when done. Check error for an unknown name or another
