@@ -7,6 +7,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "fairway/ops/cuda.h"
 #include "fairway/report/result.h"
 #include "fairway/tensor/cuda.h"
 
@@ -26,7 +27,11 @@ std::optional<base::Isa> chosen_isa(const std::string& name) {
 }
 
 tensor::Device chosen_device(const std::string& name) {
-  if (name == "auto") return {};  // models run on the CPU for now; a GPU is used when asked for
+  // A GPU that can be used is used.
+  if (name == "auto")
+    return tensor::cuda_devices().empty() || !ops::cuda::products_unavailable_reason().empty()
+               ? tensor::Device{}
+               : tensor::Device{tensor::DeviceKind::cuda, 0};
   const auto device = tensor::parse_device(name);
   if (!device) fail_input("--device {}: must be auto, cpu, cuda or cuda:N", name);
   if (!device->is_cuda()) return *device;

@@ -38,8 +38,6 @@ struct RoundedLayout {
 };
 RoundedLayout layout_rounded(const HeadShape& heads, const AttentionCut& cut, std::int64_t begin);
 
-/// Columns of a head that the bf16 kernels of a GPU take.
-inline constexpr int device_head_dim = 64;
 /// Upper bound of cuda::attention_backward_workspace: shares of dq in fp32, and numbers per query and tile.
 std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q);
 

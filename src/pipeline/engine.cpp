@@ -1,6 +1,7 @@
 #include "fairway/pipeline/engine.h"
 
 #include "fairway/base/error.h"
+#include "fairway/ops/attention.h"
 #include "fairway/ops/registry.h"
 
 namespace fairway::pipeline {
@@ -13,11 +14,13 @@ Engine::Engine(const ExecutionOptions& options)
   if (isa_ > base::best_isa())
     base::fail_input("--isa {}: this processor has {} at most", base::isa_name(isa_),
                      base::isa_name(base::best_isa()));
-  if (device_.is_cuda())
-    base::fail_input("--device {}: this build runs models on the CPU only; use --device cpu", device_.str());
   if (options.threads < 0) base::fail_input("--threads {}: must be positive", options.threads);
   pool_ = std::make_unique<base::ThreadPool>(options.threads);
   ops::pin_isa(isa_);
+  if (!device_.is_cuda()) return;
+  if (const auto reason = ops::cuda::products_unavailable_reason(); !reason.empty())
+    base::fail_input("--device {}: {}", device_.str(), reason);
+  cuda_ = std::make_unique<ops::cuda::State>(device_);
 }
 
 void Engine::throw_if_stopped() const {
@@ -25,7 +28,12 @@ void Engine::throw_if_stopped() const {
 }
 
 graph::Runtime Engine::runtime(ops::Products products) const {
-  return {device_, isa_, products, pool_.get()};
+  return {device_, isa_, products, pool_.get(), cuda_.get()};
+}
+
+tensor::DType Engine::activations(const model::ModelConfig& config) const {
+  return device_.is_cuda() && config.head_dim() == ops::bf16_head_dim ? tensor::DType::bf16
+                                                                      : tensor::DType::f32;
 }
 
 }  // namespace fairway::pipeline

@@ -3,7 +3,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
 #include "fairway/base/text.h"
-#include "fairway/model/family.h"
+#include "fairway/pipeline/model_programs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,43 +17,53 @@ constexpr int prefill_length = 32;  // a chunk of the prompt in one program run
 
 struct Decoder::State {
   State(const model::ModelConfig& c, graph::ParameterStore& weights, Engine& engine)
-      : config(c), plan(weights, engine.runtime()) {
+      : config(c), programs(config, weights, engine) {
     for (const int length : {1, prefill_length}) {
       if (length > c.window) continue;
       model::BuildOptions build;
       build.mode = model::Mode::decode;
       build.length = length;
-      (length == 1 ? single : chunk) = &plan.add(model::build(c, weights.layout(), build));
+      (length == 1 ? single : chunk) = &programs.add(build);
     }
-    plan.allocate();
+    programs.allocate();
+    logits.resize(static_cast<std::size_t>(c.vocab_size));
   }
 
   void reset() {
     seen.clear();
-    if (config.smear) plan.zero_state(model::previous_norm_state);
+    if (config.smear) programs.plan().zero_state(model::previous_norm_state);
   }
 
   /// Reads tokens that fit into the cache.
   std::span<const float> read(std::span<const std::int32_t> tokens) {
-    std::span<const float> logits;
     while (!tokens.empty()) {
       const bool whole = chunk && tokens.size() >= prefill_length;
       auto& program = whole ? *chunk : *single;
       const auto part = tokens.first(whole ? prefill_length : 1);
-      std::ranges::copy(part, program.view("tokens").span<std::int32_t>().begin());
-      program.view("length").span<std::int32_t>()[0] = static_cast<std::int32_t>(seen.size());
-      if (config.bigram_rows)
-        program.view("previous").span<std::int32_t>()[0] = seen.empty() ? -1 : seen.back();
+      program.write("tokens", part);
+      program.fill("length", static_cast<std::int32_t>(seen.size()));
+      if (config.bigram_rows) program.fill("previous", seen.empty() ? -1 : seen.back());
       program.run();
       seen.insert(seen.end(), part.begin(), part.end());
       tokens = tokens.subspan(part.size());
-      logits = program.view("logits").span<const float>();
+      if (tokens.empty()) read_logits(program);
     }
     return logits;
   }
 
+  void read_logits(graph::Program& program) {
+    if (program.view("logits").dtype() == tensor::DType::f32) {
+      program.read("logits", std::span(logits));
+      return;
+    }
+    std::vector<tensor::bf16> narrow(logits.size());
+    program.read("logits", std::span(narrow));
+    std::ranges::transform(narrow, logits.begin(), [](tensor::bf16 v) { return tensor::to_float(v); });
+  }
+
   const model::ModelConfig config;
-  graph::Plan plan;
+  ModelPrograms programs;
+  std::vector<float> logits;
   graph::Program *single = nullptr, *chunk = nullptr;
   std::vector<std::int32_t> seen;  ///< what the cache holds
 };

@@ -1,6 +1,6 @@
 #include "fairway/pipeline/scoring.h"
 
-#include "fairway/model/family.h"
+#include "fairway/pipeline/model_programs.h"
 
 #include <algorithm>
 #include <map>
@@ -8,25 +8,26 @@
 namespace fairway::pipeline {
 
 struct ProgramScorer::State {
-  State(graph::ParameterStore& weights, graph::Runtime runtime) : plan(weights, runtime) {}
-  graph::Plan plan;
+  State(const model::ModelConfig& config, graph::ParameterStore& weights, Engine& engine, ops::Products p)
+      : programs_of(config, weights, engine, p) {}
+  ModelPrograms programs_of;
   std::map<int, graph::Program*> programs;  ///< by scored length
   int rows = 1;
 };
 
 ProgramScorer::ProgramScorer(const model::ModelConfig& config, graph::ParameterStore& weights,
                              const std::vector<std::int32_t>& lengths, Engine& engine, ops::Products products)
-    : state_(std::make_unique<State>(weights, engine.runtime(products))) {
-  constexpr int tokens = 4096;  // as micro_batch_rows: enough for full-rate products
+    : state_(std::make_unique<State>(config, weights, engine, products)) {
+  const int tokens = engine.device().is_cuda() ? 98'304 : 4096;  // enough for products at full rate
   state_->rows = std::max(1, tokens / config.window);
   for (const auto n : lengths) {
     model::BuildOptions build;
     build.mode = model::Mode::score;
     build.rows = state_->rows;
     build.last = n;
-    state_->programs[n] = &state_->plan.add(model::build(config, weights.layout(), build));
+    state_->programs[n] = &state_->programs_of.add(build);
   }
-  state_->plan.allocate();
+  state_->programs_of.allocate();
 }
 
 ProgramScorer::~ProgramScorer() = default;
@@ -36,10 +37,10 @@ int ProgramScorer::rows() const { return state_->rows; }
 void ProgramScorer::score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets,
                           int score_last, std::span<float> nll) {
   auto& program = *state_->programs.at(score_last);
-  std::ranges::copy(inputs, program.view("tokens").span<std::int32_t>().begin());
-  std::ranges::copy(targets, program.view("targets").span<std::int32_t>().begin());
+  program.write("tokens", inputs);
+  program.write("targets", targets);
   program.run();
-  std::ranges::copy(program.view("nll").span<float>(), nll.begin());
+  program.read("nll", nll);
 }
 
 score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,

@@ -24,8 +24,8 @@ AttentionShape sizes(const KernelArgs& a, const HeadShape& h) {
 
 bool is_bf16(const KernelArgs& a, const HeadShape& h) {
   const bool narrow = storage(a, a.in[0]) == Storage::bf16;
-  base::check(!narrow || h.head_dim == device_head_dim,
-              "{}: in bf16 a GPU has heads of {} columns only, not {}", a.op.name(), device_head_dim,
+  base::check(!narrow || h.head_dim == bf16_head_dim,
+              "{}: in bf16 a GPU has heads of {} columns only, not {}", a.op.name(), bf16_head_dim,
               h.head_dim);
   return narrow;
 }

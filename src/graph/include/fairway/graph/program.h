@@ -59,6 +59,8 @@ class Program {
     read_bytes(checked<T>(value_name, values.size()), values.data());
   }
   void run();
+  /// Queues every kernel and nothing else: for a recording of several programs together.
+  void launch();
   /// As run, timing each step: the median of `repeats` runs (steps() afterwards tells the seconds). States
   /// and gradients change as by that many runs.
   void run_measured(int repeats = 1);
@@ -77,7 +79,6 @@ class Program {
   };
   Program(Graph graph, const Runtime& runtime);
   void bind(class Plan& plan);
-  void launch();
   void measure_once(std::vector<std::vector<double>>& seconds);
   template <class T>
   tensor::View checked(std::string_view value_name, std::size_t elements) const {

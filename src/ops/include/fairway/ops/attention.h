@@ -4,6 +4,9 @@
 
 namespace fairway::ops {
 
+/// Size of a head that attention on a GPU takes in bf16; in f32 any size will do.
+inline constexpr int bf16_head_dim = 64;
+
 /// Causal softmax attention, scale 1/sqrt(dh), query head h reads KV head h / (H / Hkv).
 /// The Sq queries are the last Sq of the S positions; query i (position p = S - Sq + i) sees keys
 /// [segment_start[b, p], p] (segment_start absent: from 0).

@@ -44,7 +44,8 @@ class PinnedBuffer {
 /// A point in the queue that the host can wait for.
 class Event {
  public:
-  explicit Event(bool timed = false);
+  Event() : Event(false) {}
+  explicit Event(bool timed);
   ~Event();
   Event(Event&& other) noexcept;
   Event& operator=(Event&& other) noexcept;

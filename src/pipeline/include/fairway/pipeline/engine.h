@@ -5,6 +5,7 @@
 #include "fairway/base/progress.h"
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/program.h"
+#include "fairway/model/config.h"
 
 #include <memory>
 #include <optional>
@@ -21,7 +22,7 @@ struct ExecutionOptions {
   std::stop_token stop;
 };
 
-/// Owns the thread pool of a command. Not copyable; stages borrow it.
+/// Owns the thread pool and the GPU queue of a command. Not copyable; stages borrow it.
 class Engine {
  public:
   /// Throws an input error for an instruction set this processor lacks, and for a device that is not there.
@@ -35,9 +36,15 @@ class Engine {
   /// Throws `interrupted` when a stop was requested.
   void throw_if_stopped() const;
   graph::Runtime runtime(ops::Products products = ops::Products::f32) const;
+  /// The GPU's queue; null on the CPU.
+  ops::cuda::State* cuda() const noexcept { return cuda_.get(); }
+  /// What activations and products of a model are in: f32 on the CPU; on a GPU bf16 (fp32 sums) where its
+  /// attention has the heads' size, else f32.
+  tensor::DType activations(const model::ModelConfig& config) const;
 
  private:
   std::unique_ptr<base::ThreadPool> pool_;
+  std::unique_ptr<ops::cuda::State> cuda_;
   base::Isa isa_;
   tensor::Device device_;
   base::SilentProgress silent_;
