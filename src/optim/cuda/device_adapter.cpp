@@ -80,10 +80,8 @@ void DeviceAdapter::enqueue_zero_gradients() {
   if (parts_->adapted.empty()) return;
   // One call for all: gaps between the ranges are few, and nobody reads them.
   const std::int64_t begin = parts_->adapted.front().begin, end = parts_->adapted.back().end;
-  gpu::check_cuda(
-      cudaMemsetAsync(parts_->gradients.as<float>() + begin, 0,
-                      static_cast<std::size_t>(end - begin) * sizeof(float), gpu::stream_of(parts_->state)),
-      "cannot clear the gradients");
+  ops::cuda::zero_on_device(parts_->state, parts_->gradients.as<float>() + begin,
+                            static_cast<std::size_t>(end - begin) * sizeof(float));
 }
 
 void DeviceAdapter::enqueue_clear_flag() { parts_->step.enqueue_flag(false); }

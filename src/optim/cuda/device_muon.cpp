@@ -83,12 +83,12 @@ void DeviceMuon::place_matrices() {
 
 void DeviceMuon::enqueue_direction() {
   muon_direction(stream_of(*state_), pass_);
-  check_cuda(cudaGetLastError(), "Muon's momentum");
+  launched("Muon's momentum");
 }
 
 void DeviceMuon::enqueue_normalise() {
   muon_normalise(stream_of(*state_), pass_);
-  check_cuda(cudaGetLastError(), "Muon's norms");
+  launched("Muon's norms");
 }
 
 void DeviceMuon::enqueue_iterations() {
@@ -148,7 +148,7 @@ void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
 
 void DeviceMuon::enqueue_apply() {
   muon_apply(stream_of(*state_), pass_);
-  check_cuda(cudaGetLastError(), "Muon's step");
+  launched("Muon's step");
 }
 
 std::vector<DeviceStateBuffer> DeviceMuon::state() const {

@@ -99,7 +99,7 @@ struct DeviceOptimizer::Parts {
                                .bf16 = ema_bf16(),
                                .values = values.as<const float>(),
                                .average = gpu::data_of<float>(ema)});
-    gpu::check_cuda(cudaGetLastError(), "the moving average");
+    gpu::launched("the moving average");
   }
 
   void enqueue_norm() {
@@ -112,13 +112,10 @@ struct DeviceOptimizer::Parts {
                  swa_range_count, values.as<const float>(), gpu::data_of<float>(swa_sum),
                  gpu::data_of<const std::int64_t>(swa_count));
     gpu::swa_count_up(stream(), ranges.step_state(), gpu::data_of<std::int64_t>(swa_count));
-    gpu::check_cuda(cudaGetLastError(), "the sum of snapshots");
+    gpu::launched("the sum of snapshots");
   }
 
-  void enqueue_zero() {
-    gpu::check_cuda(cudaMemsetAsync(gradients.data, 0, gradients.bytes(), stream()),
-                    "cannot clear the gradients");
-  }
+  void enqueue_zero() { ops::cuda::zero_on_device(state, gradients.data, gradients.bytes()); }
 
   void enqueue() {
     enqueue_norm();
@@ -199,7 +196,7 @@ GradientNorm DeviceOptimizer::report(int slot) { return parts_->ranges.report(sl
 void DeviceOptimizer::round_to_storage() {
   for (const auto& range : parts_->bf16_ranges)
     gpu::round_values(parts_->stream(), range.end - range.begin, parts_->values.as<float>() + range.begin);
-  gpu::check_cuda(cudaGetLastError(), "rounding to bf16");
+  gpu::launched("rounding to bf16");
 }
 
 std::int64_t DeviceOptimizer::swa_count() {
@@ -270,16 +267,13 @@ std::vector<DeviceWork> DeviceOptimizer::measure(int repeats) {
   if (p.averages.ema_decay) kinds.push_back({{"ema", 12 * all, 0}, [&] { p.enqueue_ema(); }});
   if (p.averages.swa) kinds.push_back({{"swa", 12 * all, 0}, [&] { p.enqueue_swa(); }});
   std::vector<DeviceWork> measured;
-  gpu::Event start(true), stop(true);
+  ops::cuda::Event start(true), stop(true);
   for (auto& [work, queue] : kinds) {
     queue();
-    start.record(p.stream());
+    start.record(p.state);
     for (int i = 0; i < repeats; ++i) queue();
-    stop.record(p.stream());
-    stop.wait();
-    float milliseconds = 0;
-    gpu::check_cuda(cudaEventElapsedTime(&milliseconds, start.get(), stop.get()), "cannot read a time");
-    work.milliseconds = static_cast<double>(milliseconds) / repeats;
+    stop.record(p.state);
+    work.milliseconds = 1e3 * stop.seconds_since(start) / repeats;
     measured.push_back(work);
   }
   return measured;

@@ -55,6 +55,8 @@ RangeStep::RangeStep(ops::cuda::State& state, tensor::View values, tensor::View 
   place_ranges(ranges);
 }
 
+RangeStep::~RangeStep() { cudaStreamSynchronize(stream_of(*state_)); }
+
 void RangeStep::place_ranges(const std::vector<RangeSpec>& ranges) {
   ranges_ = ranges;
   std::vector<UpdateRange> entries;
@@ -84,12 +86,10 @@ void RangeStep::place_ranges(const std::vector<RangeSpec>& ranges) {
 void RangeStep::send(const Scheduled& scheduled) {
   auto& slot = sends_[static_cast<std::size_t>(next_send_)];
   next_send_ = (next_send_ + 1) % slots;
-  slot.sent.wait();  // returns at once for an event that was never recorded
-  *slot.value.get() = scheduled;
-  check_cuda(cudaMemcpyAsync(scheduled_.data(), slot.value.get(), sizeof scheduled, cudaMemcpyHostToDevice,
-                             stream_of(*state_)),
-             "cannot send a step's rates");
-  slot.sent.record(stream_of(*state_));
+  slot.sent.wait();  // the copy that last read this slot
+  slot.value.span<Scheduled>()[0] = scheduled;
+  ops::cuda::upload(*state_, scheduled_.data(), slot.value.data(), sizeof scheduled);
+  slot.sent.record(*state_);
 }
 
 void RangeStep::enqueue_norm(std::int64_t* ema_count) {
@@ -106,7 +106,7 @@ void RangeStep::enqueue_norm(std::int64_t* ema_count) {
                        .counters = data_of<std::int64_t>(counters_),
                        .scalars = data_of<UpdateScalars>(scalars_),
                        .ema_count = ema_count});
-  check_cuda(cudaGetLastError(), "the gradient norm");
+  launched("the gradient norm");
 }
 
 void RangeStep::enqueue_update() {
@@ -118,35 +118,36 @@ void RangeStep::enqueue_update() {
                                      .gradients = gradients_,
                                      .first = data_of<float>(first_),
                                      .second = data_of<float>(second_)});
-  check_cuda(cudaGetLastError(), "the update of tables and scalars");
+  launched("the update of tables and scalars");
 }
 
 void RangeStep::enqueue_flag(bool bad) {
-  check_cuda(cudaMemsetAsync(&data_of<StepState>(step_state_)->bad, bad ? 1 : 0, sizeof(StepState::bad),
-                             stream_of(*state_)),
-             "cannot set the flag of bad gradients");
+  if (cudaMemsetAsync(&data_of<StepState>(step_state_)->bad, bad ? 1 : 0, sizeof(StepState::bad),
+                      stream_of(*state_)) != cudaSuccess)
+    launched("cannot set the flag of bad gradients");
 }
 
 void RangeStep::enqueue_reset() {
   for (const auto* buffer : {&counters_, &first_, &second_})
-    check_cuda(cudaMemsetAsync(buffer->data(), 0, buffer->bytes(), stream_of(*state_)),
-               "cannot clear the moments");
+    ops::cuda::zero_on_device(*state_, buffer->data(), buffer->bytes());
+}
+
+RangeStep::ReportSlot& RangeStep::report_slot(int slot) {
+  base::check(slot >= 0 && slot < slots, "report slot {} of {}", slot, slots);
+  return reports_[static_cast<std::size_t>(slot)];
 }
 
 void RangeStep::enqueue_report(int slot) {
-  base::check(slot >= 0 && slot < slots, "report slot {} of {}", slot, slots);
-  auto& report = reports_[static_cast<std::size_t>(slot)];
-  check_cuda(cudaMemcpyAsync(report.value.get(), step_state_.data(), sizeof(StepState),
-                             cudaMemcpyDeviceToHost, stream_of(*state_)),
-             "cannot fetch a step's report");
-  report.arrived.record(stream_of(*state_));
+  auto& report = report_slot(slot);
+  ops::cuda::download(*state_, report.value.data(), step_state_.data(), sizeof(StepState));
+  report.arrived.record(*state_);
 }
 
 GradientNorm RangeStep::report(int slot) {
-  base::check(slot >= 0 && slot < slots, "report slot {} of {}", slot, slots);
-  const auto& report = reports_[static_cast<std::size_t>(slot)];
+  const auto& report = report_slot(slot);
   report.arrived.wait();
-  return {report.value.get()->norm, report.value.get()->bad == 0};
+  const StepState state = report.value.span<StepState>()[0];
+  return {state.norm, state.bad == 0};
 }
 
 std::vector<DeviceStateBuffer> RangeStep::state() const {

@@ -8,6 +8,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/support.h"
+#include "fairway/ops/cuda_work.h"
 #include "fairway/optim/average.h"
 #include "fairway/optim/gradient.h"
 #include "fairway/tensor/view.h"
@@ -31,6 +32,10 @@ class RangeStep {
   RangeStep(ops::cuda::State& state, tensor::View values, tensor::View gradients,
             const std::vector<FlatRange>& trained, const std::vector<RangeSpec>& ranges, double max_norm);
 
+  ~RangeStep();  ///< waits: copies may still read or write its page-locked memory
+  RangeStep(const RangeStep&) = delete;
+  RangeStep& operator=(const RangeStep&) = delete;
+
   void send(const Scheduled& scheduled);
   void enqueue_norm(std::int64_t* ema_count = nullptr);
   void enqueue_update();
@@ -48,13 +53,14 @@ class RangeStep {
 
  private:
   struct SendSlot {
-    Pinned<Scheduled> value;
-    Event sent;
+    ops::cuda::PinnedBuffer value{sizeof(Scheduled)};
+    ops::cuda::Event sent;
   };
   struct ReportSlot {
-    Pinned<StepState> value;
-    Event arrived;
+    ops::cuda::PinnedBuffer value{sizeof(StepState)};
+    ops::cuda::Event arrived;
   };
+  ReportSlot& report_slot(int slot);
   void place_ranges(const std::vector<RangeSpec>& ranges);
 
   ops::cuda::State* state_;

@@ -6,10 +6,10 @@
 
 namespace fairway::optim::cuda {
 
-void check_cuda(cudaError_t status, std::string_view what) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // clears it: the next call must not report this one again
-  base::fail("{}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
+void launched(std::string_view what) {
+  const cudaError_t status = cudaGetLastError();
+  if (status != cudaSuccess)
+    base::fail("{}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
 std::vector<SavedState> save_state(ops::cuda::State& state, const std::vector<DeviceStateBuffer>& buffers) {
