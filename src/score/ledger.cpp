@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "fairway/base/error.h"
+#include "fairway/score/knowledge.h"
 
 namespace fairway::score {
 
@@ -70,8 +71,37 @@ void ScoreLedger::mark(std::int64_t target) {
     order_.push_back({target, 1});
 }
 
-void ScoreLedger::commit(std::int64_t first, std::span<const float> nll,
-                         std::span<const std::int32_t> bytes) {
+/// One run of targets that the weights were fitted to, against targets [first, end) that they now score.
+void ScoreLedger::judge(std::int64_t first, std::int64_t end, const CommitRun& learnt) {
+  const std::int64_t last = learnt.first + learnt.count;
+  if (const auto both = std::max(first, learnt.first); both < std::min(end, last))
+    declare_broken(Condition::score_before_update,
+                   fmt::format("target {} was learnt from before its score was entered", both));
+  if (!broken(Condition::causal).empty()) return;
+  for (auto t = std::max(learnt.first, prefix_); t < last; ++t) {
+    if (t >= first && t < end) continue;
+    if (committed(t)) continue;
+    declare_broken(Condition::causal,
+                   fmt::format("target {} was scored by weights that had learnt from target {}, which has no "
+                               "score yet",
+                               first, t));
+    return;
+  }
+}
+
+void ScoreLedger::judge(std::int64_t first, std::int64_t end, const ScoreOrigin& origin) {
+  if (origin.combination == Combination::minimum) {
+    const auto n = origin.weights.size();
+    declare_broken(Condition::normalised,
+                   fmt::format("the best of {} predictions was taken after the target was seen", n));
+    declare_broken(Condition::single_pass, fmt::format("of {} scores for each target the best was kept", n));
+  }
+  for (const auto* knowledge : origin.weights)
+    for (const auto& run : knowledge->runs()) judge(first, end, run);
+}
+
+void ScoreLedger::commit(std::int64_t first, std::span<const float> nll, std::span<const std::int32_t> bytes,
+                         const ScoreOrigin& origin) {
   base::check(nll.size() == bytes.size(), "{} scores but {} byte counts", nll.size(), bytes.size());
   const auto count = static_cast<std::int64_t>(nll.size());
   base::check(first >= 0 && first + count <= options_.targets, "targets [{}, {}) in a ledger of {}", first,
@@ -84,6 +114,7 @@ void ScoreLedger::commit(std::int64_t first, std::span<const float> nll,
     base::check(bytes[i] >= 0, "target {} stands for {} bytes", first + static_cast<std::int64_t>(i),
                 bytes[i]);
   }
+  judge(first, first + count, origin);
   auto document = std::upper_bound(options_.documents.begin(), options_.documents.end(), first);
   for (std::size_t i = 0; i < nll.size(); ++i) {
     const std::int64_t target = first + static_cast<std::int64_t>(i);
@@ -110,7 +141,7 @@ void ScoreLedger::add_side_information(double bits, std::string what) {
 }
 
 void ScoreLedger::declare_broken(Condition condition, std::string why) {
-  if (broken_.empty()) broken_ = fmt::format("{}: {}", condition_name(condition), why);
+  if (broken(condition).empty()) broken(condition) = std::move(why);
 }
 
 double ScoreLedger::loss() const {
@@ -131,13 +162,17 @@ Verdict ScoreLedger::verdict() const {
         fmt::format("published tail: the last {} targets were scored {} more times, and the repeats count",
                     options_.targets - *options_.repeats_allowed_from, repeats_));
   for (const auto& what : side_) v.notes.push_back("side information: " + what);
-  if (!broken_.empty()) {
-    v.reason = broken_;
-  } else if (prefix_ < options_.targets) {
-    v.reason = fmt::format("{}: target {} was never scored", condition_name(Condition::single_pass), prefix_);
-  } else if (!out_of_order_.empty() && side_.empty()) {
-    v.reason = fmt::format("{}: {} and the order is not coded", condition_name(Condition::single_pass),
-                           out_of_order_);
+  auto why = broken_;
+  auto& order = why[static_cast<std::size_t>(Condition::single_pass)];
+  if (order.empty() && prefix_ < options_.targets) order = fmt::format("target {} was never scored", prefix_);
+  if (order.empty() && !out_of_order_.empty() && side_.empty())
+    order = fmt::format("{} and the order is not coded", out_of_order_);
+  for (int i = 0; i < condition_count; ++i) {
+    if (why[static_cast<std::size_t>(i)].empty()) continue;
+    const auto condition = static_cast<Condition>(i);
+    v.broken.push_back(condition);
+    v.reason += fmt::format("{}{}: {}", v.reason.empty() ? "" : "; ", condition_name(condition),
+                            why[static_cast<std::size_t>(i)]);
   }
   if (!v.reason.empty())
     v.kind = VerdictKind::not_a_code_length;

@@ -7,6 +7,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
+#include "fairway/score/window_runner.h"
 
 namespace fairway::score {
 
@@ -32,77 +33,6 @@ void TokenView::copy(std::int64_t first, std::span<std::int32_t> out) const {
 }
 
 namespace {
-
-/// One call of the model: consecutive windows of the plan that need the same number of positions.
-class Batch {
- public:
-  Batch(const WindowPlan& plan, const TokenView& tokens, int rows)
-      : plan_(plan), tokens_(tokens), rows_(rows) {
-    inputs_.resize(static_cast<std::size_t>(rows) * static_cast<std::size_t>(plan.window()));
-  }
-
-  /// Takes windows from `first` on; returns how many.
-  std::int64_t fill(std::int64_t first) {
-    windows_.clear();
-    first_ = first;
-    while (first + count() < plan_.size() && count() < rows_) {
-      const Window w = plan_[first + count()];
-      if (!windows_.empty() && w.score_last != windows_.front().score_last) break;
-      windows_.push_back(w);
-    }
-    const auto last = static_cast<std::size_t>(windows_.front().score_last);
-    targets_.assign(static_cast<std::size_t>(rows_) * last, 0);
-    nll_.assign(targets_.size(), 0.0f);
-    std::fill(inputs_.begin(), inputs_.end(), 0);
-    const auto window = static_cast<std::size_t>(plan_.window());
-    for (std::size_t r = 0; r < windows_.size(); ++r) {
-      const Window& w = windows_[r];
-      const auto length = static_cast<std::size_t>(w.length);
-      tokens_.copy(w.start, std::span(inputs_).subspan(r * window, length));
-      // Position p of the window stands at p - (S - last) of the returned ones; the target of p is token p
-      // + 1.
-      const std::size_t skipped = window - last;
-      if (length > skipped)
-        tokens_.copy(w.start + static_cast<std::int64_t>(skipped) + 1,
-                     std::span(targets_).subspan(r * last, length - skipped));
-    }
-    return count();
-  }
-
-  void run(WindowScorer& model) { model.score(inputs_, targets_, windows_.front().score_last, nll_); }
-
-  /// Enters the scored positions, window by window, in the plan's order.
-  void commit(ScoreLedger& ledger, const ByteCounter& count_bytes) {
-    const std::int32_t last = windows_.front().score_last;
-    for (std::size_t r = 0; r < windows_.size(); ++r) {
-      const Window& w = windows_[r];
-      const auto n = static_cast<std::size_t>(w.length - w.score_from);
-      const auto column = static_cast<std::size_t>(w.score_from - (plan_.window() - last));
-      const auto nll = std::span<const float>(nll_).subspan(r * static_cast<std::size_t>(last) + column, n);
-      bytes_.resize(n);
-      for (std::size_t i = 0; i < n; ++i) {
-        const std::int32_t position = w.score_from + static_cast<std::int32_t>(i);
-        if (!std::isfinite(nll[i]))
-          base::fail("score: the nll of target {} is {} (window {} from token {}, position {})",
-                     w.start + position, std::isnan(nll[i]) ? "not a number" : "infinite",
-                     first_ + static_cast<std::int64_t>(r), w.start, position);
-        bytes_[i] = count_bytes(tokens_[w.start + position + 1], tokens_[w.start + position]);
-      }
-      ledger.commit(w.start + w.score_from, nll, bytes_);
-    }
-  }
-
- private:
-  std::int64_t count() const { return static_cast<std::int64_t>(windows_.size()); }
-
-  const WindowPlan& plan_;
-  const TokenView& tokens_;
-  int rows_;
-  std::int64_t first_ = 0;
-  std::vector<Window> windows_;
-  std::vector<std::int32_t> inputs_, targets_, bytes_;
-  std::vector<float> nll_;
-};
 
 LedgerOptions ledger_options(const WindowPlan& plan, const ScoreOptions& options) {
   LedgerOptions ledger;
@@ -136,14 +66,23 @@ ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model,
   base::check(model.rows() >= 1, "a scorer of {} rows", model.rows());
   base::Stopwatch watch;
   ScoreLedger ledger(ledger_options(plan, options));
-  Batch batch(plan, tokens, model.rows());
+  WindowRunner runner(tokens, plan.window(), model);
+  std::vector<std::int32_t> bytes;
+  std::vector<Window> batch;
   for (std::int64_t done = 0; done < plan.size();) {
     if (options.stop.stop_requested())
       throw base::Error(base::ErrorKind::interrupted,
                         fmt::format("scoring stopped after {} of {} windows", done, plan.size()));
-    done += batch.fill(done);
-    batch.run(model);
-    batch.commit(ledger, count);
+    batch.assign(1, plan[done]);
+    for (auto i = done + 1; i < plan.size() && i < done + model.rows(); ++i) {
+      if (plan[i].score_last != batch[0].score_last) break;
+      batch.push_back(plan[i]);
+    }
+    runner.run(batch, done, [&](const Window& w, std::span<const float> nll) {
+      count_bytes(tokens, w, count, bytes);
+      ledger.commit(w.start + w.score_from, nll, bytes);
+    });
+    done += static_cast<std::int64_t>(batch.size());
     report(options, ledger, done, plan.size(), watch.seconds());
   }
   ScoreResult result = result_of(ledger, options.byte_rule);

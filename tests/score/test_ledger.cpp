@@ -85,13 +85,16 @@ TEST(ScoreLedger, AnotherOrderMustBeCoded) {
   EXPECT_NEAR(ledger.bits_per_byte(), 6.0 / 8.0, 1e-7);
 }
 
-TEST(ScoreLedger, ABrokenConditionStaysNamed) {
+TEST(ScoreLedger, EveryBrokenConditionIsNamedWithItsFirstReason) {
   ScoreLedger ledger({.targets = 1});
   ledger.declare_broken(Condition::score_before_update, "20 epochs on the text before it was scored");
+  ledger.declare_broken(Condition::score_before_update, "another");
   ledger.declare_broken(Condition::causal, "second");
   commit_one(ledger, 0);
   EXPECT_EQ(ledger.verdict().text(),
-            "not a code length: C3 score before update: 20 epochs on the text before it was scored");
+            "not a code length: C1 strict causal dependence: second; C3 score before update: 20 epochs on "
+            "the text before it was scored");
+  EXPECT_EQ(ledger.verdict().broken, (std::vector{Condition::causal, Condition::score_before_update}));
 }
 
 TEST(ScoreLedger, AProbabilityAboveOneIsNotADistribution) {

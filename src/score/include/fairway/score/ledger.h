@@ -2,6 +2,7 @@
 // The score ledger: the one place where bits are counted (architecture section 5, spec/evaluation.md sections
 // 1 and 5).
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -9,7 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "fairway/score/combine.h"
+
 namespace fairway::score {
+
+class Knowledge;
 
 /// The four validity conditions (evaluation.md section 5).
 enum class Condition {
@@ -19,12 +24,15 @@ enum class Condition {
   single_pass,          ///< C4: one pass in order, one score for each token
 };
 std::string_view condition_name(Condition condition);  ///< "C1 strict causal dependence", ...
+constexpr int condition_count = 4;
 
 enum class VerdictKind { valid, valid_with_side_information, not_a_code_length };
 
 struct Verdict {
   VerdictKind kind = VerdictKind::valid;
-  std::string reason;              ///< "C4 single pass: target 17 scored twice"; empty when valid
+  std::vector<Condition> broken;   ///< in the conditions' order
+  std::string reason;              ///< "C4 single left-to-right pass: target 17 scored twice", one part for
+                                   ///< each broken condition; empty when valid
   std::vector<std::string> notes;  ///< recorded deviations that do not change the verdict (published tail)
   bool valid() const { return kind != VerdictKind::not_a_code_length; }
   /// "valid", "valid with side information", or "not a code length: <reason>".
@@ -52,6 +60,13 @@ struct LedgerOptions {
   std::vector<std::int64_t> documents = {};
 };
 
+/// How scores came about: what each of the weights that made them had learnt from, and how their scores
+/// became one. The verdict follows from it. Empty: weights as they came out of the artifact.
+struct ScoreOrigin {
+  std::vector<const Knowledge*> weights = {};
+  Combination combination = Combination::single;
+};
+
 /// Counts each target's bits as they are committed. Sums are fp64 in commit order. Not thread-safe.
 class ScoreLedger {
  public:
@@ -59,15 +74,19 @@ class ScoreLedger {
 
   /// Enters targets first, first + 1, ... with the nats the model gave them before it could learn from them
   /// and the bytes of text they stand for. A NaN or infinite nll is a failure that names the target.
-  void commit(std::int64_t first, std::span<const float> nll, std::span<const std::int32_t> bytes);
+  /// Conditions that `origin` shows broken are in the verdict from then on.
+  void commit(std::int64_t first, std::span<const float> nll, std::span<const std::int32_t> bytes,
+              const ScoreOrigin& origin = {});
   /// Bits that a decoder needs besides the tokens (a permutation, lengths); they are added to the score.
   void add_side_information(double bits, std::string what);
-  /// The door for protocols that are not code lengths: the verdict names the condition from now on.
+  /// The door for protocols that are not code lengths: the verdict names the condition from now on. The
+  /// first reason for each condition stays.
   void declare_broken(Condition condition, std::string why);
 
   bool committed(std::int64_t target) const;
   /// Targets 0 ... committed_prefix() - 1 are all committed: what `adapt` may learn from.
   std::int64_t committed_prefix() const { return prefix_; }
+  std::int64_t repeats() const { return repeats_; }  ///< entries of targets that had a score already
   const std::vector<CommitRun>& order() const { return order_; }  ///< the order of commitment
   const std::vector<DocumentScore>& documents() const { return documents_; }
 
@@ -81,12 +100,16 @@ class ScoreLedger {
 
  private:
   void mark(std::int64_t target);
+  void judge(std::int64_t first, std::int64_t end, const ScoreOrigin& origin);
+  void judge(std::int64_t first, std::int64_t end, const CommitRun& learnt);
+  std::string& broken(Condition condition) { return broken_[static_cast<std::size_t>(condition)]; }
   LedgerOptions options_;
   std::vector<std::uint64_t> seen_;  // one bit for each target
   std::vector<CommitRun> order_;
   std::vector<DocumentScore> documents_;
   std::vector<std::string> side_;
-  std::string broken_, out_of_order_;
+  std::array<std::string, condition_count> broken_;
+  std::string out_of_order_;
   std::int64_t prefix_ = 0, highest_ = -1, tokens_ = 0, bytes_ = 0, repeats_ = 0;
   double nll_ = 0, side_bits_ = 0;
 };

@@ -1,0 +1,63 @@
+#include "fairway/score/knowledge.h"
+
+#include <algorithm>
+
+#include "fairway/base/error.h"
+
+namespace fairway::score {
+
+void Knowledge::add(std::int64_t first, std::int64_t count) {
+  if (count <= 0) return;
+  CommitRun added{first, count};
+  auto end = [](const CommitRun& r) { return r.first + r.count; };
+  // Everything that touches the new run becomes part of it.
+  const auto from = std::find_if(runs_.begin(), runs_.end(), [&](const auto& r) { return end(r) >= first; });
+  auto to = from;
+  while (to != runs_.end() && to->first <= end(added)) {
+    const auto last = std::max(end(*to), end(added));
+    added.first = std::min(added.first, to->first);
+    added.count = last - added.first;
+    ++to;
+  }
+  runs_.insert(runs_.erase(from, to), added);
+}
+
+std::int64_t Knowledge::targets() const {
+  std::int64_t n = 0;
+  for (const auto& run : runs_) n += run.count;
+  return n;
+}
+
+void Lesson::inputs(std::span<std::int32_t> out) const {
+  base::check(static_cast<std::int64_t>(out.size()) == count_, "{} inputs for {}", count_, out.size());
+  tokens_.copy(first_, out);
+}
+
+void Lesson::targets(std::span<std::int32_t> out) const {
+  base::check(static_cast<std::int64_t>(out.size()) == count_, "{} targets for {}", count_, out.size());
+  tokens_.copy(first_ + 1, out);
+}
+
+Lesson TextGate::lesson(std::int64_t first, std::int64_t count, Knowledge& learner) {
+  base::check(first >= 0 && count >= 1 && first + count < tokens_.size(),
+              "lesson of targets [{}, {}) in a text of {}", first, first + count, tokens_.size() - 1);
+  // The first input is the target before the window.
+  const auto seen = std::max<std::int64_t>(first - 1, 0);
+  learner.add(seen, first + count - seen);
+  return {tokens_, first, count};
+}
+
+Lesson TextGate::committed(std::int64_t first, std::int64_t count, Knowledge& learner) {
+  for (std::int64_t t = std::max<std::int64_t>(first - 1, 0); t < first + count; ++t)
+    base::check(ledger_.committed(t), "target {} may not be learnt from: its score is not in the ledger", t);
+  committed_ += count;
+  return lesson(first, count, learner);
+}
+
+Lesson TextGate::before_its_score(std::int64_t first, std::int64_t count, Knowledge& learner) {
+  ledger_.declare_broken(Condition::single_pass, "the text was gone through before its scores were entered");
+  uncommitted_ += count;
+  return lesson(first, count, learner);
+}
+
+}  // namespace fairway::score
