@@ -1,0 +1,89 @@
+#pragma once
+// What both kinds of protocol share: one text, one ledger, one machine, the clock.
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "fairway/adapt/evaluate.h"
+#include "fairway/adapt/machine.h"
+#include "fairway/adapt/text_plan.h"
+#include "fairway/base/clock.h"
+#include "fairway/score/knowledge.h"
+#include "fairway/score/ledger.h"
+#include "fairway/score/window_runner.h"
+
+namespace fairway::adapt {
+
+/// How often each program will run.
+struct Work {
+  std::vector<double> training;                 ///< calls, by phase
+  std::vector<std::pair<int, double>> scoring;  ///< scored length, calls
+  std::int64_t windows = 0;                     ///< scored in all, for the audit
+};
+
+class Evaluation {
+ public:
+  Evaluation(const Protocol& protocol, const model::ModelConfig& config, const graph::ParameterStore& weights,
+             const graph::Runtime& runtime, score::TokenView tokens, const EvaluateOptions& options,
+             const score::WindowPlan& windows);
+
+  const Protocol& protocol() const { return protocol_; }
+  Machine& machine() { return machine_; }
+  score::TextGate& gate() { return gate_; }
+  const Selection& selection(int phase) const { return selections_[static_cast<std::size_t>(phase)]; }
+  dist::Communicator& ranks() { return *ranks_; }
+
+  /// Times one batch of each program; throws when an enforced budget cannot be kept.
+  void forecast(const Work& work);
+
+  /// One optimiser step: gradients are the mean over the ranks of each rank's mean. The lessons come from
+  /// the gate, rank by rank.
+  struct RankLessons {
+    int rank = 0;
+    std::vector<score::Lesson> lessons;
+  };
+  double train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr);
+  /// Runs windows with the machine's present weights.
+  void run_windows(std::span<const score::Window> windows, const score::WindowSink& sink);
+  /// Enters targets [first, first + nll.size()) into the ledger.
+  void commit(std::int64_t first, std::span<const float> nll, const score::ScoreOrigin& origin);
+
+  bool done() const;  ///< everything that `until` asks for is in the ledger
+  TrainingResult& training(const std::string& what, int phase);
+  void progress(std::string_view task, std::int64_t done, std::int64_t total, std::string_view unit,
+                double loss);
+  EvaluateResult result();
+
+ private:
+  void check_time(std::string_view where);
+  void audit(const score::Window& window, std::span<const float> nll);
+
+  const Protocol protocol_;
+  const EvaluateOptions& options_;
+  const score::TokenView tokens_;
+  const score::WindowPlan windows_;
+  std::vector<Selection> selections_;
+  Machine machine_;
+  score::ScoreLedger ledger_;
+  score::TextGate gate_;
+  score::WindowRunner runner_;
+  dist::SingleRank single_;
+  dist::Communicator* ranks_;
+  base::Stopwatch watch_;
+  EvaluateResult result_;
+  std::set<std::int64_t> audited_;
+  std::int64_t windows_run_ = 0, steps_ = 0;
+  std::vector<std::int32_t> bytes_;
+};
+
+/// The two kinds of protocol.
+void adapt_before(Evaluation& evaluation, const EpochPlan& plan, const score::WindowPlan& windows);
+void adapt_streaming(Evaluation& evaluation, const StreamPlan& plan);
+
+/// Calls of each program.
+Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::WindowPlan& windows, int rows);
+Work work_of(const Protocol& protocol, const StreamPlan& plan, int rows);
+
+}  // namespace fairway::adapt

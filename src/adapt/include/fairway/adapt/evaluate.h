@@ -1,0 +1,83 @@
+#pragma once
+// Runs a protocol over a text: scores go through the ledger, text reaches the optimiser through the gate.
+
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "fairway/adapt/protocol.h"
+#include "fairway/base/progress.h"
+#include "fairway/dist/communicator.h"
+#include "fairway/graph/program.h"
+#include "fairway/model/config.h"
+#include "fairway/score/score.h"
+
+namespace fairway::adapt {
+
+/// What happens when the evaluation takes longer than it may.
+enum class Budget {
+  report,   ///< the result says so
+  enforce,  ///< too long a forecast is an input error, running over a failure
+};
+
+struct EvaluateOptions {
+  score::ByteCounter count;  ///< bytes of a target; needed
+  std::string byte_rule = "challenge";
+  std::vector<std::int64_t> documents = {};  ///< first target of each; may be empty
+  int stride = 0;                            ///< of the final or the chunks' scores; 0: windows side by side
+  score::Tail tail = score::Tail::clean;
+  tensor::DType activations = tensor::DType::f32;  ///< of programs; a GPU takes bf16
+  double budget_seconds = 0;                       ///< 0: none
+  Budget budget = Budget::enforce;
+  base::ProgressSink* progress = nullptr;
+  std::stop_token stop;
+  dist::Communicator* ranks = nullptr;  ///< null: one rank
+
+  // What a verification asks for.
+  bool keep_scores = false;  ///< nats of each target, in the result
+  /// Stop as soon as the ledger has entered targets 0 ... n - 1.
+  std::optional<std::int64_t> until = std::nullopt;
+  int audit_windows = 0;  ///< so many scored windows have their whole distributions summed
+};
+
+/// What one phase or one trajectory did.
+struct TrainingResult {
+  std::string what;                           ///< "phase 1", "pass 2"
+  std::int64_t parameters = 0, elements = 0;  ///< trained
+  std::int64_t steps = 0, windows = 0;        ///< optimiser steps, windows trained on
+  std::vector<double> loss;                   ///< mean while training, by epoch (before) or by shard
+  std::vector<double> learning_rate;          ///< at the first step of each of them
+  double seconds = 0;
+};
+
+/// Distributions of audited windows, summed in fp64.
+struct AuditResult {
+  std::int64_t distributions = 0;
+  double worst = 0;  ///< largest |sum - 1|
+};
+
+struct EvaluateResult {
+  score::ScoreResult score;  ///< with the verdict
+  std::vector<TrainingResult> training;
+  double train_seconds = 0, score_seconds = 0;
+  double forecast_seconds = 0;
+  bool over_budget = false;
+  std::int64_t tokens_trained = 0;
+  // For a verification.
+  std::vector<float> nll;                                     ///< by target; NaN where none (keep_scores)
+  std::vector<score::CommitRun> order;                        ///< of commitment
+  std::int64_t repeats = 0, missing = 0;                      ///< targets scored again, never scored
+  std::int64_t learnt_committed = 0, learnt_uncommitted = 0;  ///< targets through each door, repeats counted
+  AuditResult audit;
+};
+
+/// Throws base::Error: input errors for a text that is too short, a selection that fits nothing, a forecast
+/// beyond an enforced budget; failures for a loss or gradient that is not finite; `interrupted` between
+/// batches on a stop request. `weights` stay as they are.
+EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& config,
+                        const graph::ParameterStore& weights, const graph::Runtime& runtime,
+                        score::TokenView tokens, const EvaluateOptions& options);
+
+}  // namespace fairway::adapt

@@ -1,0 +1,83 @@
+#pragma once
+// The model of an adaptation: weights, one optimiser at a time, and the programs of the shapes that are
+// needed, in one plan. The only part of this layer that knows how programs and devices work.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fairway/adapt/selection.h"
+#include "fairway/graph/program.h"
+#include "fairway/model/config.h"
+#include "fairway/score/knowledge.h"
+#include "fairway/score/score.h"
+
+namespace fairway::adapt {
+
+struct MachineOptions {
+  int rows = 0;                ///< windows in a program; 0: chosen
+  bool fake_quantize = false;  ///< training sees int6 matrices
+  tensor::DType activations = tensor::DType::f32;
+  std::vector<Selection> phases;            ///< one training program each
+  std::vector<std::int32_t> score_lengths;  ///< one scoring program each
+  bool logits = false;                      ///< a program for whole distributions
+};
+
+/// A window to learn from and its part in the step's mean.
+struct WeightedLesson {
+  score::Lesson lesson;
+  double weight = 0;  ///< of the window's mean loss
+};
+
+/// An optimiser on any device; a Machine makes it and calls it.
+class Updater {
+ public:
+  virtual ~Updater() = default;
+  virtual optim::GradientNorm step(double lr) = 0;  ///< with the machine's gradients
+  virtual void reset() = 0;                         ///< as new
+};
+
+/// A copy of all weights on the machine's device.
+using Snapshot = tensor::Buffer;
+
+class Machine final : public score::WindowScorer {
+ public:
+  /// Copies `weights`; tables that a phase keeps in bf16 are rounded.
+  Machine(const model::ModelConfig& config, const graph::ParameterStore& weights,
+          const graph::Runtime& runtime, MachineOptions options);
+  ~Machine() override;
+
+  int rows() const override;
+  void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
+             std::span<float> nll) override;
+  /// Forward and backward of any number of windows with a phase's trainable parameters: adds to the
+  /// gradients. Returns the sum of weight * mean loss of each window.
+  double accumulate(int phase, std::span<const WeightedLesson> lessons);
+  /// Soft-capped logits [S, V] of one window; needs `logits`. Valid until the next call.
+  std::span<const float> logits(std::span<const std::int32_t> inputs);
+
+  void zero_gradients();
+  /// Gradients of a phase's parameters, for the sum over ranks.
+  std::vector<std::span<float>> gradients(int phase);
+  std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
+
+  /// One step; nothing changes when a gradient is not finite.
+  optim::GradientNorm update(Updater& updater, double lr);
+
+  void save(Snapshot& to) const;  ///< allocates on first use
+  void load(const Snapshot& from);
+
+  const graph::ParameterStore& weights() const;
+  const graph::Program& training_program(int phase) const;
+  /// Seconds of one call of a program, run once for timing; weights and gradients are as before.
+  double measure_training(int phase);
+  double measure_scoring(int score_last);
+  std::vector<graph::MemoryLine> memory_table() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fairway::adapt

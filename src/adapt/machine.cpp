@@ -1,0 +1,294 @@
+#include "fairway/adapt/machine.h"
+
+#include <algorithm>
+#include <map>
+
+#include "fairway/base/clock.h"
+#include "fairway/base/error.h"
+#include "fairway/model/family.h"
+#include "fairway/optim/device_adapter.h"
+#include "fairway/tensor/cuda.h"
+
+namespace fairway::adapt {
+namespace {
+
+using graph::Program;
+
+/// Tokens in a program's batch: enough for products at full rate.
+int batch_tokens(const tensor::Device& device) { return device.is_cuda() ? 65'536 : 4096; }
+
+class CpuUpdater final : public Updater {
+ public:
+  CpuUpdater(const optim::RangeOptimizerConfig& config, const Selection& selection,
+             graph::ParameterStore& store, base::ThreadPool& pool)
+      : optimizer_(config, selection.ranges, store.flat_values().span<float>(),
+                   store.flat_gradients().span<float>(), pool) {}
+  optim::GradientNorm step(double lr) override { return optimizer_.step(lr); }
+  void reset() override { optimizer_.reset(); }
+
+ private:
+  optim::RangeOptimizer optimizer_;
+};
+
+/// The same on a GPU.
+class DeviceUpdater final : public Updater {
+ public:
+  DeviceUpdater(const optim::RangeOptimizerConfig& c, const Selection& selection,
+                graph::ParameterStore& store, ops::cuda::State& state)
+      : adapter_(config_of(c), ranges_of(selection), store.flat_values(), store.flat_gradients(), state) {}
+  optim::GradientNorm step(double lr) override {
+    adapter_.prepare(lr);
+    adapter_.enqueue();
+    adapter_.enqueue_report(0);
+    return adapter_.report(0);
+  }
+  void reset() override { adapter_.enqueue_reset(); }
+
+ private:
+  static optim::AdapterConfig config_of(const optim::RangeOptimizerConfig& c) {
+    optim::AdapterConfig config;
+    config.rule = c.rule == optim::RangeRule::sgd ? optim::UpdateRule::sgd : optim::UpdateRule::adamw;
+    config.adamw = {
+        c.beta1, c.beta2, c.eps, c.weight_decay, c.rule == optim::RangeRule::adamw, optim::Storage::f32};
+    config.momentum = c.momentum;
+    config.grad_clip = c.grad_clip;
+    return config;
+  }
+  static std::vector<optim::AdaptedRange> ranges_of(const Selection& selection) {
+    std::vector<optim::AdaptedRange> ranges;
+    for (const auto& r : selection.ranges) ranges.push_back({r.name, r.begin, r.end, r.lr_factor, r.storage});
+    return ranges;
+  }
+  optim::DeviceAdapter adapter_;
+};
+
+}  // namespace
+
+struct Machine::State {
+  State(const model::ModelConfig& c, const graph::ParameterStore& weights, const graph::Runtime& r,
+        MachineOptions o)
+      : config(c),
+        runtime(r),
+        options(std::move(o)),
+        rows(options.rows > 0 ? options.rows : std::max(1, batch_tokens(r.device) / c.window)),
+        store(weights.layout(), r.device, !options.phases.empty()),
+        plan(store, r) {
+    const auto from = weights.flat_values(), to = store.flat_values();
+    tensor::copy_bytes(r.device, to.data, weights.device(), from.data, from.bytes());
+    add_refreshes();
+    for (const auto& phase : options.phases) trainers.push_back(&plan.add(build_trainer(phase)));
+    for (const auto n : options.score_lengths) scorers[n] = &plan.add(build_scorer(n));
+    if (options.logits) {
+      auto build = base_options(model::Mode::logits);
+      build.rows = 1;
+      logits_program = &plan.add(model::build(config, store.layout(), build));
+    }
+    plan.allocate();
+    const auto n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(c.window);
+    inputs.resize(n);
+    targets.resize(n);
+    loss_weights.resize(n);
+  }
+
+  model::BuildOptions base_options(model::Mode mode) const {
+    model::BuildOptions build;
+    build.mode = mode;
+    build.rows = rows;
+    build.dtype = options.activations;
+    return build;
+  }
+  /// The one place that decides what training sees of the weights and scoring does not: products read a
+  /// working copy, rounded for a GPU, int6 rows while a fake-quantised phase trains.
+  void add_refreshes() {
+    const bool rounded = options.activations != tensor::DType::f32;
+    if (!rounded && !options.fake_quantize && !runtime.device.is_cuda()) return;
+    store.add_working_copy(options.activations);
+    model::RefreshOptions refresh;
+    refresh.dtype = options.activations;
+    refresh_plain = &plan.add(model::build_refresh(config, store.layout(), refresh));
+    if (!options.fake_quantize) return;
+    refresh.quantize = [](std::string_view) { return 31; };
+    refresh_quantised = &plan.add(model::build_refresh(config, store.layout(), refresh));
+  }
+  enum class Working { stale, plain, quantised };
+  void prepare(Working wanted) {
+    if (!refresh_plain) return;
+    if (wanted == Working::quantised && !refresh_quantised) wanted = Working::plain;
+    if (working == wanted) return;
+    (wanted == Working::quantised ? refresh_quantised : refresh_plain)->run();
+    working = wanted;
+  }
+  /// Work queued on a GPU is done; what follows may touch its memory.
+  void wait() const {
+    if (runtime.cuda) tensor::synchronize(runtime.device);
+  }
+  graph::Graph build_trainer(const Selection& phase) const {
+    auto build = base_options(model::Mode::train);
+    build.trainable = [&phase](std::string_view name) { return phase.contains(name); };
+    return model::build(config, store.layout(), build);
+  }
+  graph::Graph build_scorer(int last) const {
+    auto build = base_options(model::Mode::score);
+    build.last = last;
+    return model::build(config, store.layout(), build);
+  }
+  void run_trainer(int phase) {
+    prepare(Working::quantised);
+    auto& program = *trainers.at(static_cast<std::size_t>(phase));
+    program.write<std::int32_t>("tokens", inputs);
+    program.write<std::int32_t>("targets", targets);
+    program.write<float>("weights", loss_weights);
+    program.run();
+  }
+
+  const model::ModelConfig config;
+  const graph::Runtime runtime;
+  const MachineOptions options;
+  const int rows;
+  graph::ParameterStore store;
+  graph::Plan plan;
+  std::vector<Program*> trainers;
+  std::map<int, Program*> scorers;  ///< by scored length
+  Program *logits_program = nullptr, *refresh_plain = nullptr, *refresh_quantised = nullptr;
+  Working working = Working::stale;
+  std::vector<std::int32_t> inputs, targets;
+  std::vector<float> loss_weights, logits;
+};
+
+Machine::Machine(const model::ModelConfig& config, const graph::ParameterStore& weights,
+                 const graph::Runtime& runtime, MachineOptions options)
+    : state_(std::make_unique<State>(config, weights, runtime, std::move(options))) {
+  auto& s = *state_;
+  std::vector<float> host(static_cast<std::size_t>(s.store.layout().padded_elements()));
+  const auto values = s.store.flat_values();
+  tensor::copy_bytes({}, host.data(), s.runtime.device, values.data, values.bytes());
+  for (const auto& phase : s.options.phases)
+    for (const auto& range : phase.ranges)
+      if (range.storage == optim::Storage::bf16)
+        for (auto i = range.begin; i < range.end; ++i) {
+          auto& v = host[static_cast<std::size_t>(i)];
+          v = tensor::round_to_bf16(v);
+        }
+  tensor::copy_bytes(s.runtime.device, values.data, {}, host.data(), values.bytes());
+}
+
+Machine::~Machine() = default;
+
+int Machine::rows() const { return state_->rows; }
+const graph::ParameterStore& Machine::weights() const { return state_->store; }
+void Machine::zero_gradients() {
+  state_->wait();
+  state_->store.zero_gradients();
+}
+std::vector<graph::MemoryLine> Machine::memory_table() const { return state_->plan.memory_table(); }
+const graph::Program& Machine::training_program(int phase) const {
+  return *state_->trainers.at(static_cast<std::size_t>(phase));
+}
+
+void Machine::score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets,
+                    int score_last, std::span<float> nll) {
+  auto& program = *state_->scorers.at(score_last);
+  state_->prepare(State::Working::plain);
+  program.write("tokens", inputs);
+  program.write("targets", targets);
+  program.run();
+  program.read("nll", nll);
+}
+
+double Machine::accumulate(int phase, std::span<const WeightedLesson> lessons) {
+  auto& s = *state_;
+  const auto window = static_cast<std::size_t>(s.config.window);
+  double loss = 0;
+  for (std::size_t first = 0; first < lessons.size(); first += static_cast<std::size_t>(s.rows)) {
+    std::ranges::fill(s.inputs, 0);
+    std::ranges::fill(s.targets, 0);
+    std::ranges::fill(s.loss_weights, 0.0f);
+    for (std::size_t r = 0; r < static_cast<std::size_t>(s.rows) && first + r < lessons.size(); ++r) {
+      const auto& [lesson, weight] = lessons[first + r];
+      lesson.inputs(std::span(s.inputs).subspan(r * window, window));
+      lesson.targets(std::span(s.targets).subspan(r * window, window));
+      std::ranges::fill(std::span(s.loss_weights).subspan(r * window, window),
+                        static_cast<float>(weight / static_cast<double>(window)));
+    }
+    s.run_trainer(phase);
+    float part = 0;
+    s.trainers[static_cast<std::size_t>(phase)]->read<float>("loss", std::span(&part, 1));
+    loss += static_cast<double>(part);
+  }
+  return loss;
+}
+
+std::span<const float> Machine::logits(std::span<const std::int32_t> inputs) {
+  auto& s = *state_;
+  base::check(s.logits_program != nullptr, "logits of a machine without that program");
+  s.prepare(State::Working::plain);
+  s.logits_program->write("tokens", inputs);
+  s.logits_program->run();
+  s.logits.resize(inputs.size() * static_cast<std::size_t>(s.config.vocab_size));
+  s.logits_program->read<float>("logits", s.logits);
+  return s.logits;
+}
+
+std::vector<std::span<float>> Machine::gradients(int phase) {
+  const auto flat = state_->store.flat_gradients().span<float>();
+  std::vector<std::span<float>> parts;
+  for (const auto& r : state_->options.phases.at(static_cast<std::size_t>(phase)).ranges)
+    parts.push_back(
+        flat.subspan(static_cast<std::size_t>(r.begin), static_cast<std::size_t>(r.end - r.begin)));
+  return parts;
+}
+
+std::unique_ptr<Updater> Machine::make_updater(int phase, const optim::RangeOptimizerConfig& config) {
+  auto& s = *state_;
+  const auto& selection = s.options.phases.at(static_cast<std::size_t>(phase));
+  if (s.runtime.cuda) return std::make_unique<DeviceUpdater>(config, selection, s.store, *s.runtime.cuda);
+  return std::make_unique<CpuUpdater>(config, selection, s.store, *s.runtime.pool);
+}
+
+optim::GradientNorm Machine::update(Updater& updater, double lr) {
+  state_->working = State::Working::stale;
+  return updater.step(lr);
+}
+
+void Machine::save(Snapshot& to) const {
+  const auto values = state_->store.flat_values();
+  const auto& device = state_->runtime.device;
+  state_->wait();
+  if (to.bytes() == 0) to = Snapshot(device, values.bytes());
+  tensor::copy_bytes(device, to.data(), device, values.data, values.bytes());
+}
+
+void Machine::load(const Snapshot& from) {
+  const auto values = state_->store.flat_values();
+  const auto& device = state_->runtime.device;
+  base::check(from.bytes() == values.bytes(), "a snapshot of {} bytes for weights of {}", from.bytes(),
+              values.bytes());
+  state_->wait();
+  tensor::copy_bytes(device, values.data, device, from.data(), values.bytes());
+  state_->working = State::Working::stale;
+}
+
+double Machine::measure_training(int phase) {
+  auto& s = *state_;
+  std::ranges::fill(s.inputs, 0);
+  std::ranges::fill(s.targets, 0);
+  std::ranges::fill(s.loss_weights, 0.0f);
+  base::Stopwatch watch;
+  s.run_trainer(phase);
+  tensor::synchronize(s.runtime.device);
+  const double seconds = watch.seconds();
+  zero_gradients();
+  return seconds;
+}
+
+double Machine::measure_scoring(int score_last) {
+  auto& s = *state_;
+  std::ranges::fill(s.inputs, 0);
+  const std::vector<std::int32_t> targets(static_cast<std::size_t>(s.rows * score_last));
+  std::vector<float> nll(targets.size());
+  base::Stopwatch watch;
+  score(s.inputs, targets, score_last, nll);
+  return watch.seconds();
+}
+
+}  // namespace fairway::adapt

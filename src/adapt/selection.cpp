@@ -1,0 +1,133 @@
+#include "fairway/adapt/selection.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "fairway/base/error.h"
+
+namespace fairway::adapt {
+namespace {
+
+using base::fail_input;
+using graph::Group;
+using graph::Parameter;
+
+/// '*' stands for any characters.
+bool fits(std::string_view pattern, std::string_view name) {
+  const auto star = pattern.find('*');
+  if (star == pattern.npos) return pattern == name;
+  if (!name.starts_with(pattern.substr(0, star))) return false;
+  const auto rest = pattern.substr(star + 1);
+  for (auto from = star; from <= name.size(); ++from)
+    if (fits(rest, name.substr(from))) return true;
+  return false;
+}
+
+bool is_scale(std::string_view name) {
+  static constexpr std::array<std::string_view, 3> scales = {".attn_scale", ".mlp_scale", ".resid_mix"};
+  return std::any_of(scales.begin(), scales.end(), [&](auto s) { return name.ends_with(s); });
+}
+
+/// Blocks that "last:K" names.
+int last_blocks(const std::string& selector, int layers) {
+  const auto digits = std::string_view(selector).substr(5);
+  int k = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), k);
+  if (parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size() || k < 1 || k > layers)
+    fail_input("adapt.train: '{}' must be last:1 to last:{}", selector, layers);
+  return k;
+}
+
+bool selects(const std::string& selector, const Parameter& p, int layers) {
+  if (selector == "all") return true;
+  if (selector == "scales") return is_scale(p.name);
+  if (selector == "tables") return p.group == Group::table;
+  if (selector == "matrices") return p.group == Group::matrix;
+  if (selector == "scalars") return p.group == Group::scalar;
+  if (selector.starts_with("last:")) {
+    for (int l = layers - last_blocks(selector, layers); l < layers; ++l)
+      if (p.name.starts_with(fmt::format("blocks.{}.", l))) return true;
+    return false;
+  }
+  return fits(selector, p.name);
+}
+
+struct LrGroup {
+  std::string pattern;
+  double factor = 1;
+};
+
+std::vector<LrGroup> lr_groups(const Phase& phase, const graph::ParameterLayout& layout) {
+  std::vector<LrGroup> groups;
+  for (const auto& text : phase.lr_groups) {
+    const auto equals = text.rfind('=');
+    LrGroup group{text.substr(0, equals), 0};
+    const char* end = text.data() + text.size();
+    const auto parsed = equals == text.npos ? std::from_chars_result{end, std::errc::invalid_argument}
+                                            : std::from_chars(text.data() + equals + 1, end, group.factor);
+    if (parsed.ec != std::errc() || parsed.ptr != end || !(group.factor >= 0))
+      fail_input("adapt.lr_groups: '{}' must be PATTERN=FACTOR, for example *.mlp.proj.weight=3", text);
+    const auto& all = layout.parameters();
+    if (std::none_of(all.begin(), all.end(), [&](const auto& p) { return fits(group.pattern, p.name); }))
+      fail_input("adapt.lr_groups: '{}' fits no parameter", group.pattern);
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+/// Packed matrices are one product with one gradient: all parts are trained or none.
+void check_packed(const Selection& s, const graph::ParameterLayout& layout, int layers) {
+  for (int l = 0; l < layers; ++l) {
+    const auto parts = layout.parts(fmt::format("blocks.{}.attn.qkv.weight", l));
+    const auto chosen =
+        std::count_if(parts.begin(), parts.end(), [&](const auto& n) { return s.contains(n); });
+    if (chosen != 0 && chosen != static_cast<std::ptrdiff_t>(parts.size()))
+      fail_input("adapt.train: {} of block {} are one matrix; choose all of them or none",
+                 fmt::format("{}, {} and {}", parts[0], parts[1], parts[2]), l);
+  }
+}
+
+}  // namespace
+
+bool Selection::contains(std::string_view name) const {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Selection select(const Phase& phase, const graph::ParameterLayout& layout, const model::ModelConfig& config,
+                 optim::Storage tables) {
+  for (const auto& selector : phase.train) {
+    const auto& all = layout.parameters();
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const auto& p) { return selects(selector, p, config.layers); }))
+      fail_input("adapt.train: '{}' fits no parameter of this model", selector);
+  }
+  auto parameters = layout.parameters();
+  std::ranges::sort(parameters, {}, &Parameter::offset);
+  const auto groups = lr_groups(phase, layout);
+  Selection s;
+  bool follows = false;  // the parameter before this one in memory is trained too
+  for (const auto& p : parameters) {
+    const bool chosen = std::any_of(phase.train.begin(), phase.train.end(), [&](const auto& selector) {
+      return selects(selector, p, config.layers);
+    });
+    if (chosen) {
+      s.names.push_back(p.name);
+      s.elements += p.elements();
+      const auto group =
+          std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return fits(g.pattern, p.name); });
+      const double factor = group == groups.end() ? 1.0 : group->factor;
+      const auto storage = p.group == Group::table ? tables : optim::Storage::f32;
+      if (follows && s.ranges.back().lr_factor == factor && s.ranges.back().storage == storage)
+        s.ranges.back().end = p.offset + p.elements();
+      else
+        s.ranges.push_back({p.name, p.offset, p.offset + p.elements(), factor, storage});
+    }
+    follows = chosen;
+  }
+  if (s.names.empty()) fail_input("adapt.train = []: name what is trained");
+  check_packed(s, layout, config.layers);
+  return s;
+}
+
+}  // namespace fairway::adapt
