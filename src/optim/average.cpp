@@ -5,8 +5,19 @@
 
 namespace fairway::optim {
 
-Ema::Ema(double decay, std::span<const float> initial)
-    : decay_(decay), average_(initial.begin(), initial.end()) {}
+Ema::Ema(double decay, std::span<const float> initial, Storage storage)
+    : decay_(decay), storage_(storage), average_(initial.begin(), initial.end()) {
+  if (storage_ == Storage::bf16)
+    kernels::round_bf16(average_.data(), static_cast<std::int64_t>(average_.size()));
+}
+
+void Ema::start(std::span<const float> values) {
+  base::check(values.size() == average_.size(), "ema: {} values for {}", values.size(), average_.size());
+  std::copy(values.begin(), values.end(), average_.begin());
+  if (storage_ == Storage::bf16)
+    kernels::round_bf16(average_.data(), static_cast<std::int64_t>(average_.size()));
+  ++count_;
+}
 
 void Ema::update(std::span<const float> values, base::ThreadPool& pool) {
   base::check(values.size() == average_.size(), "ema: {} values for {}", values.size(), average_.size());
@@ -14,11 +25,14 @@ void Ema::update(std::span<const float> values, base::ThreadPool& pool) {
   for_blocks(pool, static_cast<std::int64_t>(average_.size()), [&](std::int64_t begin, std::int64_t n) {
     float* average = average_.data() + begin;
     kernels::combine(average, keep, values.data() + begin, take, average, n);
+    if (storage_ == Storage::bf16) kernels::round_bf16(average, n);
   });
+  ++count_;
 }
 
 std::vector<StateBuffer> Ema::state(const std::string& prefix) {
-  return {{prefix + "ema", std::as_writable_bytes(std::span(average_))}};
+  return {{prefix + "ema.count", std::as_writable_bytes(std::span(&count_, 1))},
+          {prefix + "ema", std::as_writable_bytes(std::span(average_))}};
 }
 
 Swa::Swa(std::int64_t elements, std::vector<FlatRange> bf16_ranges)

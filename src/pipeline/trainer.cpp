@@ -3,17 +3,15 @@
 #include "fairway/artifact/checkpoint.h"
 #include "fairway/base/clock.h"
 #include "fairway/base/hash.h"
-#include "fairway/model/family.h"
-#include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/model_file.h"
 #include "fairway/pipeline/scoring.h"
-#include "fairway/pipeline/train_setup.h"
-
-#include <nlohmann/json.hpp>
+#include "train_checkpoint.h"
+#include "train_schedule.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <deque>
 
 namespace fairway::pipeline {
 
@@ -21,11 +19,6 @@ using base::fail;
 using base::fail_input;
 
 namespace {
-
-std::vector<optim::FlatRange> bf16_ranges(const graph::ParameterLayout& layout, const Recipe& r) {
-  if (r.optim.tables != "bf16") return {};
-  return parameter_map(layout).tables;
-}
 
 /// Training time: validation and checkpoints stop it.
 class TrainClock {
@@ -43,289 +36,398 @@ class TrainClock {
   std::optional<base::Stopwatch> running_;
 };
 
+constexpr const char* kProgressBuffer = "progress.elapsed_ms";
+
+bool all_finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
+}
+
 }  // namespace
 
-int micro_batch_rows(const Recipe& r) {
-  const auto rows = r.train.batch_tokens / r.model.window;
-  if (r.train.micro_batch > 0) {
-    if (rows % r.train.micro_batch)
-      fail_input("train.micro_batch = {} does not divide the step's {} windows; choose a divisor",
-                 r.train.micro_batch, rows);
-    return r.train.micro_batch;
+namespace {
+
+/// Nothing for a run that can go on.
+std::optional<TrainEnd> parse_end(std::string_view name) {
+  for (const auto end : {TrainEnd::schedule, TrainEnd::budget, TrainEnd::replay})
+    if (name == train_end_name(end)) return end;
+  return {};
+}
+
+}  // namespace
+
+std::string_view train_end_name(TrainEnd end) {
+  switch (end) {
+    case TrainEnd::schedule:
+      return "schedule";
+    case TrainEnd::budget:
+      return "budget";
+    case TrainEnd::replay:
+      return "replay";
+    default:
+      return "stopped";
   }
-  // 4,096 tokens keep every product near its peak rate on a CPU; more only takes memory.
-  constexpr std::int64_t tokens = 4096;
-  std::int64_t best = 1;
-  for (std::int64_t n = 1; n <= rows; ++n)
-    if (rows % n == 0 && n * r.model.window <= tokens) best = n;
-  return static_cast<int>(best);
 }
 
 struct Trainer::State {
-  State(const Recipe& r, const Corpus& c, Engine& e)
+  State(const Recipe& r, const Corpus& c, Engine& e, std::unique_ptr<TrainBackend> b)
       : recipe(r),
         corpus(c),
         engine(e),
-        rows(pipeline::micro_batch_rows(r)),
-        store(model::make_layout(r.model), e.device(), true),
-        plan(store, e.runtime(products(r))),
-        loader(c.train, {r.train.batch_tokens, r.model.window, r.data.slices}) {
-    model::initialise(store, r.model, static_cast<std::uint64_t>(r.seed), e.pool());
-    if (!r.train.init.empty()) load_safetensors(store, r.train.init);
-    model::BuildOptions build;
-    build.rows = rows;
-    program = &plan.add(model::build(r.model, store.layout(), build));
-    plan.allocate();
-    optimizer.emplace(optimizer_config(r), parameter_map(store.layout()), values(), gradients(), e.pool());
-    optimizer->round_to_storage(values());  // tables loaded from elsewhere may not be bf16 yet
-    if (r.average.kind == "ema") ema.emplace(r.average.decay, values());
-    if (r.average.kind == "swa")
-      swa.emplace(store.layout().padded_elements(), bf16_ranges(store.layout(), r));
-    std::ranges::fill(program->view("weights").span<float>(), weight());
-  }
+        schedule(r),
+        backend(b ? std::move(b) : make_train_backend(r, e)),
+        loader(c.train, {r.train.batch_tokens, r.model.window, r.data.slices}) {}
 
-  std::span<float> values() const { return store.flat_values().span<float>(); }
-  std::span<float> gradients() const { return store.flat_gradients().span<float>(); }
-  float weight() const { return 1.0f / static_cast<float>(recipe.train.batch_tokens); }
+  /// A submitted step whose result is not there yet.
+  struct InFlight {
+    StepPlan plan;
+    data::LoaderState loader_before;
+    bool qat_began = false;
+  };
 
-  double micro_steps();
-  optim::StepReport step(double& loss);
-  void average(const optim::StepReport& report);
-  bool done() const;
-  std::vector<artifact::CheckpointBuffer> buffers();
-  std::vector<float> exported();
+  std::int64_t submitted() const { return steps + static_cast<std::int64_t>(in_flight.size()); }
+  optim::Progress progress() const;
+  std::optional<TrainEnd> end() const;
+  bool may_submit() const;
+  void submit();
+  std::optional<StepMetrics> collect();
+  void roll_back(const StepOutcome& outcome, const InFlight& bad);
+  void after_step(StepMetrics& m, const TrainerHooks& hooks, const std::filesystem::path& checkpoint,
+                  Trainer& trainer);
+  double validate();
+  void show(const StepMetrics& m) const;
+  bool average_applies() const;
+  std::optional<std::vector<float>> average();
+  void restore(const artifact::Checkpoint& checkpoint, const std::string& what);
+  void note_changes(const TrainMetadata& saved);
+  TrainMetadata metadata() const;
 
   const Recipe recipe;
   const Corpus& corpus;
   Engine& engine;
-  const int rows;
-  graph::ParameterStore store;
-  graph::Plan plan;
-  graph::Program* program = nullptr;
+  const TrainSchedule schedule;
+  std::unique_ptr<TrainBackend> backend;
   data::BatchLoader loader;
-  std::optional<optim::Optimizer> optimizer;
-  std::optional<optim::Ema> ema;
-  std::optional<optim::Swa> swa;
-  std::int64_t steps = 0;
+  std::deque<InFlight> in_flight;
+  std::int64_t steps = 0;  ///< completed and collected
+  std::int64_t qat_step = 0;
   double last_loss = 0;
+  double step_seconds = 0;         ///< of recent steps, smoothed
+  std::vector<double> elapsed_ms;  ///< at the beginning of each submitted step
+  std::optional<std::vector<double>> replayed;
+  std::optional<TrainEnd> ended;  ///< training is done, whatever the schedule says now
+  std::string bad_step;
+  std::vector<std::string> changes;
   TrainClock clock;
+  base::Stopwatch since_collect;
   base::Stopwatch since_construction;
 };
 
-/// Forward and backward of a whole step; the mean loss.
-double Trainer::State::micro_steps() {
+/// Where the next step begins.
+optim::Progress Trainer::State::progress() const {
+  const auto step = submitted();
+  if (replayed && step < static_cast<std::int64_t>(replayed->size()))
+    return {step, (*replayed)[static_cast<std::size_t>(step)]};
+  return {step, clock.seconds() * 1000.0};
+}
+
+/// Why no further step begins.
+std::optional<TrainEnd> Trainer::State::end() const {
+  if (ended) return ended;
+  if (replayed)
+    return submitted() >= static_cast<std::int64_t>(replayed->size()) ? std::optional(TrainEnd::replay)
+                                                                      : std::nullopt;
+  if (schedule.at_end(progress())) return TrainEnd::schedule;
+  const auto& b = recipe.budget;
+  const double next_done = clock.seconds() + step_seconds * static_cast<double>(in_flight.size() + 1);
+  if (b.enforce && b.train_seconds > 0 && next_done > b.train_seconds) return TrainEnd::budget;
+  return {};
+}
+
+bool Trainer::State::may_submit() const {
+  if (static_cast<int>(in_flight.size()) > backend->depth()) return false;
+  if (!in_flight.empty() && schedule.pauses_after(submitted())) return false;
+  return !engine.stop().stop_requested() && !end();
+}
+
+void Trainer::State::submit() {
+  const auto at = progress();
+  const bool begins = qat_step == 0 && schedule.qat_begins(at);
+  in_flight.push_back({schedule.plan(at, qat_step > 0), loader.state(), begins});
+  if (begins) qat_step = at.step + 1;
+  elapsed_ms.push_back(at.elapsed_ms);
   loader.next_step();
-  store.zero_gradients();
-  double loss = 0;
-  const auto tokens = program->view("tokens"), targets = program->view("targets"),
-             weights = program->view("weights");
-  for (std::int64_t row = 0; row < loader.rows_per_step(); row += rows) {
-    loader.rows(row, tokens.span<std::int32_t>(), targets.span<std::int32_t>());
-    std::ranges::fill(weights.span<float>(), weight());
-    program->run();
-    loss += static_cast<double>(program->view("loss").as<float>()[0]);
-  }
-  return loss;
+  backend->submit(loader, in_flight.back().plan);
 }
 
-optim::StepReport Trainer::State::step(double& loss) {
-  const auto loader_before = loader.state();
-  const optim::Progress progress{steps, clock.seconds() * 1000.0};
-  loss = micro_steps();
-  if (!std::isfinite(loss)) {
-    loader.seek(loader_before);
-    fail(
-        "step {}: the loss is {}; the weights are those after step {} (lower the learning rates or "
-        "train.grad_clip)",
-        steps + 1, loss, steps);
+/// Nothing when the step went bad: the run is then back after the step before, and `bad_step` says what it
+/// was.
+std::optional<StepMetrics> Trainer::State::collect() {
+  const auto outcome = backend->collect();
+  const auto step = in_flight.front();
+  in_flight.pop_front();
+  if (!outcome.finite()) {
+    roll_back(outcome, step);
+    return {};
   }
-  const auto report = optimizer->step(progress);
-  if (!report.gradient.finite) {
-    loader.seek(loader_before);
-    fail("step {}: a gradient is not finite; the weights are those after step {} (lower the learning rates)",
-         steps + 1, steps);
-  }
+  last_loss = outcome.loss;
+  const double took = since_collect.seconds();
+  since_collect.restart();
+  step_seconds = step_seconds > 0 ? 0.8 * step_seconds + 0.2 * took : took;
   ++steps;
-  average(report);
-  return report;
+  if (step.qat_began)
+    engine.progress().note(fmt::format("late QAT {} at step {} (learning-rate scale {:.4f})",
+                                       recipe.qat.inert ? "would begin (qat.inert)" : "begins", steps,
+                                       step.plan.lr_scale));
+  StepMetrics m;
+  m.step = steps;
+  m.loss = outcome.loss;
+  m.gradient_norm = outcome.gradient.norm;
+  m.lr_scale = step.plan.lr_scale;
+  m.fake_quantised = step.plan.fake_quantise;
+  m.seconds = clock.seconds();
+  m.tokens_per_second = static_cast<double>(recipe.train.batch_tokens) / took;
+  return m;
 }
 
-void Trainer::State::average(const optim::StepReport& report) {
-  if (ema) ema->update(values(), engine.pool());
-  if (swa && report.lr_scale < recipe.average.swa_below && steps % recipe.average.swa_every == 0)
-    swa->add(values(), engine.pool());
+/// Back to the state after the last good step; it and those in flight have changed no weights.
+void Trainer::State::roll_back(const StepOutcome& outcome, const InFlight& bad) {
+  for (; !in_flight.empty(); in_flight.pop_front()) backend->collect();
+  loader.seek(bad.loader_before);
+  elapsed_ms.resize(static_cast<std::size_t>(steps));
+  if (qat_step > steps) qat_step = 0;
+  const auto what =
+      std::isfinite(outcome.loss) ? "a gradient is not finite" : fmt::format("the loss is {}", outcome.loss);
+  bad_step = fmt::format(
+      "step {}: {}; the weights are those after step {} (lower the learning rates or train.grad_clip)",
+      steps + 1, what, steps);
 }
 
-bool Trainer::State::done() const {
-  if (steps >= recipe.train.steps) return true;
-  return recipe.train.schedule == "wall_clock" && clock.seconds() >= recipe.train.seconds;
+double Trainer::State::validate() {
+  graph::ParameterStore copy(backend->weights().layout(), backend->weights().device(), false);
+  write_weights(copy, read_weights(backend->weights()));
+  return score_text(recipe.model, copy, corpus.tokenizer, corpus.validation, recipe.score, 0, engine).loss;
 }
 
-std::vector<artifact::CheckpointBuffer> Trainer::State::buffers() {
-  std::vector<artifact::CheckpointBuffer> result;
-  auto take = [&](const std::vector<optim::StateBuffer>& states) {
-    for (const auto& s : states) result.push_back({s.name, s.bytes});
-  };
-  take(optimizer->state());
-  if (ema) take(ema->state("average."));
-  if (swa) take(swa->state("average."));
-  return result;
+/// SWA of fewer than average.swa_min snapshots is not used (spec/training.md section 10).
+bool Trainer::State::average_applies() const {
+  const auto& a = recipe.average;
+  return a.kind == "ema" || (a.kind == "swa" && backend->average_count() >= a.swa_min);
 }
 
-/// The averaged weights; empty when the raw weights are exported.
-std::vector<float> Trainer::State::exported() {
-  std::vector<float> result;
-  if (ema) result.assign(ema->values().begin(), ema->values().end());
-  if (swa && swa->count() >= 2) {
-    result.resize(static_cast<std::size_t>(store.layout().padded_elements()));
-    swa->mean(result, engine.pool());
-  }
-  if (!result.empty())
-    for (const auto& range : bf16_ranges(store.layout(), recipe))
-      for (auto i = range.begin; i < range.end; ++i)
-        result[static_cast<std::size_t>(i)] = tensor::round_to_bf16(result[static_cast<std::size_t>(i)]);
-  return result;
+/// The averaged weights; nothing when the last ones are exported.
+std::optional<std::vector<float>> Trainer::State::average() {
+  if (!average_applies()) return {};
+  std::vector<float> flat(static_cast<std::size_t>(backend->weights().layout().padded_elements()));
+  if (!backend->read_average(flat)) return {};
+  return flat;
 }
 
-Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine)
-    : state_(std::make_unique<State>(recipe, corpus, engine)) {}
+void Trainer::State::show(const StepMetrics& m) const {
+  std::optional<double> left;
+  if (recipe.train.schedule == "wall_clock" && !replayed) left = recipe.train.seconds - clock.seconds();
+  if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
+    left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
+  engine.progress().update(
+      {.task = "train",
+       .done = steps,
+       .total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps,
+       .unit = "step",
+       .rate = m.tokens_per_second,
+       .rate_unit = "tokens",
+       .loss = m.loss,
+       .budget_left_seconds = left});
+}
+
+/// Log, validation and checkpoint; the schedule has seen to it that nothing is in flight where they are due.
+void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
+                                const std::filesystem::path& checkpoint, Trainer& trainer) {
+  const auto& t = recipe.train;
+  const bool last = in_flight.empty() && end().has_value();
+  const bool pause = schedule.pauses_after(steps) && !last;
+  if (pause) clock.stop();
+  if (pause && t.validate_every > 0 && steps % t.validate_every == 0 && !corpus.validation.tokens.empty())
+    m.validation_loss = validate();
+  if (hooks.on_step && (steps % std::max(1, t.log_every) == 0 || last || m.validation_loss)) hooks.on_step(m);
+  show(m);
+  if (pause && t.checkpoint_every > 0 && steps % t.checkpoint_every == 0 && !checkpoint.empty())
+    trainer.save(checkpoint);
+  if (!pause) return;
+  since_collect.restart();
+  clock.start();
+}
+
+Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine,
+                 std::unique_ptr<TrainBackend> backend)
+    : state_(std::make_unique<State>(recipe, corpus, engine, std::move(backend))) {}
 Trainer::~Trainer() = default;
 
-graph::ParameterStore& Trainer::weights() { return state_->store; }
-std::vector<graph::MemoryLine> Trainer::memory_table() const { return state_->plan.memory_table(); }
-int Trainer::micro_batch_rows() const { return state_->rows; }
+graph::ParameterStore& Trainer::weights() { return state_->backend->weights(); }
+std::vector<graph::MemoryLine> Trainer::memory_table() const { return state_->backend->memory_table(); }
+int Trainer::micro_batch_rows() const { return state_->backend->micro_batch_rows(); }
 std::int64_t Trainer::steps_done() const { return state_->steps; }
+void Trainer::replay(std::vector<double> elapsed_ms) { state_->replayed = std::move(elapsed_ms); }
+std::span<const double> Trainer::progress_log() const { return state_->elapsed_ms; }
 
 std::unique_ptr<graph::ParameterStore> Trainer::exported_weights() {
   auto& s = *state_;
-  auto result = std::make_unique<graph::ParameterStore>(s.store.layout(), s.store.device(), false);
-  const auto average = s.exported();
-  const auto source = average.empty() ? std::span<const float>(s.values()) : std::span<const float>(average);
-  std::ranges::copy(source, result->flat_values().span<float>().begin());
+  auto& raw = s.backend->weights();
+  auto result = std::make_unique<graph::ParameterStore>(raw.layout(), raw.device(), false);
+  const auto average = s.average();
+  write_weights(*result, average ? *average : read_weights(raw));
   return result;
 }
 
 TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path& checkpoint) {
   auto& s = *state_;
-  auto& progress = s.engine.progress();
-  const auto& t = s.recipe.train;
   TrainOutcome outcome;
-  outcome.parameters = s.store.layout().count();
+  outcome.parameters = s.backend->weights().layout().count();
   outcome.start_seconds = s.since_construction.seconds();
   const double before = s.clock.seconds();
   const auto first = s.steps;
   s.clock.start();
-  outcome.last_loss = s.last_loss;
-  while (!s.done() && !s.engine.stop().stop_requested()) {
-    base::Stopwatch step_clock;
-    StepMetrics m;
-    try {
-      const auto report = s.step(m.loss);
-      m.gradient_norm = report.gradient.norm;
-      m.lr_scale = report.lr_scale;
-    } catch (const base::Error&) {
-      s.clock.stop();
-      if (!checkpoint.empty()) save(checkpoint);
-      throw;
-    }
-    outcome.last_loss = s.last_loss = m.loss;
-    s.clock.stop();
-    m.step = s.steps;
-    m.seconds = s.clock.seconds();
-    m.tokens_per_second = static_cast<double>(t.batch_tokens) / step_clock.seconds();
-    if (t.validate_every > 0 && s.steps % t.validate_every == 0 && !s.done() &&
-        !s.corpus.validation.tokens.empty()) {
-      auto weights = std::make_unique<graph::ParameterStore>(s.store.layout(), s.store.device(), false);
-      std::ranges::copy(s.values(), weights->flat_values().span<float>().begin());
-      m.validation_loss = score_text(s.recipe.model, *weights, s.corpus.tokenizer, s.corpus.validation,
-                                     s.recipe.score, 0, s.engine)
-                              .loss;
-    }
-    if (hooks.on_step && (s.steps % std::max(1, t.log_every) == 0 || s.done() || m.validation_loss))
-      hooks.on_step(m);
-    progress.update({.task = "train",
-                     .done = s.steps,
-                     .total = t.steps,
-                     .unit = "step",
-                     .rate = m.tokens_per_second,
-                     .rate_unit = "tokens",
-                     .loss = m.loss,
-                     .budget_left_seconds = t.schedule == "wall_clock"
-                                                ? std::optional(t.seconds - s.clock.seconds())
-                                                : std::nullopt});
-    if (t.checkpoint_every > 0 && s.steps % t.checkpoint_every == 0 && !s.done() && !checkpoint.empty())
-      save(checkpoint);
-    s.clock.start();
+  s.since_collect.restart();
+  while (true) {
+    while (s.may_submit()) s.submit();
+    if (s.in_flight.empty()) break;
+    auto m = s.collect();
+    if (!m) stop_at_bad_step(checkpoint);
+    s.after_step(*m, hooks, checkpoint, *this);
   }
+  const auto end = s.end();
   s.clock.stop();
-  outcome.interrupted = !s.done();
+  s.ended = end;
+  outcome.end = end.value_or(TrainEnd::stopped);
+  outcome.interrupted = !end;
   outcome.steps = s.steps;
+  outcome.last_loss = s.last_loss;
   outcome.seconds = s.clock.seconds();
-  const auto trained = static_cast<double>((s.steps - first) * t.batch_tokens);
+  outcome.qat_step = s.qat_step;
+  outcome.average_count = s.average_applies() ? s.backend->average_count() : 0;
+  outcome.changes = s.changes;
+  const auto trained = static_cast<double>((s.steps - first) * s.recipe.train.batch_tokens);
   outcome.tokens_per_second = s.clock.seconds() > before ? trained / (s.clock.seconds() - before) : 0;
   if (!checkpoint.empty()) save(checkpoint);
   return outcome;
 }
 
+/// Saves the last good state, where it can be, and fails.
+void Trainer::stop_at_bad_step(const std::filesystem::path& checkpoint) {
+  auto& s = *state_;
+  s.clock.stop();
+  std::string unsaved;
+  try {
+    if (!checkpoint.empty()) save(checkpoint);
+  } catch (const base::Error& e) {
+    unsaved = fmt::format("; {}", e.what());
+  }
+  fail("{}{}", s.bad_step, unsaved);
+}
+
+TrainMetadata Trainer::State::metadata() const {
+  TrainMetadata m;
+  m.step = steps;
+  m.seconds = clock.seconds();
+  m.loss = last_loss;
+  if (ended) m.end = train_end_name(*ended);
+  m.qat_step = qat_step;
+  m.loader = loader.state();
+  m.rows = backend->micro_batch_rows();
+  m.build = build_version();
+  m.device = backend->weights().device().str();
+  m.isa = std::string(base::isa_name(engine.isa()));
+  m.changes = changes;
+  m.data = corpus.manifest;
+  return m;
+}
+
 void Trainer::save(const std::filesystem::path& path) {
   auto& s = *state_;
+  const auto weights = read_weights(s.backend->weights());
+  const auto average = s.average();
+  if (!all_finite(weights) || (average && !all_finite(*average)))
+    fail("step {}: weights are not finite and not saved; {} is still the state before", s.steps,
+         path.string());
   artifact::CheckpointContents contents;
-  for (const auto& p : s.store.layout().parameters()) {
+  for (const auto& p : s.backend->weights().layout().parameters()) {
     std::vector<std::int64_t> shape;
     for (int i = 0; i < p.shape.rank(); ++i) shape.push_back(p.shape[i]);
-    contents.tensors.push_back({p.name, shape, s.store.value(p.name).span<float>()});
+    contents.tensors.push_back({p.name, shape,
+                                std::span(weights).subspan(static_cast<std::size_t>(p.offset),
+                                                           static_cast<std::size_t>(p.elements()))});
   }
-  contents.buffers = s.buffers();
-  const auto average = s.exported();
-  if (!average.empty()) contents.buffers.push_back({"exported", std::as_bytes(std::span(average))});
-  contents.metadata =
-      nlohmann::ordered_json{
-          {"step", s.steps},
-          {"seconds", s.clock.seconds()},
-          {"loss", s.last_loss},
-          {"loader", {{"step", s.loader.state().step}, {"position", s.loader.state().position}}},
-          {"rows", s.rows},
-          {"build", build_version()},
-          {"device", s.store.device().str()},
-          {"isa", std::string(base::isa_name(s.engine.isa()))},
-          {"data", nlohmann::ordered_json::parse(s.corpus.manifest)}}
-          .dump();
+  contents.buffers = s.backend->save_state();
+  contents.buffers.push_back({kProgressBuffer, std::as_bytes(std::span(s.elapsed_ms))});
+  if (average) contents.buffers.push_back({"exported", std::as_bytes(std::span(*average))});
+  contents.metadata = s.metadata().to_json();
   contents.tokenizer = tokenizer_section(s.corpus.tokenizer);
   contents.recipe_text = to_portable_toml(s.recipe);
-  artifact::write_checkpoint(path, contents);
+  store_checkpoint(path, s.steps, s.recipe.train.keep_checkpoints,
+                   [&](const std::filesystem::path& file) { artifact::write_checkpoint(file, contents); });
 }
 
 void Trainer::restore(const std::filesystem::path& path) {
   auto& s = *state_;
-  const auto checkpoint = artifact::Checkpoint::open(path);
-  const auto what = path.string();
+  const auto candidates = stored_checkpoints(path);
+  if (candidates.empty()) fail_input("{}: no such checkpoint", path.string());
+  for (std::size_t i = 0;; ++i) {
+    try {
+      const auto checkpoint = artifact::Checkpoint::open(candidates[i]);
+      return s.restore(checkpoint, candidates[i].string());
+    } catch (const base::Error& e) {
+      if (e.kind() != base::ErrorKind::input || i + 1 == candidates.size()) throw;
+      s.engine.progress().warning(fmt::format("{}; trying {}", e.what(), candidates[i + 1].string()));
+    }
+  }
+}
+
+void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::string& what) {
+  const auto meta = TrainMetadata::parse(checkpoint.metadata(), what);
   if (!checkpoint.tokenizer() ||
-      base::hash64(checkpoint.tokenizer()->model) != s.corpus.tokenizer.fingerprint())
+      base::hash64(checkpoint.tokenizer()->model) != corpus.tokenizer.fingerprint())
     fail_input("{}: made with another tokenizer than the one the recipe gives now", what);
-  for (const auto& p : s.store.layout().parameters()) {
+  const SavedState saved = [&](std::string_view name, std::size_t bytes) {
+    const auto* found = checkpoint.buffer(name);
+    if (!found || found->bytes.size() != bytes)
+      fail_input("{}: state '{}' is missing or has another size", what, name);
+    return found->bytes;
+  };
+  const auto& layout = backend->weights().layout();
+  std::vector<float> flat(static_cast<std::size_t>(layout.padded_elements()));
+  for (const auto& p : layout.parameters()) {
     const auto* t = checkpoint.tensor(p.name);
     if (!t || static_cast<std::int64_t>(t->values.size()) != p.elements())
       fail_input("{}: tensor '{}' is missing or has another size", what, p.name);
-    std::ranges::copy(t->values, s.store.value(p.name).span<float>().begin());
+    std::ranges::copy(t->values, flat.begin() + p.offset);
   }
-  for (const auto& mine : s.buffers()) {
-    const auto* saved = checkpoint.buffer(mine.name);
-    if (!saved || saved->bytes.size() != mine.bytes.size())
-      fail_input("{}: state '{}' is missing or has another size", what, mine.name);
-    std::memcpy(const_cast<std::byte*>(mine.bytes.data()), saved->bytes.data(), saved->bytes.size());
-  }
-  const auto meta = nlohmann::json::parse(checkpoint.metadata(), nullptr, false);
-  if (!meta.is_object() || !meta.contains("step") || !meta.contains("loader"))
-    fail_input("{}: the checkpoint's metadata is damaged", what);
-  s.steps = meta["step"].get<std::int64_t>();
-  s.clock.set(meta["seconds"].get<double>());
-  s.last_loss = meta.value("loss", 0.0);
-  s.loader.seek(
-      {meta["loader"]["step"].get<std::uint64_t>(), meta["loader"]["position"].get<std::uint64_t>()});
-  if (meta["rows"].get<int>() != s.rows)
-    s.engine.progress().warning(
-        fmt::format("micro-batches of {} windows instead of {}: bits will differ from an uninterrupted run",
-                    s.rows, meta["rows"].get<int>()));
+  const auto log = saved(kProgressBuffer, static_cast<std::size_t>(meta.step) * sizeof(double));
+  write_weights(backend->weights(), flat);
+  backend->restore_state(saved);
+  elapsed_ms.resize(static_cast<std::size_t>(meta.step));
+  if (!log.empty()) std::memcpy(elapsed_ms.data(), log.data(), log.size());
+  steps = meta.step;
+  clock.set(meta.seconds);
+  step_seconds = steps > 0 ? meta.seconds / static_cast<double>(steps) : 0;
+  last_loss = meta.loss;
+  ended = parse_end(meta.end);
+  qat_step = meta.qat_step;
+  loader.seek(meta.loader);
+  changes = meta.changes;
+  note_changes(meta);
+}
+
+/// What makes the rest of the run round differently from the part before (architecture: other micro-batches,
+/// devices and instruction sets are allowed, said and marked; threads never matter).
+void Trainer::State::note_changes(const TrainMetadata& saved) {
+  const auto now = metadata();
+  auto compare = [&](const char* what, const std::string& before, const std::string& after) {
+    if (before == after) return;
+    changes.push_back(fmt::format("{} {} instead of {} after step {}", what, after, before, steps));
+    engine.progress().warning(fmt::format("{}: bits will differ from an uninterrupted run", changes.back()));
+  };
+  compare("micro-batches of", std::to_string(saved.rows), std::to_string(now.rows));
+  compare("device", saved.device, now.device);
+  compare("instruction set", saved.isa, now.isa);
+  compare("build", saved.build, now.build);
 }
 
 }  // namespace fairway::pipeline

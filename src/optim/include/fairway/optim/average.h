@@ -17,16 +17,22 @@ struct FlatRange {
   std::int64_t begin = 0, end = 0;
 };
 
-/// e <- decay e + (1 - decay) theta, from the initial weights on, without bias correction.
+/// e <- decay e + (1 - decay) theta, from the initial weights on (or from those given to `start`), without
+/// bias correction. `Storage::bf16` rounds e on each store: half the memory where it is kept so, but changes
+/// below 2^-9 of a value are lost, which a decay above 0.99 soon makes them.
 class Ema {
  public:
-  Ema(double decay, std::span<const float> initial);
+  Ema(double decay, std::span<const float> initial, Storage storage = Storage::f32);
+  void start(std::span<const float> values);  ///< e <- theta
   void update(std::span<const float> values, base::ThreadPool& pool);
+  std::int64_t count() const noexcept { return count_; }  ///< calls of start and update
   std::span<const float> values() const noexcept { return average_; }
-  std::vector<StateBuffer> state(const std::string& prefix);  ///< prefix + "ema"
+  std::vector<StateBuffer> state(const std::string& prefix);  ///< prefix + "ema.count" (int64), "ema"
 
  private:
   double decay_;
+  Storage storage_;
+  std::int64_t count_ = 0;
   std::vector<float> average_;
 };
 

@@ -1,14 +1,17 @@
 #pragma once
-// The training loop: micro-steps, optimiser, averages, metrics, checkpoints.
+// The training loop: schedule, metrics, validation, checkpoints. A TrainBackend executes the steps.
 
 #include "fairway/pipeline/corpus.h"
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train_setup.h"
 
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,8 +25,18 @@ struct StepMetrics {
   double lr_scale = 0;
   double seconds = 0;  ///< training time so far
   double tokens_per_second = 0;
+  bool fake_quantised = false;  ///< late QAT acted in this step
   std::optional<double> validation_loss;
 };
+
+/// What ended a training.
+enum class TrainEnd {
+  schedule,  ///< the last step, or the schedule's clock
+  budget,    ///< budget.train_seconds
+  replay,    ///< the repeated run ended here
+  stopped,   ///< a stop request; the run can go on
+};
+std::string_view train_end_name(TrainEnd end);
 
 struct TrainOutcome {
   std::int64_t steps = 0;
@@ -32,29 +45,45 @@ struct TrainOutcome {
   double tokens_per_second = 0;  ///< over the whole run
   double start_seconds = 0;      ///< from construction to the first step
   std::int64_t parameters = 0;
-  bool interrupted = false;
+  std::int64_t qat_step = 0;       ///< first step with late QAT (or its inert switch); 0: none
+  std::int64_t average_count = 0;  ///< updates or snapshots in the exported average; 0: the last weights
+  TrainEnd end = TrainEnd::schedule;
+  bool interrupted = false;          ///< end == stopped
+  std::vector<std::string> changes;  ///< why the bits differ from one uninterrupted run; empty: they don't
 };
 
 struct TrainerHooks {
   std::function<void(const StepMetrics&)> on_step;
 };
 
-/// Owns weights, gradients, optimiser state, programs and the loader of one run.
+/// One run's loop and loader, over a backend that owns weights and optimiser state.
 class Trainer {
  public:
-  /// `corpus` and `engine` must outlive the trainer. Weights are fresh, or from recipe.train.init.
-  Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine);
+  /// `corpus` and `engine` must outlive the trainer. Weights are fresh, or from recipe.train.init. `backend`:
+  /// none: the one of the engine's device.
+  Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine,
+          std::unique_ptr<TrainBackend> backend = nullptr);
   ~Trainer();
 
-  /// Runs until the last step, the end of the budget, or a stop request (the step is finished). A NaN or
-  /// infinity in loss or gradients is a failure that names the step; the weights are then those before it.
+  /// Runs until the last step, the end of the budget, or a stop request (steps in progress are finished). A
+  /// NaN or infinity in loss or gradients is a failure that names the step; the weights are then those before
+  /// it.
   TrainOutcome run(const TrainerHooks& hooks, const std::filesystem::path& checkpoint);
 
+  /// Writes a checkpoint and keeps the newest train.keep_checkpoints. A failure when weights are not finite:
+  /// the last checkpoint stays the last good state.
   void save(const std::filesystem::path& checkpoint);
-  /// Continues from a checkpoint of the same recipe, to the same bytes as a run that was never stopped.
+  /// Continues from a checkpoint of the same recipe, to the same bytes as a run that was never stopped. A
+  /// damaged file falls back to the checkpoint before it, with a warning.
   void restore(const std::filesystem::path& checkpoint);
 
-  /// Weights as exported (averaged), without gradients.
+  /// Repeats the progress of another run of this recipe: elapsed milliseconds at the beginning of each step.
+  /// The run ends where that one did.
+  void replay(std::vector<double> elapsed_ms);
+  /// What replay() of another run takes: one value for each completed step.
+  std::span<const double> progress_log() const;
+
+  /// Weights as exported (averaged), without gradients, on the backend's device.
   std::unique_ptr<graph::ParameterStore> exported_weights();
   graph::ParameterStore& weights();
   std::vector<graph::MemoryLine> memory_table() const;
@@ -62,12 +91,9 @@ class Trainer {
   std::int64_t steps_done() const;
 
  private:
+  [[noreturn]] void stop_at_bad_step(const std::filesystem::path& checkpoint);
   struct State;
   std::unique_ptr<State> state_;
 };
-
-/// Rows of a micro-step: the recipe's, or the most that keep its activations within a cache-friendly token
-/// count.
-int micro_batch_rows(const Recipe& recipe);
 
 }  // namespace fairway::pipeline

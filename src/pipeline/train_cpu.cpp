@@ -1,0 +1,121 @@
+#include "train_cpu.h"
+
+#include "fairway/base/clock.h"
+#include "fairway/base/error.h"
+#include "fairway/model/family.h"
+#include "fairway/pipeline/train_setup.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace fairway::pipeline {
+
+CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
+    : recipe_(r),
+      engine_(e),
+      rows_(pipeline::micro_batch_rows(r)),
+      store_(model::make_layout(r.model), e.device(), true),
+      plan_(store_, e.runtime(products(r))) {
+  initial_weights(r, store_, e.pool());
+  model::BuildOptions build;
+  build.rows = rows_;
+  program_ = &plan_.add(model::build(r.model, store_.layout(), build));
+  plan_.allocate();
+  optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),
+                     store_.flat_gradients().span<float>(), e.pool());
+  if (r.average.kind == "ema") ema_.emplace(make_ema(r, values()));
+  if (r.average.kind == "swa")
+    swa_.emplace(store_.layout().padded_elements(), bf16_ranges(r, store_.layout()));
+}
+
+/// Forward and backward of a whole step; the mean loss.
+double CpuTrainBackend::micro_steps(const data::BatchLoader& loader) {
+  store_.zero_gradients();
+  double loss = 0;
+  const auto tokens = program_->view("tokens"), targets = program_->view("targets"),
+             weights = program_->view("weights");
+  for (std::int64_t row = 0; row < loader.rows_per_step(); row += rows_) {
+    loader.rows(row, tokens.span<std::int32_t>(), targets.span<std::int32_t>());
+    std::ranges::fill(weights.span<float>(), weight());
+    program_->run();
+    loss += static_cast<double>(program_->view("loss").as<float>()[0]);
+  }
+  return loss;
+}
+
+void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& plan) {
+  base::check(!done_, "a step was submitted before the last one was collected");
+  done_.emplace();
+  if (bad_) {
+    done_->loss = std::numeric_limits<double>::quiet_NaN();
+    return;
+  }
+  done_->loss = micro_steps(loader);
+  if (std::isfinite(done_->loss)) done_->gradient = optimizer_->step(plan.progress).gradient;
+  bad_ = !done_->finite();
+  if (!bad_) average(plan.average);
+}
+
+StepOutcome CpuTrainBackend::collect() {
+  base::check(done_.has_value(), "no step to collect");
+  const auto outcome = *done_;
+  done_.reset();
+  return outcome;
+}
+
+void CpuTrainBackend::average(AverageAction action) {
+  if (action == AverageAction::none) return;
+  if (ema_ && action == AverageAction::set) ema_->start(values());
+  if (ema_ && action == AverageAction::add) ema_->update(values(), engine_.pool());
+  if (swa_) swa_->add(values(), engine_.pool());
+}
+
+std::int64_t CpuTrainBackend::average_count() const {
+  if (ema_) return ema_->count();
+  return swa_ ? swa_->count() : 0;
+}
+
+bool CpuTrainBackend::read_average(std::span<float> flat) {
+  if (average_count() == 0) return false;
+  if (ema_) std::ranges::copy(ema_->values(), flat.begin());
+  if (swa_) swa_->mean(flat, engine_.pool());
+  round_tables(recipe_, store_.layout(), flat);
+  return true;
+}
+
+std::vector<optim::StateBuffer> CpuTrainBackend::state() {
+  auto all = optimizer_->state();
+  const auto average = ema_ ? ema_->state("average.") : swa_ ? swa_->state("average.") : decltype(all){};
+  all.insert(all.end(), average.begin(), average.end());
+  return all;
+}
+
+std::vector<artifact::CheckpointBuffer> CpuTrainBackend::save_state() {
+  std::vector<artifact::CheckpointBuffer> result;
+  for (const auto& s : state()) result.push_back({s.name, s.bytes});
+  return result;
+}
+
+void CpuTrainBackend::restore_state(const SavedState& saved) {
+  for (const auto& s : state()) {
+    const auto bytes = saved(s.name, s.bytes.size());
+    if (!bytes.empty()) std::memcpy(s.bytes.data(), bytes.data(), bytes.size());
+  }
+  bad_ = false;
+}
+
+double CpuTrainBackend::measure_update(int repeats) {
+  std::vector<double> times;
+  for (int i = 0; i < repeats; ++i) {
+    base::Stopwatch watch;
+    optimizer_->step({});
+    average(AverageAction::add);
+    times.push_back(watch.seconds());
+  }
+  std::ranges::sort(times);
+  return times[times.size() / 2];
+}
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,48 @@
+#pragma once
+// Training steps on the CPU: nothing is queued, a step is done when submit returns.
+
+#include "fairway/optim/average.h"
+#include "fairway/optim/optimizer.h"
+#include "fairway/pipeline/train_backend.h"
+
+#include <optional>
+
+namespace fairway::pipeline {
+
+class CpuTrainBackend final : public TrainBackend {
+ public:
+  CpuTrainBackend(const Recipe& recipe, Engine& engine);
+
+  void submit(const data::BatchLoader& loader, const StepPlan& plan) override;
+  StepOutcome collect() override;
+  int depth() const override { return 0; }
+  int micro_batch_rows() const override { return rows_; }
+  std::vector<graph::MemoryLine> memory_table() const override { return plan_.memory_table(); }
+  graph::ParameterStore& weights() override { return store_; }
+  bool read_average(std::span<float> flat) override;
+  std::int64_t average_count() const override;
+  std::vector<artifact::CheckpointBuffer> save_state() override;
+  void restore_state(const SavedState& saved) override;
+  double measure_update(int repeats) override;
+
+ private:
+  double micro_steps(const data::BatchLoader& loader);
+  void average(AverageAction action);
+  std::vector<optim::StateBuffer> state();
+  std::span<float> values() const { return store_.flat_values().span<float>(); }
+  float weight() const { return 1.0f / static_cast<float>(recipe_.train.batch_tokens); }
+
+  const Recipe recipe_;
+  Engine& engine_;
+  const int rows_;
+  graph::ParameterStore store_;
+  graph::Plan plan_;
+  graph::Program* program_ = nullptr;
+  std::optional<optim::Optimizer> optimizer_;
+  std::optional<optim::Ema> ema_;
+  std::optional<optim::Swa> swa_;
+  std::optional<StepOutcome> done_;  ///< submitted and not collected
+  bool bad_ = false;                 ///< a step was not finite: nothing changes any more
+};
+
+}  // namespace fairway::pipeline

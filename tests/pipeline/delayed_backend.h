@@ -1,0 +1,49 @@
+#pragma once
+// A backend whose results come late, as a GPU's do: a step begins only when it is collected, so anybody who
+// looks at weights or state while one is in flight sees too old ones (and fails here).
+
+#include "fairway/base/error.h"
+#include "fairway/pipeline/train_backend.h"
+
+#include <deque>
+
+namespace fairway::pipeline::testing {
+
+class DelayedBackend final : public TrainBackend {
+ public:
+  DelayedBackend(std::unique_ptr<TrainBackend> inner, int depth) : inner_(std::move(inner)), depth_(depth) {}
+
+  void submit(const data::BatchLoader& loader, const StepPlan& plan) override {
+    base::check(static_cast<int>(queue_.size()) <= depth_, "{} steps in flight", queue_.size());
+    queue_.emplace_back(loader, plan);
+    deepest = std::max(deepest, static_cast<int>(queue_.size()));
+  }
+  StepOutcome collect() override {
+    base::check(!queue_.empty(), "no step to collect");
+    inner_->submit(queue_.front().first, queue_.front().second);
+    queue_.pop_front();
+    return inner_->collect();
+  }
+  int depth() const override { return depth_; }
+  double measure_update(int repeats) override { return inner_->measure_update(repeats); }
+  int micro_batch_rows() const override { return inner_->micro_batch_rows(); }
+  std::vector<graph::MemoryLine> memory_table() const override { return inner_->memory_table(); }
+  graph::ParameterStore& weights() override { return idle().weights(); }
+  bool read_average(std::span<float> flat) override { return idle().read_average(flat); }
+  std::int64_t average_count() const override { return idle().average_count(); }
+  std::vector<artifact::CheckpointBuffer> save_state() override { return idle().save_state(); }
+  void restore_state(const SavedState& saved) override { idle().restore_state(saved); }
+
+  int deepest = 0;  ///< most steps that were ever in flight
+
+ private:
+  TrainBackend& idle() const {
+    base::check(queue_.empty(), "{} steps in flight", queue_.size());
+    return *inner_;
+  }
+  std::unique_ptr<TrainBackend> inner_;
+  int depth_;
+  std::deque<std::pair<data::BatchLoader, StepPlan>> queue_;
+};
+
+}  // namespace fairway::pipeline::testing
