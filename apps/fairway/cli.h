@@ -63,6 +63,7 @@ void add_score(CLI::App& app, Context& context, Action& action);
 void add_inspect(CLI::App& app, Context& context, Action& action);
 void add_export(CLI::App& app, Context& context, Action& action);
 void add_explain(CLI::App& app, Context& context, Action& action);
+void add_bench(CLI::App& app, Context& context, Action& action);
 void add_generate(CLI::App& app, Context& context, Action& action);
 void add_tokenizer(CLI::App& app, Context& context, Action& action);
 void add_data(CLI::App& app, Context& context, Action& action);

@@ -70,6 +70,7 @@ void add_commands(CLI::App& app, Context& context, Action& action) {
   add_inspect(app, context, action);
   add_export(app, context, action);
   add_explain(app, context, action);
+  add_bench(app, context, action);
   add_generate(app, context, action);
   add_tokenizer(app, context, action);
   add_data(app, context, action);

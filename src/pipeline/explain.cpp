@@ -2,7 +2,9 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/trainer.h"
+#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train_setup.h"
+#include "train_cuda.h"
 
 #include <algorithm>
 
@@ -14,11 +16,10 @@ namespace {
 void fill_inputs(graph::Program& program) {
   for (const auto& v : program.graph().values) {
     if (v.kind != graph::BufferKind::input || v.root != program.graph().find(v.name)) continue;
-    const auto view = program.view(v.name);
-    if (view.dtype() == tensor::DType::i32)
-      std::ranges::fill(view.span<std::int32_t>(), 0);
+    if (v.meta.dtype == tensor::DType::i32)
+      program.fill(v.name, 0);
     else
-      std::ranges::fill(view.span<float>(), 1e-4f);
+      program.fill(v.name, 1e-4f);
   }
 }
 
@@ -28,7 +29,9 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   Explanation result;
   graph::ParameterStore store(model::make_layout(recipe.model), engine.device(), true);
   result.parameters = store.layout().count();
-  result.micro_batch_rows = micro_batch_rows(recipe);
+  const bool gpu = engine.device().is_cuda();
+  result.micro_batch_rows = gpu ? device_micro_batch_rows(recipe, engine) : micro_batch_rows(recipe);
+  if (gpu) store.add_working_copy(engine.activations(recipe.model));
   const auto products = recipe.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
   graph::Plan plan(store, engine.runtime(products));
 
@@ -36,13 +39,15 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   builds[0].mode = model::Mode::train;
   builds[0].rows = result.micro_batch_rows;
   builds[1].mode = model::Mode::score;
-  builds[1].rows = std::max(1, 4096 / recipe.model.window);
+  builds[1].rows = std::max(1, (gpu ? 98'304 : 4096) / recipe.model.window);
   if (recipe.score.stride > 0) {
     builds.push_back(builds[1]);
     builds[2].last = std::min(recipe.score.stride, recipe.model.window);
   }
   std::vector<graph::Program*> programs;
-  for (const auto& build : builds) {
+  for (auto& build : builds) {
+    build.dtype = engine.activations(recipe.model);
+    build.fold_scales = gpu;
     base::Stopwatch watch;
     programs.push_back(&plan.add(model::build(recipe.model, store.layout(), build)));
     Explanation::Program p;
@@ -51,8 +56,15 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
     result.programs.push_back(std::move(p));
   }
   if (measure) {
-    model::initialise(store, recipe.model, static_cast<std::uint64_t>(recipe.seed), engine.pool());
+    graph::ParameterStore host(store.layout(), {}, false);
+    initial_weights(recipe, host, engine.pool());
+    write_weights(store, read_weights(host));
+    model::RefreshOptions refresh;
+    refresh.dtype = engine.activations(recipe.model);
+    refresh.fold_scales = gpu;
+    if (gpu) plan.add(model::build_refresh(recipe.model, store.layout(), refresh));
     plan.allocate();
+    if (gpu) plan.program("refresh").run();
   }
   for (std::size_t i = 0; i < programs.size(); ++i) {
     auto& p = result.programs[i];
@@ -60,11 +72,10 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
       fill_inputs(*programs[i]);
       programs[i]->run();
       fill_inputs(*programs[i]);  // inputs hold for one run only
-      base::Stopwatch watch;
       programs[i]->run_measured();
-      p.seconds = watch.seconds();
     }
     p.steps = programs[i]->steps();
+    for (const auto& step : p.steps) p.seconds += step.seconds;
     p.cost = programs[i]->cost();
     p.arena_bytes = programs[i]->memory().arena_bytes;
     p.live_peak_bytes = programs[i]->memory().live_peak_bytes;

@@ -3,6 +3,7 @@
 #include "fairway/base/error.h"
 #include "fairway/tensor/cuda.h"
 #include "train_cpu.h"
+#include "train_cuda.h"
 
 #include <cmath>
 
@@ -13,7 +14,7 @@ bool StepOutcome::finite() const { return std::isfinite(loss) && gradient.finite
 std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, Engine& engine) {
   if (engine.device().kind == tensor::DeviceKind::cpu)
     return std::make_unique<CpuTrainBackend>(recipe, engine);
-  base::fail_input("--device {}: this build trains on the CPU only; use --device cpu", engine.device().str());
+  return std::make_unique<CudaTrainBackend>(recipe, engine);
 }
 
 std::vector<float> read_weights(const graph::ParameterStore& store) {

@@ -1,0 +1,137 @@
+// fairway bench: how fast a recipe trains here, beside what the machine can do.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli.h"
+#include "fairway/base/text.h"
+#include "fairway/pipeline/bench.h"
+#include "fairway/report/table.h"
+
+namespace fairway::app {
+namespace {
+
+using report::Align;
+using report::Table;
+
+std::string milliseconds(double seconds) { return fmt::format("{:.3f}", 1e3 * seconds); }
+std::string percent(double part, double whole) {
+  return whole > 0 ? fmt::format("{:.0f}", 100 * part / whole) : "";
+}
+
+Json line_json(const pipeline::BenchLine& l) {
+  return {{"op", l.op},
+          {"inputs", l.shapes},
+          {"backward", l.backward},
+          {"count", l.count},
+          {"flops", l.cost.flops},
+          {"bytes", l.cost.bytes},
+          {"seconds", l.seconds},
+          {"floor_seconds", l.floor_seconds}};
+}
+
+Json report_json(const pipeline::BenchReport& r) {
+  Json lines = Json::array(), memory = Json::object();
+  for (const auto& l : r.lines) lines.push_back(line_json(l));
+  for (const auto& m : r.memory) memory[m.what] = m.bytes;
+  return {
+      {"device", r.device},
+      {"machine",
+       {{"flops_per_second", r.machine.flops_per_second}, {"bytes_per_second", r.machine.bytes_per_second}}},
+      {"micro_batch_rows", r.micro_batch_rows},
+      {"micro_batch_tokens", r.micro_batch_tokens},
+      {"step_tokens", r.step_tokens},
+      {"step_seconds", r.step_seconds},
+      {"micro_seconds", r.micro_seconds},
+      {"update_seconds", r.update_seconds},
+      {"micro_floor_seconds", r.micro_floor_seconds},
+      {"micro_steps_seconds", r.micro_steps_seconds},
+      {"tokens_per_second", static_cast<double>(r.step_tokens) / r.step_seconds},
+      {"start_seconds", r.start_seconds},
+      {"loss", r.loss},
+      {"memory", memory},
+      {"steps", lines}};
+}
+
+std::string lines_text(const pipeline::BenchReport& r) {
+  Table table{"One micro-batch, kind by kind",
+              {{"step"},
+               {"inputs"},
+               {"n", Align::right},
+               {"ms", Align::right},
+               {"floor ms", Align::right},
+               {"% of floor", Align::right},
+               {"TFLOP/s", Align::right},
+               {"GB/s", Align::right}},
+              {},
+              1};
+  for (const auto& l : r.lines)
+    table.add({l.op + (l.backward ? " (backward)" : ""), l.shapes, std::to_string(l.count),
+               milliseconds(l.seconds), milliseconds(l.floor_seconds), percent(l.floor_seconds, l.seconds),
+               l.cost.flops > 0 ? fmt::format("{:.1f}", l.cost.flops / l.seconds / 1e12) : "",
+               fmt::format("{:.0f}", l.cost.bytes / l.seconds / 1e9)});
+  table.add({"all", "", "", milliseconds(r.micro_steps_seconds), milliseconds(r.micro_floor_seconds),
+             percent(r.micro_floor_seconds, r.micro_steps_seconds),
+             fmt::format("{:.1f}", r.micro_cost.flops / r.micro_steps_seconds / 1e12),
+             fmt::format("{:.0f}", r.micro_cost.bytes / r.micro_steps_seconds / 1e9)});
+  return report::to_text(table);
+}
+
+/// What would be won most by bringing a kind of step to its floor.
+std::string gaps_text(const pipeline::BenchReport& r) {
+  auto lines = r.lines;
+  std::ranges::stable_sort(lines, std::greater{}, [](const auto& l) { return l.seconds - l.floor_seconds; });
+  std::string text = "Largest gaps to the floor: ";
+  for (std::size_t i = 0; i < std::min<std::size_t>(5, lines.size()); ++i)
+    text +=
+        fmt::format("{}{}{} {:.2f} ms", i ? ", " : "", lines[i].op, lines[i].backward ? " (backward)" : "",
+                    1e3 * (lines[i].seconds - lines[i].floor_seconds));
+  return text + "\n";
+}
+
+std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchReport& r) {
+  std::size_t bytes = 0;
+  for (const auto& m : r.memory)
+    if (!m.what.starts_with("arena of")) bytes += m.bytes;
+  return fmt::format(
+      "{} on {}\n"
+      "machine   {:.1f} TFLOP/s (large product), {:.0f} GB/s (large copy)\n"
+      "step      {} ms for {} tokens: {} tokens/s\n"
+      "          micro-batch of {} tokens {} ms ({} % of the floor of {} ms), update {} ms\n"
+      "start     {:.2f} s to the first step done, data not counted\n"
+      "memory    {}\n",
+      recipe.name, r.device, r.machine.flops_per_second / 1e12, r.machine.bytes_per_second / 1e9,
+      milliseconds(r.step_seconds), base::with_commas(r.step_tokens),
+      base::with_commas(static_cast<std::int64_t>(static_cast<double>(r.step_tokens) / r.step_seconds)),
+      base::with_commas(r.micro_batch_tokens), milliseconds(r.micro_seconds),
+      percent(r.micro_floor_seconds, r.micro_seconds), milliseconds(r.micro_floor_seconds),
+      milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(bytes));
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Context& context, Action& action) {
+  struct Arguments {
+    std::string recipe = "demo";
+    int repeats = 5;
+    std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
+  };
+  auto arguments = std::make_shared<Arguments>();
+  auto* command =
+      add_command(app, "bench", "Time a recipe's training step and its parts beside the machine's limits",
+                  context, action, [arguments](Context& c) {
+                    const auto recipe = pipeline::load_recipe(arguments->recipe, *arguments->options).recipe;
+                    const auto made = pipeline::bench(recipe, arguments->repeats, c.engine());
+                    c.print(report_json(made),
+                            lines_text(made) + "\n" + gaps_text(made) + "\n" + summary_text(recipe, made));
+                  });
+  command
+      ->add_option("recipe", arguments->recipe,
+                   "A recipe file or the name of a built-in recipe (default: demo)")
+      ->type_name("RECIPE");
+  command->add_option("--repeats", arguments->repeats, "Runs of each measurement (default: 5)");
+  add_recipe_options(command, arguments->options);
+}
+
+}  // namespace fairway::app

@@ -1,0 +1,27 @@
+#pragma once
+#include "fairway/ops/cuda.h"
+#include "fairway/pipeline/engine.h"
+#include "fairway/tensor/cuda.h"
+
+#include <gtest/gtest.h>
+
+namespace fairway::testing {
+
+inline constexpr tensor::Device first_gpu{tensor::DeviceKind::cuda, 0};
+
+/// Skips where there is no GPU, and says why.
+class OnGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto reason = tensor::cuda_unavailable_reason();
+    if (reason.empty()) reason = ops::cuda::products_unavailable_reason();
+    if (!reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
+  }
+  static pipeline::ExecutionOptions on(tensor::Device device) {
+    pipeline::ExecutionOptions options;
+    options.device = device;
+    return options;
+  }
+};
+
+}  // namespace fairway::testing

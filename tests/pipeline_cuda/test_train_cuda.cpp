@@ -1,0 +1,142 @@
+// Runs on a GPU: the same bytes each time and after a resume, the CPU's course in fp32, errors before the
+// first step.
+#include "fairway/artifact/checkpoint.h"
+#include "fairway/pipeline/train_backend.h"
+#include "gpu.h"
+#include "pipeline/stages.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <limits>
+
+namespace fairway::pipeline::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+/// Heads of 64: the bf16 path.
+Recipe wide_recipe(std::vector<std::string> more = {}) {
+  std::vector<std::string> keys = {"model.width=128", "model.heads=2",          "model.kv_heads=1",
+                                   "train.steps=12",  "train.warmdown_steps=6", "train.batch_tokens=4096"};
+  keys.insert(keys.end(), more.begin(), more.end());
+  return small_recipe(keys);
+}
+
+class TrainOnGpu : public fairway::testing::OnGpu {
+ protected:
+  struct Run {
+    std::vector<double> losses;
+    std::vector<std::byte> exported, raw;
+    std::string error;
+  };
+  Run train(const Recipe& recipe, tensor::Device device, const std::filesystem::path& checkpoint = {},
+            const std::filesystem::path& from = {}) {
+    Engine engine(on(device));
+    const auto corpus = prepare_corpus(recipe, engine);
+    Trainer trainer(recipe, corpus, engine);
+    if (!from.empty()) trainer.restore(from);
+    Run run;
+    run.error = error_of(base::ErrorKind::failure, [&] {
+      trainer.run({[&](const StepMetrics& m) { run.losses.push_back(m.loss); }}, checkpoint);
+    });
+    run.exported = weights_of(*trainer.exported_weights());
+    return run;
+  }
+  const tensor::Device gpu_ = fairway::testing::first_gpu;
+};
+
+TEST_F(TrainOnGpu, TwiceTheSameBytes) {
+  for (const std::string kind : {"ema", "swa", "none"}) {
+    const auto recipe = wide_recipe({"average.kind=" + kind, "average.swa_every=2", "average.swa_below=0.9",
+                                     "optim.tables=bf16", "optim.ns_precision=bf16"});
+    const auto first = train(recipe, gpu_), second = train(recipe, gpu_);
+    ASSERT_EQ(first.losses.size(), 12u);
+    EXPECT_EQ(first.losses, second.losses);
+    EXPECT_EQ(first.exported, second.exported);
+    EXPECT_LT(first.losses.back(), first.losses.front() - 0.8);
+  }
+}
+
+TEST_F(TrainOnGpu, ResumedRunsEndAlike) {
+  Folder folder;
+  const auto recipe = wide_recipe({"average.kind=ema", "average.decay=0.9"});
+  const auto whole = train(recipe, gpu_, folder / "whole.fwck");
+  auto half = recipe;
+  half.train.checkpoint_every = 5;
+  Engine engine(on(gpu_));
+  const auto corpus = prepare_corpus(recipe, engine);
+  std::stop_source stop;
+  auto options = on(gpu_);
+  options.stop = stop.get_token();
+  Engine stopping(options);
+  {
+    Trainer trainer(recipe, corpus, stopping);
+    trainer.run({[&](const StepMetrics& m) {
+                  if (m.step == 5) stop.request_stop();
+                }},
+                folder / "half.fwck");
+    ASSERT_LT(trainer.steps_done(), 12);
+  }
+  const auto rest = train(recipe, gpu_, {}, folder / "half.fwck");
+  EXPECT_EQ(rest.exported, whole.exported);
+  EXPECT_EQ(rest.losses.back(), whole.losses.back());
+  // And on the other device: another rounding, the same run.
+  const auto moved = train(recipe, {}, {}, folder / "half.fwck");
+  EXPECT_NEAR(moved.losses.back(), whole.losses.back(), 0.05);
+}
+
+TEST_F(TrainOnGpu, Fp32FollowsTheCpu) {
+  // Heads of 32: the GPU computes in fp32.
+  const auto recipe = small_recipe({"train.steps=10", "train.warmdown_steps=5"});
+  const auto here = train(recipe, {}), there = train(recipe, gpu_);
+  ASSERT_EQ(here.losses.size(), there.losses.size());
+  for (std::size_t i = 0; i < here.losses.size(); ++i)
+    EXPECT_NEAR(here.losses[i], there.losses[i], 2e-3) << i;
+}
+
+TEST_F(TrainOnGpu, LateQuantisationActs) {
+  const auto plain = wide_recipe();
+  auto late = wide_recipe({"qat.attention=4", "qat.mlp=4", "qat.last_fraction=0.5"});
+  const auto without = train(plain, gpu_), with = train(late, gpu_);
+  EXPECT_EQ(without.losses[5], with.losses[5]);
+  EXPECT_NE(without.losses.back(), with.losses.back());
+  late.qat.inert = true;
+  EXPECT_EQ(train(late, gpu_).exported, without.exported);
+}
+
+TEST_F(TrainOnGpu, ScoresLikeTheCpu) {
+  const auto recipe = wide_recipe();
+  Engine cpu(on({})), gpu(on(gpu_));
+  const auto corpus = prepare_corpus(recipe, cpu);
+  auto model = fresh_model(recipe, corpus.tokenizer, cpu);
+  for (const int stride : {0, 16}) {
+    const auto a = score_text(recipe.model, *model.weights, corpus.tokenizer, corpus.validation, recipe.score,
+                              stride, cpu);
+    const auto b = score_text(recipe.model, *model.weights, corpus.tokenizer, corpus.validation, recipe.score,
+                              stride, gpu);
+    EXPECT_EQ(a.tokens, b.tokens);
+    EXPECT_NEAR(a.loss, b.loss, 2e-3 * a.loss) << "stride " << stride;
+  }
+}
+
+TEST_F(TrainOnGpu, ABatchThatDoesNotFitIsKnownBeforehand) {
+  RecipeOptions options;
+  options.set = {"train.batch_tokens=33554432", "train.micro_batch=16384"};  // hundreds of GB of activations
+  auto recipe = load_recipe("cosine_ttt50", options).recipe;
+  recipe.data = small_recipe().data;
+  Engine engine(on(gpu_));
+  EXPECT_THAT(input_error([&] { make_train_backend(recipe, engine); }),
+              ::testing::AllOf(HasSubstr("train.micro_batch = 16384: needs"), HasSubstr("windows fit")));
+}
+
+TEST_F(TrainOnGpu, ABadStepLeavesTheLastGoodWeights) {
+  auto recipe =
+      wide_recipe({"optim.matrix_lr=1e30", "optim.table_lr=1e30", "optim.grad_clip=0", "average.kind=none"});
+  const auto run = train(recipe, gpu_);
+  EXPECT_THAT(run.error, HasSubstr("step "));
+  EXPECT_LT(run.losses.size(), 12u);
+}
+
+}  // namespace
+}  // namespace fairway::pipeline::testing
