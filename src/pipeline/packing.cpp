@@ -1,18 +1,34 @@
 #include "fairway/pipeline/packing.h"
 
 #include "fairway/pipeline/model_file.h"
-#include "fairway/quant/policy.h"
+
+#include <nlohmann/json.hpp>
+
+#include <map>
 
 namespace fairway::pipeline {
 
 namespace {
 
-quant::QuantPolicy policy_of(const QuantConfig& c) {
+quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
+                             const quant::Sensitivity* sensitivity) {
   quant::QuantPolicy policy;
-  policy.matrix = quant::parse_matrix_rule("quant.matrix", c.matrix);
-  policy.table = quant::parse_table_rule("quant.table", c.table);
+  policy.attention = &quant::find_rule("quant.matrix", c.matrix);
+  policy.mlp = c.mlp == "matrix" ? policy.attention : &quant::find_rule("quant.mlp", c.mlp);
+  policy.table = &quant::find_rule("quant.table", c.table);
+  for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
   policy.passthrough_limit = c.passthrough_limit;
-  policy.prune = c.prune;
+  policy.prune = {c.prune, c.prune_below, c.prune_when == "after"};
+  if (c.guided_high > 0 || c.guided_low > 0) {
+    if (!sensitivity)
+      base::fail_input(
+          "quant.guided_high = {}, quant.guided_low = {}: the training collected no '{}'; train again "
+          "with these keys set, or set them to 0",
+          c.guided_high, c.guided_low, kSensitivityBuffer);
+    std::map<std::string, std::int64_t> elements;
+    for (const auto& p : layout.parameters()) elements[p.name] = p.shape.elements();
+    quant::guide_bits(policy, *sensitivity, elements, c.guided_high, c.guided_low);
+  }
   return policy;
 }
 
@@ -20,6 +36,7 @@ artifact::TensorKind stored_kind(quant::Kind kind) {
   switch (kind) {
     case quant::Kind::int6:
       return artifact::TensorKind::int6;
+    case quant::Kind::int7:  // a byte holds it, and only the range of the values would differ
     case quant::Kind::int8:
       return artifact::TensorKind::int8;
     case quant::Kind::int5:
@@ -42,10 +59,26 @@ artifact::StoredTensor stored(quant::QuantizedTensor&& t) {
 
 }  // namespace
 
+std::string sensitivity_text(const quant::Sensitivity& sensitivity) {
+  return nlohmann::json(sensitivity).dump();
+}
+
+quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& what) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  quant::Sensitivity result;
+  if (!json.is_object()) base::fail_input("{}: '{}' is not a JSON object", what, kSensitivityBuffer);
+  for (const auto& [name, value] : json.items()) {
+    if (!value.is_number())
+      base::fail_input("{}: '{}' of {} is not a number", what, kSensitivityBuffer, name);
+    result[name] = value.get<double>();
+  }
+  return result;
+}
+
 artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
                                  const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                                 Engine& engine) {
-  const auto policy = policy_of(recipe.quant);
+                                 Engine& engine, const quant::Sensitivity* sensitivity) {
+  const auto policy = policy_of(recipe.quant, weights.layout(), sensitivity);
   artifact::Artifact result;
   for (const auto& p : weights.layout().parameters()) {
     engine.throw_if_stopped();
@@ -62,11 +95,12 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
 
 artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                          const std::filesystem::path& out, Engine& engine) {
+                          const std::filesystem::path& out, Engine& engine,
+                          const quant::Sensitivity* sensitivity) {
   engine.progress().note("quantising and packing");
-  const auto packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine);
+  const auto packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity);
   const auto coder = artifact::parse_coder(recipe.quant.coder);
-  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown (zstd or raw)", recipe.quant.coder);
+  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown", recipe.quant.coder);
   return artifact::write_artifact(out, packed, {*coder, recipe.quant.level});
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fairway/base/error.h"
+#include "fairway/quant/policy.h"
 #include "recipe_parse.h"
 
 namespace fairway::pipeline {
@@ -41,6 +42,13 @@ void validate_batch(const Recipe& recipe) {
                windows);
 }
 
+void validate_quant(const Recipe& recipe) {
+  for (const auto& rule : recipe.quant.rules) quant::parse_override("quant.rules", rule);
+  if (recipe.quant.guided_high + recipe.quant.guided_low > 1)
+    fail_input("quant.guided_high = {}: with quant.guided_low = {} more than all matrices",
+               recipe.quant.guided_high, recipe.quant.guided_low);
+}
+
 void validate_score(const Recipe& recipe) {
   if (recipe.score.stride > recipe.model.window) {
     fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
@@ -58,6 +66,7 @@ void validate(const Recipe& recipe) {
   model::validate(recipe.model);
   validate_data(recipe);
   validate_batch(recipe);
+  validate_quant(recipe);
   validate_score(recipe);
 }
 

@@ -1,49 +1,72 @@
 #include "fairway/quant/policy.h"
 
+#include <algorithm>
 #include <array>
-#include <utility>
-#include <vector>
+#include <cmath>
+
+#include <fmt/ranges.h>
 
 #include "fairway/base/error.h"
 
 namespace fairway::quant {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, MatrixRule>, 6> matrix_rules = {{
-    {"int6_rowmax", MatrixRule::int6_rowmax},
-    {"int6_search", MatrixRule::int6_search},
-    {"int5_rowmax", MatrixRule::int5_rowmax},
-    {"int5_search", MatrixRule::int5_search},
-    {"int8", MatrixRule::int8},
-    {"fp16", MatrixRule::fp16},
-}};
-constexpr std::array<std::pair<std::string_view, TableRule>, 2> table_rules = {{
-    {"int8", TableRule::int8},
-    {"fp16", TableRule::fp16},
+template <int q_max>
+QuantizedTensor rowmax(std::string name, std::span<const float> values, tensor::Shape shape,
+                       base::ThreadPool& pool) {
+  return quantize_rowmax(std::move(name), values, shape, q_max, pool);
+}
+template <int q_max, ClipSearch by>
+QuantizedTensor search(std::string name, std::span<const float> values, tensor::Shape shape,
+                       base::ThreadPool& pool) {
+  return quantize_search(std::move(name), values, shape, q_max, by, pool);
+}
+
+constexpr std::array<Rule, 11> rules = {{
+    {"int6_rowmax", Kind::int6, rowmax<31>},
+    {"int6_search", Kind::int6, search<31, ClipSearch::per_matrix>},
+    {"int6_row_search", Kind::int6, search<31, ClipSearch::per_row>},
+    {"int5_rowmax", Kind::int5, rowmax<15>},
+    {"int5_search", Kind::int5, search<15, ClipSearch::per_matrix>},
+    {"int5_row_search", Kind::int5, search<15, ClipSearch::per_row>},
+    {"int7_rowmax", Kind::int7, rowmax<63>},
+    {"int7_search", Kind::int7, search<63, ClipSearch::per_matrix>},
+    {"int7_row_search", Kind::int7, search<63, ClipSearch::per_row>},
+    {"int8", Kind::int8, quantize_int8},
+    {"fp16", Kind::fp16, store_fp16},
 }};
 
-template <class Rules>
-auto parse(const Rules& rules, std::string_view key, std::string_view name) {
-  std::string choices;
-  for (const auto& [known, rule] : rules) {
-    if (known == name) return rule;
-    choices += choices.empty() ? "" : ", ";
-    choices += known;
-  }
-  base::fail_input("{} = \"{}\": unknown rule; use one of {}", key, name, choices);
+const Rule* rule_or_null(std::string_view name) {
+  const auto found = std::find_if(rules.begin(), rules.end(), [&](const Rule& r) { return r.name == name; });
+  return found == rules.end() ? nullptr : &*found;
 }
 
 bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
+/// The grid of the same family with `more` bits, or the rule itself.
+const Rule& with_more_bits(const Rule& rule, int more) {
+  constexpr std::string_view prefix = "int";
+  const auto digit = prefix.size();
+  if (!rule.name.starts_with(prefix) || rule.name.find('_') != digit + 1) return rule;
+  std::string name(rule.name);
+  name[digit] = static_cast<char>(name[digit] + more);
+  const auto* found = rule_or_null(name);
+  return found ? *found : rule;
+}
+
 }  // namespace
 
-MatrixRule parse_matrix_rule(std::string_view key, std::string_view name) {
-  return parse(matrix_rules, key, name);
+std::vector<std::string> rule_names() {
+  std::vector<std::string> names;
+  for (const auto& rule : rules) names.emplace_back(rule.name);
+  return names;
 }
-TableRule parse_table_rule(std::string_view key, std::string_view name) {
-  return parse(table_rules, key, name);
+
+const Rule& find_rule(std::string_view key, std::string_view name) {
+  if (const auto* rule = rule_or_null(name)) return *rule;
+  base::fail_input("{} = \"{}\": unknown rule; use one of {}", key, name, fmt::join(rule_names(), ", "));
 }
 
 Category category_of(std::string_view name) {
@@ -54,40 +77,103 @@ Category category_of(std::string_view name) {
   return Category::other;
 }
 
-MatrixRule QuantPolicy::rule_for(std::string_view name, std::int64_t elements) const {
-  if (elements <= passthrough_limit) return MatrixRule::fp16;
-  const Category category = category_of(name);
-  if (category == Category::mlp || category == Category::attn) return matrix;
-  return table == TableRule::int8 ? MatrixRule::int8 : MatrixRule::fp16;
+bool matches(std::string_view pattern, std::string_view name) {
+  std::size_t p = 0, n = 0;
+  std::size_t star = std::string_view::npos, resume = 0;  // the last `*`, and where its match ends for now
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+const Rule& QuantPolicy::rule_for(std::string_view name, std::int64_t elements) const {
+  for (const auto& [pattern, rule] : overrides)
+    if (matches(pattern, name)) return *rule;
+  if (elements <= passthrough_limit) return *rule_or_null("fp16");
+  switch (category_of(name)) {
+    case Category::mlp:
+      return *mlp;
+    case Category::attn:
+      return *attention;
+    default:
+      return *table;
+  }
 }
 
 bool QuantPolicy::prunes(const tensor::Shape& shape) const {
-  return prune > 0.0 && shape.rank() == 2 && shape.elements() > passthrough_limit;
+  return (prune.share > 0.0 || prune.below > 0.0) && shape.rank() == 2 &&
+         shape.elements() > passthrough_limit;
+}
+
+QuantPolicy policy_with(std::string_view matrix_rule) {
+  QuantPolicy policy;
+  policy.attention = policy.mlp = &find_rule("quant.matrix", matrix_rule);
+  policy.table = &find_rule("quant.table", "int8");
+  return policy;
+}
+
+std::pair<std::string, const Rule*> parse_override(std::string_view key, std::string_view text) {
+  const auto equals = text.rfind('=');
+  if (equals == std::string_view::npos || equals == 0)
+    base::fail_input("{}: '{}' is not PATTERN=RULE, for example \"blocks.0.*=int8\"", key, text);
+  return {std::string(text.substr(0, equals)), &find_rule(key, text.substr(equals + 1))};
+}
+
+void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,
+                const std::map<std::string, std::int64_t>& elements, double high, double low) {
+  std::vector<std::pair<double, std::string>> order;
+  for (const auto& [name, value] : sensitivity) {
+    if (!std::isfinite(value) || value < 0)
+      base::fail_input("sensitivity of {} is {}; it must be a mean of squares", name, value);
+    const auto found = elements.find(name);
+    if (found == elements.end()) continue;
+    const Rule& rule = policy.rule_for(name, found->second);
+    if (&with_more_bits(rule, 1) != &rule || &with_more_bits(rule, -1) != &rule)
+      order.emplace_back(-value, name);
+  }
+  std::sort(order.begin(), order.end());
+  const auto count = [&](double share) {
+    return static_cast<std::size_t>(share * static_cast<double>(order.size()));
+  };
+  const std::size_t first_low = order.size() - count(low);
+  decltype(policy.overrides) guided;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const int more = i < count(high) ? 1 : i >= first_low ? -1 : 0;
+    const auto& name = order[i].second;
+    if (more != 0) guided.emplace_back(name, &with_more_bits(policy.rule_for(name, elements.at(name)), more));
+  }
+  // Behind the overrides that somebody wrote down, which stay the last word.
+  policy.overrides.insert(policy.overrides.end(), guided.begin(), guided.end());
 }
 
 QuantizedTensor quantize(const QuantPolicy& policy, std::string name, std::span<const float> values,
                          tensor::Shape shape, bool bf16, base::ThreadPool& pool) {
-  std::vector<float> pruned;
-  if (policy.prunes(shape)) {
-    pruned.assign(values.begin(), values.end());
-    prune_smallest(pruned, policy.prune, bf16);
-    values = pruned;
+  const Rule& rule = policy.rule_for(name, shape.elements());
+  if (!policy.prunes(shape)) return rule.quantize(std::move(name), values, shape, pool);
+
+  const auto& prune = policy.prune;
+  const float threshold =
+      std::max(prune_threshold(values, prune.share, bf16), static_cast<float>(prune.below));
+  if (prune.after && rule.kind != Kind::fp16) {
+    auto result = rule.quantize(std::move(name), values, shape, pool);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (std::fabs(values[i]) < threshold) result.q[i] = 0;
+    return result;
   }
-  switch (policy.rule_for(name, shape.elements())) {
-    case MatrixRule::int6_rowmax:
-      return quantize_rowmax(std::move(name), values, shape, 31, pool);
-    case MatrixRule::int6_search:
-      return quantize_search(std::move(name), values, shape, 31, pool);
-    case MatrixRule::int5_rowmax:
-      return quantize_rowmax(std::move(name), values, shape, 15, pool);
-    case MatrixRule::int5_search:
-      return quantize_search(std::move(name), values, shape, 15, pool);
-    case MatrixRule::int8:
-      return quantize_int8(std::move(name), values, shape, pool);
-    case MatrixRule::fp16:
-      break;
-  }
-  return store_fp16(std::move(name), values, shape, pool);
+  std::vector<float> pruned(values.begin(), values.end());
+  prune_below(pruned, threshold);
+  return rule.quantize(std::move(name), pruned, shape, pool);
 }
 
 }  // namespace fairway::quant

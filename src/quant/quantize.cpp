@@ -73,8 +73,8 @@ float floored_scale(float clip, int q_max) {
 }
 
 Kind kind_of(int q_max) {
-  base::check(q_max == 31 || q_max == 15, "quant: q_max is 31 (int6) or 15 (int5), not {}", q_max);
-  return q_max == 31 ? Kind::int6 : Kind::int5;
+  base::check(q_max == 63 || q_max == 31 || q_max == 15, "quant: q_max is 63, 31 or 15, not {}", q_max);
+  return q_max == 63 ? Kind::int7 : q_max == 31 ? Kind::int6 : Kind::int5;
 }
 
 /// Quantiles of |row| at all clip candidates; reorders `magnitudes`.
@@ -93,6 +93,17 @@ std::array<float, clip_candidates.size()> row_clips(std::span<float> magnitudes)
   return clips;
 }
 
+/// The first of the smallest mean errors; means are fp32, as in the original.
+std::size_t best_candidate(const std::array<double, clip_candidates.size()>& sums, std::size_t count) {
+  const auto mean = [&](std::size_t i) {
+    return static_cast<float>(sums[i] / static_cast<double>(std::max<std::size_t>(count, 1)));
+  };
+  std::size_t best = 0;
+  for (std::size_t i = 1; i < sums.size(); ++i)
+    if (mean(i) < mean(best)) best = i;
+  return best;
+}
+
 }  // namespace
 
 std::string_view kind_name(Kind kind) {
@@ -105,6 +116,8 @@ std::string_view kind_name(Kind kind) {
       return "int8";
     case Kind::int5:
       return "int5";
+    case Kind::int7:
+      return "int7";
   }
   return "unknown";
 }
@@ -126,7 +139,7 @@ QuantizedTensor quantize_rowmax(std::string name, std::span<const float> values,
 }
 
 QuantizedTensor quantize_search(std::string name, std::span<const float> values, tensor::Shape shape,
-                                int q_max, base::ThreadPool& pool) {
+                                int q_max, ClipSearch search, base::ThreadPool& pool) {
   QuantizedTensor result{std::move(name), shape, kind_of(q_max), {}, {}, {}};
   Rows rows(result, values);
   rows.allocate();
@@ -151,19 +164,16 @@ QuantizedTensor quantize_search(std::string name, std::span<const float> values,
     }
   });
 
-  std::size_t best = 0;
-  float best_error = 0.0f;
-  for (std::size_t i = 0; i < clip_candidates.size(); ++i) {
-    double sum = 0.0;
-    for (const auto& trial : trials) sum += trial.errors[i];
-    const auto error = static_cast<float>(sum / static_cast<double>(std::max<std::size_t>(values.size(), 1)));
-    if (i == 0 || error < best_error) {
-      best = i;
-      best_error = error;
-    }
-  }
+  std::array<double, clip_candidates.size()> sums{};
+  for (const auto& trial : trials)
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += trial.errors[i];
+  const std::size_t best = best_candidate(sums, values.size());
   rows.for_each(pool, [&](std::int64_t r, std::span<float>) {
-    rows.scale(r) = trials[static_cast<std::size_t>(r)].scales[best];
+    const RowTrial& trial = trials[static_cast<std::size_t>(r)];
+    const std::size_t chosen = search == ClipSearch::per_matrix
+                                   ? best
+                                   : best_candidate(trial.errors, static_cast<std::size_t>(rows.columns));
+    rows.scale(r) = trial.scales[chosen];
     kernels::quantize(rows.row(r), rows.columns, tensor::to_float(rows.scale(r)), -bound, bound, rows.q(r));
   });
   return result;
@@ -229,14 +239,17 @@ void dequantize(const QuantizedTensor& stored, std::span<float> out, base::Threa
   });
 }
 
-std::int64_t prune_smallest(std::span<float> values, double share, bool bf16_threshold) {
-  if (values.empty() || share <= 0.0) return 0;
+float prune_threshold(std::span<const float> values, double share, bool bf16) {
+  if (values.empty() || share <= 0.0) return 0.0f;
   std::vector<float> magnitudes(values.size());
   const float bad =
       kernels::magnitudes(values.data(), static_cast<std::int64_t>(values.size()), magnitudes.data());
   if (bad != 0.0f) base::fail_input("pruning: the tensor holds a NaN or an infinity");
-  float threshold = quantile(magnitudes, static_cast<float>(share));
-  if (bf16_threshold) threshold = tensor::round_to_bf16(threshold);
+  const float threshold = quantile(magnitudes, static_cast<float>(share));
+  return bf16 ? tensor::round_to_bf16(threshold) : threshold;
+}
+
+std::int64_t prune_below(std::span<float> values, float threshold) {
   std::int64_t pruned = 0;
   for (float& value : values)
     if (std::fabs(value) < threshold) {

@@ -52,9 +52,9 @@ void compare(const std::string& file, const QuantPolicy& policy) {
   EXPECT_EQ(compared, kinds.size());
 }
 
-TEST(QuantGolden, Pr398) { compare("quant_pr398", {.matrix = MatrixRule::int6_rowmax}); }
-TEST(QuantGolden, Pr417) { compare("quant_pr417", {.matrix = MatrixRule::int6_rowmax}); }
-TEST(QuantGolden, Pr518) { compare("quant_pr518", {.matrix = MatrixRule::int6_search}); }
+TEST(QuantGolden, Pr398) { compare("quant_pr398", policy_with("int6_rowmax")); }
+TEST(QuantGolden, Pr417) { compare("quant_pr417", policy_with("int6_rowmax")); }
+TEST(QuantGolden, Pr518) { compare("quant_pr518", policy_with("int6_search")); }
 
 }  // namespace
 }  // namespace fairway::quant

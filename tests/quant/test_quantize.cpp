@@ -23,10 +23,16 @@ QuantizedTensor rowmax5(std::span<const float> v, tensor::Shape s, base::ThreadP
   return quantize_rowmax("w", v, s, 15, p);
 }
 QuantizedTensor search6(std::span<const float> v, tensor::Shape s, base::ThreadPool& p) {
-  return quantize_search("w", v, s, 31, p);
+  return quantize_search("w", v, s, 31, ClipSearch::per_matrix, p);
 }
 QuantizedTensor search5(std::span<const float> v, tensor::Shape s, base::ThreadPool& p) {
-  return quantize_search("w", v, s, 15, p);
+  return quantize_search("w", v, s, 15, ClipSearch::per_matrix, p);
+}
+QuantizedTensor rowmax7(std::span<const float> v, tensor::Shape s, base::ThreadPool& p) {
+  return quantize_rowmax("w", v, s, 63, p);
+}
+QuantizedTensor row_search6(std::span<const float> v, tensor::Shape s, base::ThreadPool& p) {
+  return quantize_search("w", v, s, 31, ClipSearch::per_row, p);
 }
 QuantizedTensor int8(std::span<const float> v, tensor::Shape s, base::ThreadPool& p) {
   return quantize_int8("w", v, s, p);
@@ -41,11 +47,11 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  return {{"rowmax6", rowmax6, -32, 31, 1.0f / 31, false},
-          {"rowmax5", rowmax5, -16, 15, 1.0f / 15, false},
-          {"search6", search6, -31, 31, 1.0f / 31, true},
-          {"search5", search5, -15, 15, 1.0f / 15, true},
-          {"int8", int8, -127, 127, 1.0f / 127, false}};
+  return {
+      {"rowmax6", rowmax6, -32, 31, 1.0f / 31, false}, {"rowmax5", rowmax5, -16, 15, 1.0f / 15, false},
+      {"rowmax7", rowmax7, -64, 63, 1.0f / 63, false}, {"row_search6", row_search6, -31, 31, 1.0f / 31, true},
+      {"search6", search6, -31, 31, 1.0f / 31, true},  {"search5", search5, -15, 15, 1.0f / 15, true},
+      {"int8", int8, -127, 127, 1.0f / 127, false}};
 }
 
 std::vector<float> weights(std::string_view purpose, std::int64_t rows, std::int64_t columns) {
@@ -223,7 +229,7 @@ TEST(Search, TakesTheCandidateWithTheSmallestError) {
   }
   EXPECT_LT(best_p, 1.0f) << "this matrix is meant to prefer a clip";
   EXPECT_GT(best_p, 0.0f);
-  const auto found = quantize_search("w", values, {rows, columns}, 31, pool);
+  const auto found = quantize_search("w", values, {rows, columns}, 31, ClipSearch::per_matrix, pool);
   EXPECT_EQ(found.q, best_q);
   EXPECT_LT(error_of(found), error_of(quantize_rowmax("w", values, {rows, columns}, 31, pool)));
 }
@@ -272,13 +278,78 @@ TEST(Dequantize, ChecksItsInput) {
   EXPECT_THROW(dequantize(q, out, pool), base::Error);
 }
 
+TEST(Search, PerRowIsNeverWorseThanOneChoiceForTheMatrix) {
+  base::ThreadPool pool(2);
+  const base::Random random(3, "rows");
+  constexpr std::int64_t rows = 40, columns = 1536;
+  std::vector<float> values(rows * columns);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(10.0 * random.normal(i));
+  // Every other row has outliers that are worth cutting off; the others do not.
+  for (std::size_t r = 0; r < rows; r += 2) values[r * columns + r] = 90.0f;
+  const auto whole = quantize_search("w", values, {rows, columns}, 31, ClipSearch::per_matrix, pool);
+  const auto each = quantize_search("w", values, {rows, columns}, 31, ClipSearch::per_row, pool);
+  const auto error_of_row = [&](const QuantizedTensor& q, std::size_t r) {
+    const auto back = restored(q, pool);
+    double sum = 0;
+    for (std::size_t i = r * columns; i < (r + 1) * columns; ++i)
+      sum += std::pow(static_cast<double>(values[i]) - back[i], 2);
+    return sum;
+  };
+  int better = 0;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const double w = error_of_row(whole, r), e = error_of_row(each, r);
+    ASSERT_LE(e, w * (1 + 1e-6)) << r;
+    better += e < w * 0.999;
+  }
+  EXPECT_GT(better, 0);
+  for (std::size_t r = 0; r < rows; ++r)  // its choice is one of the five candidates: that of the row alone
+    ASSERT_EQ(each.scales[r].bits, quantize_search("w", std::span(values).subspan(r * columns, columns),
+                                                   {1, columns}, 31, ClipSearch::per_matrix, pool)
+                                       .scales[0]
+                                       .bits);
+}
+
+/// The fake quantiser of training (spec/training.md section 11): fp32 scales.
+std::vector<float> fake_quantised(const std::vector<float>& w, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> out(w.size());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float largest = 0;
+    for (std::int64_t c = 0; c < columns; ++c)
+      largest = std::max(largest, std::abs(w[static_cast<std::size_t>(r * columns + c)]));
+    const float scale = std::max(largest / 31.0f, 1.0f / 31.0f);
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const auto i = static_cast<std::size_t>(r * columns + c);
+      out[i] = scale * std::clamp(std::nearbyint(w[i] / scale), -32.0f, 31.0f);
+    }
+  }
+  return out;
+}
+
+TEST(RoundTrip, StoredMatricesAreFixedPointsOfTheFakeQuantiser) {
+  // Section 6: below the floor the grids agree up to fp16's rounding of 1/31 (3e-5 relative), above it the
+  // row's maximum is 31 steps.
+  base::ThreadPool pool(2);
+  constexpr std::int64_t rows = 70, columns = 128;
+  for (const auto& quantizer : {rowmax6, search6}) {
+    const auto q = quantizer(weights("fixed", rows, columns), {rows, columns}, pool);
+    const auto stored = restored(q, pool);
+    const auto fake = fake_quantised(stored, rows, columns);
+    for (std::size_t i = 0; i < stored.size(); ++i) {
+      const float scale = tensor::to_float(q.scales[i / columns]);
+      ASSERT_EQ(std::nearbyint(fake[i] / scale), q.q[i]) << i;
+      ASSERT_NEAR(fake[i], stored[i], 4e-5f * std::abs(stored[i])) << i;
+    }
+  }
+}
+
 TEST(Prune, DropsStrictlyBelowTheInterpolatedQuantile) {
   // |values| 1..101: the 0.02-quantile lies at position 2, so that the threshold is 3.
   std::vector<float> values(101);
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = (i % 2 ? -1.0f : 1.0f) * static_cast<float>((i * 37) % 101 + 1);
   const auto before = values;
-  EXPECT_EQ(prune_smallest(values, 0.02), 2);
+  EXPECT_EQ(prune_threshold(values, 0.02, false), 3.0f);
+  EXPECT_EQ(prune_below(values, 3.0f), 2);
   for (std::size_t i = 0; i < values.size(); ++i)
     EXPECT_EQ(values[i], std::abs(before[i]) < 3 ? 0.0f : before[i]);
 }
@@ -286,13 +357,12 @@ TEST(Prune, DropsStrictlyBelowTheInterpolatedQuantile) {
 TEST(Prune, RoundsTheThresholdForTables) {
   // 0.5-quantile of {1, 1 + 2^-6, 1 + 2^-7 * 1.5, 1 + ...}: 1.0117 rounds up to 1.015625 in bf16 and takes
   // one more.
-  std::vector<float> fp32{1.0f, 1.01171875f, 1.5f}, bf16 = fp32;
-  EXPECT_EQ(prune_smallest(fp32, 0.5), 1);
-  EXPECT_EQ(prune_smallest(bf16, 0.5, true), 2);
-  std::vector<float> none{1.0f, 2.0f};
-  EXPECT_EQ(prune_smallest(none, 0.0), 0);
-  std::vector<float> bad{1.0f, std::numeric_limits<float>::quiet_NaN()};
-  EXPECT_THROW(prune_smallest(bad, 0.5), base::Error);
+  const std::vector<float> values{1.0f, 1.01171875f, 1.5f};
+  EXPECT_EQ(prune_threshold(values, 0.5, false), 1.01171875f);
+  EXPECT_EQ(prune_threshold(values, 0.5, true), 1.015625f);
+  EXPECT_EQ(prune_threshold(values, 0.0, false), 0.0f);
+  const std::vector<float> bad{1.0f, std::numeric_limits<float>::quiet_NaN()};
+  EXPECT_THROW(prune_threshold(bad, 0.5, false), base::Error);
 }
 
 }  // namespace

@@ -1,38 +1,77 @@
 #pragma once
-// Which tensor is stored how (spec/quantization.md section 1).
+// Which tensor is stored how (spec/quantization.md section 1), and the ways there are. A new way is a
+// function and one line in the table of policy.cpp.
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "fairway/quant/quantize.h"
 
 namespace fairway::quant {
 
-enum class MatrixRule { int6_rowmax, int6_search, int5_rowmax, int5_search, int8, fp16 };
-enum class TableRule { int8, fp16 };
-/// "int6_rowmax", ...; an input error that names `key` and the choices otherwise.
-MatrixRule parse_matrix_rule(std::string_view key, std::string_view name);
-TableRule parse_table_rule(std::string_view key, std::string_view name);
+/// A named way to store a tensor.
+struct Rule {
+  std::string_view name;  ///< "int6_search", "fp16", ...
+  Kind kind;
+  QuantizedTensor (*quantize)(std::string name, std::span<const float> values, tensor::Shape shape,
+                              base::ThreadPool& pool);
+};
+std::vector<std::string> rule_names();
+/// An input error that names `key` and the choices when there is no such rule.
+const Rule& find_rule(std::string_view key, std::string_view name);
 
 enum class Category { embed, mlp, attn, other };
 /// By the original parameter names: "tok_emb.weight", "blocks.3.attn.c_k.weight", "blocks.3.mlp.fc.weight",
 /// ...
 Category category_of(std::string_view name);
 
+/// Whether `name` is what `pattern` describes: `*` stands for any characters, `?` for one.
+bool matches(std::string_view pattern, std::string_view name);
+
+/// Magnitude pruning of the copy that is exported (section 4).
+struct Pruning {
+  double share = 0.0;  ///< of each tensor, its smallest weights
+  double below = 0.0;  ///< and all weights smaller than this
+  /// true: of the integers, after scales and clips were chosen from all weights; false: before, as PR 417.
+  bool after = false;
+};
+
 /// The rules of one artifact.
 struct QuantPolicy {
-  MatrixRule matrix = MatrixRule::int6_search;  ///< linear weights of blocks
-  TableRule table = TableRule::int8;            ///< everything else above the limit
-  std::int64_t passthrough_limit = 65'536;      ///< at most so many elements: fp16
-  double prune = 0.0;  ///< share of the smallest weights of each larger 2-D tensor to drop
+  /// First match wins, before everything below and whatever the tensor's size: pass-through lists, mixed
+  /// grids.
+  std::vector<std::pair<std::string, const Rule*>> overrides;
+  const Rule* attention = nullptr;          ///< matrices of blocks but for the MLP's, and inner projections
+  const Rule* mlp = nullptr;                ///< the MLP's
+  const Rule* table = nullptr;              ///< everything else above the limit
+  std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
+  Pruning prune;
 
-  /// The rule for a tensor, as a matrix rule (tables map to int8 or fp16).
-  MatrixRule rule_for(std::string_view name, std::int64_t elements) const;
+  const Rule& rule_for(std::string_view name, std::int64_t elements) const;
   /// Whether magnitude pruning touches it: 2-D and above the pass-through limit.
   bool prunes(const tensor::Shape& shape) const;
 };
+
+/// One rule for all matrices, int8 tables: the published systems.
+QuantPolicy policy_with(std::string_view matrix_rule);
+
+/// Reads "PATTERN=RULE"; an input error that begins with `key`.
+std::pair<std::string, const Rule*> parse_override(std::string_view key, std::string_view text);
+
+/// How much the loss depends on each matrix: its mean squared gradient, by name (spec/ttt.md section 7).
+using Sensitivity = std::map<std::string, double>;
+
+/// Gradient-guided bits (PR 398's ablation): of the matrices that `sensitivity` names and that stand on a
+/// grid of 5 to 7 bits, the `high` share with the largest values gets one bit more, the `low` share with the
+/// smallest one bit less. Numbers are rounded down, ties go by name; overrides that are there stay the last
+/// word. `elements`: the size of each tensor. An input error for a value that is no mean of squares.
+void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,
+                const std::map<std::string, std::int64_t>& elements, double high, double low);
 
 /// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16.
 QuantizedTensor quantize(const QuantPolicy& policy, std::string name, std::span<const float> values,

@@ -21,6 +21,7 @@ enum class Kind : std::uint8_t {
   int6,  ///< one value of [-32, 31] per byte, one fp16 scale per row
   int8,  ///< one value of [-127, 127] per byte, one fp16 scale per row
   int5,  ///< one value of [-16, 15] per byte, one fp16 scale per row
+  int7,  ///< one value of [-64, 63] per byte, one fp16 scale per row
 };
 std::string_view kind_name(Kind kind);
 
@@ -35,16 +36,20 @@ struct QuantizedTensor {
 };
 
 /// Section 2a (PR 398, 417): s = fp16(max(max|w| / q_max, 1 / q_max)), q = clamp(round(w / s), -q_max - 1,
-/// q_max). q_max: 31 for int6, 15 for int5.
+/// q_max). q_max: 63 for int7, 31 for int6, 15 for int5.
 QuantizedTensor quantize_rowmax(std::string name, std::span<const float> values, tensor::Shape shape,
                                 int q_max, base::ThreadPool& pool);
 
+/// Whose squared error decides on the clip.
+enum class ClipSearch {
+  per_matrix,  ///< one p for all rows, as the published code does it
+  per_row,     ///< each row its own p, as the published texts say it
+};
+
 /// Section 2b (PR 518, 573, Rec): the clip is the p-quantile of |row|, for p one of 0.9990, 0.9995, 0.9999,
-/// 0.99999 and 1; one p for the whole matrix, that with the smallest mean squared error, ties to the earlier;
-/// symmetric
-/// [-q_max, q_max].
+/// 0.99999 and 1, that with the smallest squared error, ties to the earlier; symmetric [-q_max, q_max].
 QuantizedTensor quantize_search(std::string name, std::span<const float> values, tensor::Shape shape,
-                                int q_max, base::ThreadPool& pool);
+                                int q_max, ClipSearch search, base::ThreadPool& pool);
 
 /// Section 3: clip to the 0.9999984-quantile c of |row|, s = max(c / 127, 1 / 127) in fp32, q = round(w / s);
 /// the stored scale is fp16(s).
@@ -64,9 +69,10 @@ void dequantize(const QuantizedTensor& tensor, std::span<float> out, base::Threa
 /// `values` is reordered; it must not be empty nor hold a NaN.
 float quantile(std::span<float> values, float p);
 
-/// Section 4 (PR 417): sets to 0 what is smaller in magnitude than the `share`-quantile of |values|
-/// (strictly). The threshold is rounded to bfloat16 for tensors that train as such. Returns the number of
-/// entries set to 0.
-std::int64_t prune_smallest(std::span<float> values, double share, bool bf16_threshold = false);
+/// Section 4 (PR 417): the `share`-quantile of |values|, below which (strictly) pruning drops; rounded to
+/// bfloat16 for tensors that train as such. 0 for a share of 0.
+float prune_threshold(std::span<const float> values, double share, bool bf16);
+/// Sets to 0 what is smaller in magnitude than the threshold (strictly); returns how many.
+std::int64_t prune_below(std::span<float> values, float threshold);
 
 }  // namespace fairway::quant
