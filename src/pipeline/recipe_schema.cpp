@@ -189,6 +189,9 @@ void add_train(std::vector<RecipeKey>& keys) {
       number<t, &T::checkpoint_every>(
           "train.checkpoint_every", {0, 1e9},
           "a checkpoint every so many steps; 0: only at the end and when interrupted", Counted::yes),
+      number<t, &T::keep_checkpoints>(
+          "train.keep_checkpoints", {1, 1000},
+          "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step"),
       choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),
   };
@@ -209,6 +212,7 @@ std::vector<std::string> coder_names() {
 
 void add_after_training(std::vector<RecipeKey>& keys) {
   constexpr auto a = &Recipe::average;
+  constexpr auto f = &Recipe::qat;
   constexpr auto q = &Recipe::quant;
   constexpr auto s = &Recipe::score;
   constexpr auto g = &Recipe::generate;
@@ -220,10 +224,28 @@ void add_after_training(std::vector<RecipeKey>& keys) {
       number<a, &AverageConfig::decay>(
           "average.decay", {0, 0.9999999},
           "EMA: kept part of the average per step (--scale keeps its half-life in proportion)"),
+      number<a, &AverageConfig::start>("average.start", {0, 1e9},
+                                       "EMA: starts from the weights after this step; 0: the initial ones",
+                                       Counted::yes),
+      choice<a, &AverageConfig::dtype>("average.dtype", {"f32", "bf16"}, "EMA: storage of the average"),
       number<a, &AverageConfig::swa_every>("average.swa_every", {1, 1e9},
                                            "SWA: add the weights every so many steps", Counted::yes),
       number<a, &AverageConfig::swa_below>("average.swa_below", {0, 1},
                                            "SWA: only while the learning-rate scale is below this"),
+      number<a, &AverageConfig::swa_min>(
+          "average.swa_min", {1, 1e9},
+          "SWA: of fewer snapshots none is used and the last weights are exported"),
+      number<f, &QatConfig::attention>(
+          "qat.attention", {0, 8}, "late QAT: bits of the attention's matrices (2 to 8); 0: not quantised"),
+      number<f, &QatConfig::mlp>("qat.mlp", {0, 8}, "late QAT: bits of the MLP's matrices; 0: not quantised"),
+      number<f, &QatConfig::other>("qat.other", {0, 8},
+                                   "late QAT: bits of the side embeddings' projections; 0: not quantised"),
+      number<f, &QatConfig::below>(
+          "qat.below", {0, 1}, "late QAT begins once the learning-rate scale is below this; 0: not by scale"),
+      number<f, &QatConfig::last_fraction>("qat.last_fraction", {0, 1},
+                                           "late QAT begins for this last part of the run; 0: not by part"),
+      flag<f, &QatConfig::inert>(
+          "qat.inert", "the switch is logged and has no effect, as in the published scripts' training"),
       choice<q, &QuantConfig::matrix>(
           "quant.matrix", quant::rule_names(),
           "matrices: bits, and the clip: the row's maximum, searched for the matrix, or for each row"),
@@ -268,11 +290,15 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                         "draw from the k most likely tokens; 0: from all"),
       text<g, &GenerateConfig::prompt>("generate.prompt", "text the sample continues"),
       number<b, &BudgetConfig::train_seconds>("budget.train_seconds", {0, 1e9},
-                                              "training time the report compares with; 0: none"),
+                                              "training time the run may use; 0: no limit"),
       number<b, &BudgetConfig::eval_seconds>("budget.eval_seconds", {0, 1e9},
-                                             "scoring time the report compares with; 0: none"),
+                                             "time the artifact's scores may take; 0: no limit"),
       number<b, &BudgetConfig::artifact_bytes>("budget.artifact_bytes", {0, 1e12},
-                                               "artifact size the ledger compares with; 0: none"),
+                                               "size of weights and code; 0: no limit"),
+      flag<b, &BudgetConfig::enforce>(
+          "budget.enforce",
+          "true: training ends in time, scoring takes wider strides to fit, an artifact "
+          "over the limit fails; false: going over is said"),
   };
   keys.insert(keys.end(), more);
 }

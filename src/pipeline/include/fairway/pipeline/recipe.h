@@ -61,6 +61,7 @@ struct TrainConfig {
   int log_every = 1;             ///< metrics line every so many steps
   int validate_every = 0;        ///< 0: only at the end
   int checkpoint_every = 0;      ///< 0: only at the end and when interrupted
+  int keep_checkpoints = 1;      ///< the newest so many stay
   std::string products = "f32";  ///< matrix products of forward and backward: "f32" | "bf16"
   std::string init;              ///< safetensors file to start from; "": fresh weights
   /// What `--scale` divides by.
@@ -72,11 +73,27 @@ struct TrainConfig {
 
 /// Which weights are exported (spec/training.md sections 9, 10).
 struct AverageConfig {
-  std::string kind = "ema";  ///< "none" | "ema" | "swa"
-  double decay = 0.997;      ///< EMA: e <- decay e + (1 - decay) theta after every step
-  int swa_every = 50;        ///< SWA: add the weights every so many completed steps ...
-  double swa_below = 0.2;    ///< ... while the learning-rate scale is below this
+  std::string kind = "ema";   ///< "none" | "ema" | "swa"
+  double decay = 0.997;       ///< EMA: e <- decay e + (1 - decay) theta after every step ...
+  int start = 0;              ///< ... after this one, whose weights it starts from; 0: the initial weights
+  std::string dtype = "f32";  ///< EMA: storage of the average: "f32" | "bf16"
+  int swa_every = 50;         ///< SWA: add the weights every so many completed steps ...
+  double swa_below = 0.2;     ///< ... while the learning-rate scale is below this
+  int swa_min = 2;            ///< ... and export the mean of at least so many; of fewer: the last weights
   bool operator==(const AverageConfig&) const = default;
+};
+
+/// Late quantisation-aware training (spec/training.md section 11): from a point on, forward and backward see
+/// matrices rounded to a grid of so many bits per row, straight through.
+struct QatConfig {
+  int attention = 0;            ///< bits of the attention's matrices; 0: not
+  int mlp = 0;                  ///< bits of the MLP's
+  int other = 0;                ///< bits of the side embeddings' projections
+  double below = 0;             ///< on once the learning-rate scale is below this; 0: not by scale
+  double last_fraction = 0.04;  ///< on for the last part of the run; 0: not by part
+  bool inert = false;  ///< the switch is logged and does nothing, as in the published scripts' training
+  bool any() const { return attention > 0 || mlp > 0 || other > 0; }
+  bool operator==(const QatConfig&) const = default;
 };
 
 /// spec/quantization.md sections 1-5.
@@ -114,11 +131,13 @@ struct GenerateConfig {
   bool operator==(const GenerateConfig&) const = default;
 };
 
-/// What the run is measured against; a step, score or artifact over its budget is said, not prevented.
+/// What the run is measured against. Without `enforce` going over is said; with it training ends in time,
+/// scoring is shortened, and an artifact over the limit is a failure.
 struct BudgetConfig {
   double train_seconds = 0;                  ///< 0: no limit
   double eval_seconds = 0;                   ///< 0: no limit
   std::int64_t artifact_bytes = 16'000'000;  ///< 0: no limit
+  bool enforce = false;
   bool operator==(const BudgetConfig&) const = default;
 };
 
@@ -131,6 +150,7 @@ struct Recipe {
   OptimConfig optim;
   TrainConfig train;
   AverageConfig average;
+  QatConfig qat;
   QuantConfig quant;
   ScoreConfig score;
   GenerateConfig generate;
