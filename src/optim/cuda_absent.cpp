@@ -45,7 +45,7 @@ std::vector<DeviceWork> DeviceOptimizer::measure(int) { refuse(); }
 
 struct DeviceAdapter::Parts {};
 
-DeviceAdapter::DeviceAdapter(const AdapterConfig&, const std::vector<AdaptedRange>&, tensor::View,
+DeviceAdapter::DeviceAdapter(const RangeOptimizerConfig&, const std::vector<OptimizedRange>&, tensor::View,
                              tensor::View, ops::cuda::State&) {
   refuse();
 }

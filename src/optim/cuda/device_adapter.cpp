@@ -10,24 +10,29 @@ namespace gpu = cuda;
 
 namespace {
 
-std::vector<gpu::RangeSpec> range_specs(const AdapterConfig& c, const std::vector<AdaptedRange>& ranges) {
+gpu::Rule rule_of(RangeRule rule, Storage storage) {
+  if (rule == RangeRule::sgd) return gpu::Rule::sgd;
+  return storage == Storage::bf16 ? gpu::Rule::bf16_adam : gpu::Rule::adamw;
+}
+
+std::vector<gpu::RangeSpec> range_specs(const RangeOptimizerConfig& c,
+                                        const std::vector<OptimizedRange>& ranges) {
   std::vector<gpu::RangeSpec> specs;
-  const bool sgd = c.rule == UpdateRule::sgd;
   for (const auto& range : ranges)
     specs.push_back({{range.name, range.begin, range.end},
                      {.lr_factor = range.lr_factor,
                       .rate = 0,
-                      .rule = sgd ? gpu::Rule::sgd : gpu::Rule::adamw,
+                      .rule = rule_of(c.rule, range.storage),
                       .bf16 = range.storage == Storage::bf16,
-                      .decoupled = c.adamw.decoupled,
-                      .beta1 = sgd ? c.momentum : c.adamw.beta1,
-                      .beta2 = c.adamw.beta2,
-                      .eps = c.adamw.eps,
-                      .weight_decay = c.adamw.weight_decay}});
+                      .decoupled = c.rule == RangeRule::adamw,
+                      .beta1 = c.rule == RangeRule::sgd ? c.momentum : c.beta1,
+                      .beta2 = c.beta2,
+                      .eps = c.eps,
+                      .weight_decay = c.weight_decay}});
   return specs;
 }
 
-std::vector<FlatRange> adapted_ranges(const std::vector<AdaptedRange>& ranges, std::int64_t elements) {
+std::vector<FlatRange> adapted_ranges(const std::vector<OptimizedRange>& ranges, std::int64_t elements) {
   std::vector<FlatRange> flat;
   for (const auto& range : ranges) flat.push_back({range.name, range.begin, range.end});
   return joined_ranges(std::move(flat), elements);
@@ -41,8 +46,8 @@ struct DeviceAdapter::Parts {
   std::vector<FlatRange> adapted;  // sorted
   gpu::RangeStep step;
 
-  Parts(const AdapterConfig& c, const std::vector<AdaptedRange>& ranges, tensor::View values, tensor::View g,
-        ops::cuda::State& s)
+  Parts(const RangeOptimizerConfig& c, const std::vector<OptimizedRange>& ranges, tensor::View values,
+        tensor::View g, ops::cuda::State& s)
       : state(s),
         gradients(g),
         adapted(adapted_ranges(ranges, values.elements())),
@@ -60,7 +65,7 @@ struct DeviceAdapter::Parts {
   }
 };
 
-DeviceAdapter::DeviceAdapter(const AdapterConfig& config, const std::vector<AdaptedRange>& ranges,
+DeviceAdapter::DeviceAdapter(const RangeOptimizerConfig& config, const std::vector<OptimizedRange>& ranges,
                              tensor::View values, tensor::View gradients, ops::cuda::State& state) {
   state.make_current();
   parts_ = std::make_unique<Parts>(config, ranges, values, gradients, state);
@@ -89,7 +94,7 @@ void DeviceAdapter::enqueue_reset() { parts_->step.enqueue_reset(); }
 void DeviceAdapter::enqueue_report(int slot) { parts_->step.enqueue_report(slot); }
 GradientNorm DeviceAdapter::report(int slot) { return parts_->step.report(slot); }
 
-std::vector<DeviceStateBuffer> DeviceAdapter::state() const { return parts_->step.state(); }
+std::vector<DeviceStateBuffer> DeviceAdapter::state() const { return parts_->step.state(""); }
 std::vector<SavedState> DeviceAdapter::save() { return gpu::save_state(parts_->state, state()); }
 void DeviceAdapter::restore(std::string_view name, std::span<const std::byte> bytes) {
   gpu::restore_state(parts_->state, state(), name, bytes);

@@ -139,7 +139,7 @@ struct DeviceOptimizer::Parts {
 
   std::vector<DeviceStateBuffer> all_state() const {
     auto buffers = muon.state();
-    for (auto& buffer : ranges.state()) buffers.push_back(std::move(buffer));
+    for (auto& buffer : ranges.state("adamw.")) buffers.push_back(std::move(buffer));
     const auto add = [&](const char* name, const tensor::Buffer& buffer, std::size_t bytes) {
       buffers.push_back({name, buffer.data(), bytes});
     };

@@ -48,7 +48,8 @@ struct TrainedRange {
   std::int64_t begin;
 };
 
-enum class Rule : std::int32_t { adamw, sgd };
+/// bf16_adam: rounded after every operation (adapt_kernels.h), as sgd is where `bf16` is set.
+enum class Rule : std::int32_t { adamw, bf16_adam, sgd };
 
 /// A part of the flat buffers with one rule; `moments` is its place in the arrays of moments.
 struct UpdateRange {
@@ -60,10 +61,11 @@ struct UpdateRange {
   double beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;  ///< sgd: beta1 is the momentum
 };
 
-/// A range's numbers in one step, see AdamWScalars of kernels.h.
+/// A range's numbers in one step, see AdamWScalars of kernels.h and StepwiseScalars of adapt_kernels.h.
 struct UpdateScalars {
   float decay, coupled_decay, beta1, one_minus_beta1, beta2, one_minus_beta2;
   float correction1, correction2, eps, lr;
+  float root, lr_corrected;
 };
 
 /// partial[i] = sum of squares of piece i, in fp64.

@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(threads)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-/// adamw.h; the same double operations in the same order as optim::AdamW::step.
+/// The same double operations in the same order as optim::AdamW::step and RangeOptimizer.
 __device__ UpdateScalars scalars_of(const UpdateRange& r, double base_lr, std::int64_t steps) {
   const double lr = __dmul_rn(base_lr, r.lr_factor), k = static_cast<double>(steps);
   UpdateScalars s;
@@ -27,8 +27,11 @@ __device__ UpdateScalars scalars_of(const UpdateRange& r, double base_lr, std::i
   s.one_minus_beta1 = static_cast<float>(1.0 - r.beta1);
   s.beta2 = static_cast<float>(r.beta2);
   s.one_minus_beta2 = static_cast<float>(1.0 - r.beta2);
-  s.correction1 = static_cast<float>(1.0 - pow(r.beta1, k));
-  s.correction2 = static_cast<float>(1.0 - pow(r.beta2, k));
+  const double correction1 = 1.0 - pow(r.beta1, k), correction2 = 1.0 - pow(r.beta2, k);
+  s.correction1 = static_cast<float>(correction1);
+  s.correction2 = static_cast<float>(correction2);
+  s.root = static_cast<float>(sqrt(correction2));
+  s.lr_corrected = static_cast<float>(lr / correction1);
   s.eps = static_cast<float>(r.eps);
   s.lr = static_cast<float>(lr);
   return s;

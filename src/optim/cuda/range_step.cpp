@@ -68,7 +68,7 @@ void RangeStep::place_ranges(const std::vector<RangeSpec>& ranges) {
     spec.rule.moments = moments;
     moments += padded(spec.range.end - spec.range.begin);
     update_elements_ += spec.range.end - spec.range.begin;
-    two_moments = two_moments || spec.rule.rule == Rule::adamw;
+    two_moments = two_moments || spec.rule.rule != Rule::sgd;
     entries.push_back(spec.rule);
     parts.push_back(spec.range);
   }
@@ -150,7 +150,7 @@ GradientNorm RangeStep::report(int slot) {
   return {state.norm, state.bad == 0};
 }
 
-std::vector<DeviceStateBuffer> RangeStep::state() const {
+std::vector<DeviceStateBuffer> RangeStep::state(const std::string& prefix) const {
   std::vector<DeviceStateBuffer> buffers;
   for (std::size_t i = 0; i < ranges_.size(); ++i) {
     const auto& [range, rule] = ranges_[i];
@@ -158,15 +158,15 @@ std::vector<DeviceStateBuffer> RangeStep::state() const {
     const auto moment = [&](const tensor::Buffer& buffer) {
       return reinterpret_cast<std::byte*>(data_of<float>(buffer) + rule.moments);
     };
+    const std::string own = prefix + range.name + ".";
     if (rule.rule == Rule::sgd) {
-      buffers.push_back({"sgd." + range.name + ".momentum", moment(first_), bytes});
+      buffers.push_back({own + "momentum", moment(first_), bytes});
       continue;
     }
-    const std::string prefix = "adamw." + range.name + ".";
-    buffers.push_back({prefix + "step", reinterpret_cast<std::byte*>(data_of<std::int64_t>(counters_) + i),
+    buffers.push_back({own + "step", reinterpret_cast<std::byte*>(data_of<std::int64_t>(counters_) + i),
                        sizeof(std::int64_t)});
-    buffers.push_back({prefix + "m", moment(first_), bytes});
-    buffers.push_back({prefix + "v", moment(second_), bytes});
+    buffers.push_back({own + "m", moment(first_), bytes});
+    buffers.push_back({own + "v", moment(second_), bytes});
   }
   return buffers;
 }

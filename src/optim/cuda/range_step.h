@@ -46,7 +46,8 @@ class RangeStep {
 
   const Scheduled* scheduled() const { return data_of<const Scheduled>(scheduled_); }
   const StepState* step_state() const { return data_of<const StepState>(step_state_); }
-  std::vector<DeviceStateBuffer> state() const;
+  /// PREFIX + "NAME.step|m|v", of sgd PREFIX + "NAME.momentum".
+  std::vector<DeviceStateBuffer> state(const std::string& prefix) const;
   std::size_t device_bytes() const;
   std::int64_t norm_elements() const { return norm_elements_; }
   std::int64_t update_elements() const { return update_elements_; }

@@ -1,4 +1,5 @@
-// AdamW and SGD over ranges of the flat buffers.
+// AdamW, Adam and SGD over ranges of the flat buffers: element by element the operations of the CPU's
+// kernels, in their order.
 #include "cuda/device.cuh"
 
 namespace fairway::optim::cuda {
@@ -30,7 +31,24 @@ struct AdamWRule {
   }
 };
 
-/// device_adapter.h; `beta1` is the momentum.
+/// kernels::adam_stepwise_bf16.
+struct Bf16AdamRule {
+  UpdateScalars s;
+  float clip;
+  static constexpr bool two_moments = true;
+  __device__ void operator()(float& p, float g, float& m, float& v) const {
+    float gradient = round_bf16(mul(round_bf16(g), clip));
+    if (s.coupled_decay != 0.0f) gradient = round_bf16(add(gradient, mul(s.coupled_decay, p)));
+    const float before = s.decay != 1.0f ? round_bf16(mul(p, s.decay)) : p;
+    m = round_bf16(add(m, mul(s.one_minus_beta1, add(gradient, -m))));
+    v = round_bf16(add(round_bf16(mul(v, s.beta2)), mul(mul(s.one_minus_beta2, gradient), gradient)));
+    const float root = round_bf16(__fdiv_rn(round_bf16(__fsqrt_rn(v)), s.root));
+    const float denominator = round_bf16(add(root, s.eps));
+    p = round_bf16(add(before, -mul(s.lr_corrected, __fdiv_rn(m, denominator))));
+  }
+};
+
+/// kernels::sgd_f32 and sgd_stepwise_bf16; `beta1` is the momentum.
 template <class Store>
 struct SgdRule {
   UpdateScalars s;
@@ -38,9 +56,9 @@ struct SgdRule {
   Store store;
   static constexpr bool two_moments = false;
   __device__ void operator()(float& p, float g, float& m, float&) const {
-    const float gradient = combine(g, clip, s.coupled_decay, p);
+    const float gradient = store(mul(store(g), clip));
     m = store(add(store(mul(s.beta1, m)), gradient));
-    p = store(add(mul(p, s.decay), -mul(s.lr, m)));
+    p = store(add(p, -mul(s.lr, m)));
   }
 };
 
@@ -71,17 +89,16 @@ __global__ void __launch_bounds__(threads) update_kernel(Update u) {
   const UpdateRange range = u.ranges[piece.entry];
   const UpdateScalars scalars = u.scalars[piece.entry];
   const float clip = u.state->clip;
-  if (range.rule == Rule::adamw) {
-    if (range.bf16)
-      run_piece(u, piece, range, AdamWRule<KeepBf16>{scalars, clip, {}});
-    else
-      run_piece(u, piece, range, AdamWRule<KeepF32>{scalars, clip, {}});
-  } else {
-    if (range.bf16)
-      run_piece(u, piece, range, SgdRule<KeepBf16>{scalars, clip, {}});
-    else
-      run_piece(u, piece, range, SgdRule<KeepF32>{scalars, clip, {}});
-  }
+  if (range.rule == Rule::adamw && range.bf16)
+    run_piece(u, piece, range, AdamWRule<KeepBf16>{scalars, clip, {}});
+  else if (range.rule == Rule::adamw)
+    run_piece(u, piece, range, AdamWRule<KeepF32>{scalars, clip, {}});
+  else if (range.rule == Rule::bf16_adam)
+    run_piece(u, piece, range, Bf16AdamRule{scalars, clip});
+  else if (range.bf16)
+    run_piece(u, piece, range, SgdRule<KeepBf16>{scalars, clip, {}});
+  else
+    run_piece(u, piece, range, SgdRule<KeepF32>{scalars, clip, {}});
 }
 
 }  // namespace
