@@ -24,6 +24,8 @@ std::vector<std::int64_t> sizes_of(const std::vector<FlatRange>& ranges) {
   return sizes;
 }
 
+bool aligned(const float* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
+
 template <class T>
 tensor::Buffer table(const ops::cuda::State& state, const std::vector<T>& entries) {
   return device_table(state, std::span<const T>(entries));
@@ -42,6 +44,7 @@ RangeStep::RangeStep(ops::cuda::State& state, tensor::View values, tensor::View 
       step_state_(device_array<StepState>(state, 1)) {
   base::check(values && gradients && values.elements() == gradients.elements(),
               "optimizer: {} values, {} gradients", values.elements(), gradients.elements());
+  base::check(aligned(values_) && aligned(gradients_), "optimizer: flat arrays must start at 16 bytes");
   std::vector<TrainedRange> begins;
   for (const auto& range : trained) {
     begins.push_back({range.begin});
