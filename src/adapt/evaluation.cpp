@@ -18,8 +18,11 @@ std::vector<Selection> selections_of(const Protocol& p, const graph::ParameterLa
 }
 
 MachineOptions machine_options(const Protocol& p, const std::vector<Selection>& selections,
-                               const score::WindowPlan& windows, const EvaluateOptions& options) {
+                               const score::WindowPlan& windows, const EvaluateOptions& options,
+                               std::int64_t train_windows, std::int64_t score_windows) {
   MachineOptions m;
+  m.train_windows = train_windows;
+  m.score_windows = score_windows;
   m.fake_quantize = p.fake_quantize;
   m.activations = options.activations;
   m.phases = selections;
@@ -42,13 +45,15 @@ score::LedgerOptions ledger_options(const score::WindowPlan& windows, const Eval
 Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& config,
                        const graph::ParameterStore& weights, const graph::Runtime& runtime,
                        score::TokenView tokens, const EvaluateOptions& options,
-                       const score::WindowPlan& windows)
+                       const score::WindowPlan& windows, std::int64_t train_windows,
+                       std::int64_t score_windows)
     : protocol_(protocol),
       options_(options),
       tokens_(tokens),
       windows_(windows),
       selections_(selections_of(protocol, weights.layout(), config)),
-      machine_(config, weights, runtime, machine_options(protocol, selections_, windows, options)),
+      machine_(config, weights, runtime,
+               machine_options(protocol, selections_, windows, options, train_windows, score_windows)),
       ledger_(ledger_options(windows, options)),
       gate_(tokens, ledger_),
       runner_(tokens, windows.window(), machine_),
@@ -212,8 +217,11 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
   const auto n = tokens.size();
   if (protocol.when == When::streaming) {
     const StreamPlan plan(protocol, n, config.window, options.stride, options.tail);
-    Evaluation evaluation(protocol, config, weights, runtime, tokens, options, plan.windows());
-    evaluation.forecast(work_of(protocol, plan, evaluation.machine().rows()));
+    const auto& p = protocol;
+    const std::int64_t chunk = std::int64_t{p.chunk_windows} * config.window / plan.windows().stride();
+    Evaluation evaluation(p, config, weights, runtime, tokens, options, plan.windows(),
+                          std::min(p.batch_windows, p.chunk_windows), chunk);
+    evaluation.forecast(work_of(p, plan, evaluation.machine()));
     adapt_streaming(evaluation, plan);
     return evaluation.result();
   }
@@ -221,8 +229,9 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
                            ? score::WindowPlan::sliding(n, config.window, options.stride, options.tail)
                            : score::WindowPlan::plain(n, config.window, options.tail);
   const EpochPlan plan(protocol, windows.targets(), config.window);
-  Evaluation evaluation(protocol, config, weights, runtime, tokens, options, windows);
-  evaluation.forecast(work_of(protocol, plan, windows, evaluation.machine().rows()));
+  Evaluation evaluation(protocol, config, weights, runtime, tokens, options, windows,
+                        std::int64_t{protocol.virtual_ranks} * protocol.batch_windows, windows.size());
+  evaluation.forecast(work_of(protocol, plan, windows, evaluation.machine()));
   adapt_before(evaluation, plan, windows);
   return evaluation.result();
 }

@@ -27,7 +27,7 @@ class Evaluation {
  public:
   Evaluation(const Protocol& protocol, const model::ModelConfig& config, const graph::ParameterStore& weights,
              const graph::Runtime& runtime, score::TokenView tokens, const EvaluateOptions& options,
-             const score::WindowPlan& windows);
+             const score::WindowPlan& windows, std::int64_t train_windows, std::int64_t score_windows);
 
   const Protocol& protocol() const { return protocol_; }
   Machine& machine() { return machine_; }
@@ -83,7 +83,8 @@ void adapt_before(Evaluation& evaluation, const EpochPlan& plan, const score::Wi
 void adapt_streaming(Evaluation& evaluation, const StreamPlan& plan);
 
 /// Calls of each program.
-Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::WindowPlan& windows, int rows);
-Work work_of(const Protocol& protocol, const StreamPlan& plan, int rows);
+Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::WindowPlan& windows,
+             const Machine& machine);
+Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& machine);
 
 }  // namespace fairway::adapt

@@ -35,7 +35,7 @@ class DeviceUpdater final : public Updater {
  public:
   DeviceUpdater(const optim::RangeOptimizerConfig& c, const Selection& selection,
                 graph::ParameterStore& store, ops::cuda::State& state)
-      : adapter_(c, selection.ranges, store.flat_values(), store.flat_gradients(), state) {}
+      : adapter_(config_of(c), ranges_of(selection), store.flat_values(), store.flat_gradients(), state) {}
   optim::GradientNorm step(double lr) override {
     adapter_.prepare(lr);
     adapter_.enqueue();
@@ -45,6 +45,20 @@ class DeviceUpdater final : public Updater {
   void reset() override { adapter_.enqueue_reset(); }
 
  private:
+  static optim::AdapterConfig config_of(const optim::RangeOptimizerConfig& c) {
+    optim::AdapterConfig config;
+    config.rule = c.rule == optim::RangeRule::sgd ? optim::UpdateRule::sgd : optim::UpdateRule::adamw;
+    config.adamw = {
+        c.beta1, c.beta2, c.eps, c.weight_decay, c.rule == optim::RangeRule::adamw, optim::Storage::f32};
+    config.momentum = c.momentum;
+    config.grad_clip = c.grad_clip;
+    return config;
+  }
+  static std::vector<optim::AdaptedRange> ranges_of(const Selection& selection) {
+    std::vector<optim::AdaptedRange> ranges;
+    for (const auto& r : selection.ranges) ranges.push_back({r.name, r.begin, r.end, r.lr_factor, r.storage});
+    return ranges;
+  }
   optim::DeviceAdapter adapter_;
 };
 
@@ -56,7 +70,8 @@ struct Machine::State {
       : config(c),
         runtime(r),
         options(std::move(o)),
-        rows(options.rows > 0 ? options.rows : std::max(1, batch_tokens(r.device) / c.window)),
+        rows(rows_for(options.score_windows)),
+        train_rows(rows_for(options.train_windows)),
         store(weights.layout(), r.device, !options.phases.empty()),
         plan(store, r) {
     const auto from = weights.flat_values(), to = store.flat_values();
@@ -65,21 +80,24 @@ struct Machine::State {
     for (const auto& phase : options.phases) trainers.push_back(&plan.add(build_trainer(phase)));
     for (const auto n : options.score_lengths) scorers[n] = &plan.add(build_scorer(n));
     if (options.logits) {
-      auto build = base_options(model::Mode::logits);
-      build.rows = 1;
+      const auto build = base_options(model::Mode::logits, 1);
       logits_program = &plan.add(model::build(config, store.layout(), build));
     }
     plan.allocate();
-    const auto n = static_cast<std::size_t>(rows) * static_cast<std::size_t>(c.window);
+    const auto n = static_cast<std::size_t>(train_rows) * static_cast<std::size_t>(c.window);
     inputs.resize(n);
     targets.resize(n);
     loss_weights.resize(n);
   }
 
-  model::BuildOptions base_options(model::Mode mode) const {
+  int rows_for(std::int64_t windows) const {
+    const int most = std::max(1, batch_tokens(runtime.device) / config.window);
+    return static_cast<int>(std::clamp<std::int64_t>(windows, 1, most));
+  }
+  model::BuildOptions base_options(model::Mode mode, int batch) const {
     model::BuildOptions build;
     build.mode = mode;
-    build.rows = rows;
+    build.rows = batch;
     build.dtype = options.activations;
     return build;
   }
@@ -109,12 +127,12 @@ struct Machine::State {
     if (runtime.cuda) tensor::synchronize(runtime.device);
   }
   graph::Graph build_trainer(const Selection& phase) const {
-    auto build = base_options(model::Mode::train);
+    auto build = base_options(model::Mode::train, train_rows);
     build.trainable = [&phase](std::string_view name) { return phase.contains(name); };
     return model::build(config, store.layout(), build);
   }
   graph::Graph build_scorer(int last) const {
-    auto build = base_options(model::Mode::score);
+    auto build = base_options(model::Mode::score, rows);
     build.last = last;
     return model::build(config, store.layout(), build);
   }
@@ -130,7 +148,7 @@ struct Machine::State {
   const model::ModelConfig config;
   const graph::Runtime runtime;
   const MachineOptions options;
-  const int rows;
+  const int rows, train_rows;
   graph::ParameterStore store;
   graph::Plan plan;
   std::vector<Program*> trainers;
@@ -161,6 +179,7 @@ Machine::Machine(const model::ModelConfig& config, const graph::ParameterStore& 
 Machine::~Machine() = default;
 
 int Machine::rows() const { return state_->rows; }
+int Machine::train_rows() const { return state_->train_rows; }
 const graph::ParameterStore& Machine::weights() const { return state_->store; }
 void Machine::zero_gradients() {
   state_->wait();
@@ -185,11 +204,11 @@ double Machine::accumulate(int phase, std::span<const WeightedLesson> lessons) {
   auto& s = *state_;
   const auto window = static_cast<std::size_t>(s.config.window);
   double loss = 0;
-  for (std::size_t first = 0; first < lessons.size(); first += static_cast<std::size_t>(s.rows)) {
+  for (std::size_t first = 0; first < lessons.size(); first += static_cast<std::size_t>(s.train_rows)) {
     std::ranges::fill(s.inputs, 0);
     std::ranges::fill(s.targets, 0);
     std::ranges::fill(s.loss_weights, 0.0f);
-    for (std::size_t r = 0; r < static_cast<std::size_t>(s.rows) && first + r < lessons.size(); ++r) {
+    for (std::size_t r = 0; r < static_cast<std::size_t>(s.train_rows) && first + r < lessons.size(); ++r) {
       const auto& [lesson, weight] = lessons[first + r];
       lesson.inputs(std::span(s.inputs).subspan(r * window, window));
       lesson.targets(std::span(s.targets).subspan(r * window, window));
@@ -269,11 +288,12 @@ double Machine::measure_training(int phase) {
 
 double Machine::measure_scoring(int score_last) {
   auto& s = *state_;
-  std::ranges::fill(s.inputs, 0);
+  const std::vector<std::int32_t> inputs(static_cast<std::size_t>(s.rows) *
+                                         static_cast<std::size_t>(s.config.window));
   const std::vector<std::int32_t> targets(static_cast<std::size_t>(s.rows * score_last));
   std::vector<float> nll(targets.size());
   base::Stopwatch watch;
-  score(s.inputs, targets, score_last, nll);
+  score(inputs, targets, score_last, nll);
   return watch.seconds();
 }
 

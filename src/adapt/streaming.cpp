@@ -192,7 +192,7 @@ class Stream {
 
 void adapt_streaming(Evaluation& evaluation, const StreamPlan& plan) { Stream(evaluation, plan).run(); }
 
-Work work_of(const Protocol& protocol, const StreamPlan& plan, int rows) {
+Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& machine) {
   Work work;
   const auto passes = static_cast<double>(protocol.pass_lr.size());
   const auto trained =
@@ -203,12 +203,12 @@ Work work_of(const Protocol& protocol, const StreamPlan& plan, int rows) {
     const auto chunks = plan.chunks(r);
     for (std::int64_t i = 0; i < chunks; ++i) {
       const auto chunk = plan.chunk(r, i);
-      scoring += std::ceil(static_cast<double>(chunk.scored.size()) / rows);
+      scoring += std::ceil(static_cast<double>(chunk.scored.size()) / machine.rows());
       work.windows += static_cast<std::int64_t>(chunk.scored.size());
       if (i + 1 == chunks) continue;
       const auto windows =
           std::min<double>(protocol.batch_windows, static_cast<double>(chunk.trained.size()));
-      training += static_cast<double>(steps_of(protocol, chunk)) * std::ceil(windows / rows);
+      training += static_cast<double>(steps_of(protocol, chunk)) * std::ceil(windows / machine.train_rows());
     }
   }
   work.training = {training * trained * (phase.epochs > 0 ? 1 : 0)};

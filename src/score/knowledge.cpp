@@ -41,13 +41,12 @@ void Lesson::targets(std::span<std::int32_t> out) const {
 Lesson TextGate::lesson(std::int64_t first, std::int64_t count, Knowledge& learner) {
   base::check(first >= 0 && count >= 1 && first + count < tokens_.size(),
               "lesson of targets [{}, {}) in a text of {}", first, first + count, tokens_.size() - 1);
-  // The first input is the target before the window.
-  const auto seen = std::max<std::int64_t>(first - 1, 0);
-  learner.add(seen, first + count - seen);
+  learner.add(first, count);
   return {tokens_, first, count};
 }
 
 Lesson TextGate::committed(std::int64_t first, std::int64_t count, Knowledge& learner) {
+  // The first input is the target before the window.
   for (std::int64_t t = std::max<std::int64_t>(first - 1, 0); t < first + count; ++t)
     base::check(ledger_.committed(t), "target {} may not be learnt from: its score is not in the ledger", t);
   committed_ += count;

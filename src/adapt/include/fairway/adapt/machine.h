@@ -16,7 +16,8 @@
 namespace fairway::adapt {
 
 struct MachineOptions {
-  int rows = 0;                ///< windows in a program; 0: chosen
+  /// The most windows that a step or a call of the scorer has; programs are no larger.
+  std::int64_t train_windows = 1, score_windows = 1;
   bool fake_quantize = false;  ///< training sees int6 matrices
   tensor::DType activations = tensor::DType::f32;
   std::vector<Selection> phases;            ///< one training program each
@@ -48,7 +49,8 @@ class Machine final : public score::WindowScorer {
           const graph::Runtime& runtime, MachineOptions options);
   ~Machine() override;
 
-  int rows() const override;
+  int rows() const override;  ///< of the scoring programs
+  int train_rows() const;
   void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
              std::span<float> nll) override;
   /// Forward and backward of any number of windows with a phase's trainable parameters: adds to the

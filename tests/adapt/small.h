@@ -1,0 +1,165 @@
+#pragma once
+// A model and a text of a second's work.
+
+#include "fairway/adapt/evaluate.h"
+#include "fairway/base/error.h"
+#include "fairway/base/random.h"
+#include "fairway/base/thread_pool.h"
+#include "fairway/model/family.h"
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace fairway::adapt::testing {
+
+inline model::ModelConfig small_config() {
+  model::ModelConfig c;
+  c.vocab_size = 48;
+  c.layers = 3;
+  c.width = 32;
+  c.heads = 2;
+  c.kv_heads = 1;
+  c.window = 16;
+  c.rope_dims = 8;
+  c.rope_rescale_length = 0;
+  c.bigram_rows = 32;
+  c.bigram_dim = 8;
+  c.ve_dim = 8;
+  c.ve_layers = {2};
+  c.xsa_layers = {2};
+  return c;
+}
+
+inline base::ThreadPool& pool() {
+  static base::ThreadPool threads(2);
+  return threads;
+}
+
+inline graph::Runtime runtime() {
+  graph::Runtime r;
+  r.pool = &pool();
+  return r;
+}
+
+/// Initial weights with noise, so that no matrix is zero and every gradient is something.
+inline graph::ParameterStore small_weights(const model::ModelConfig& config) {
+  graph::ParameterStore store(model::make_layout(config), {}, false);
+  model::initialise(store, config, 3, pool());
+  const base::Random noise(5, "noise");
+  std::uint64_t i = 0;
+  for (const auto& p : store.layout().parameters())
+    for (auto& v : store.value(p.name).span<float>()) v += 0.05f * static_cast<float>(noise.normal(i++));
+  for (const auto& p : store.layout().parameters())  // as the published systems keep them
+    if (p.group == graph::Group::table)
+      for (auto& v : store.value(p.name).span<float>()) v = tensor::round_to_bf16(v);
+  return store;
+}
+
+/// `n` tokens that repeat themselves with mistakes, so that there is something to learn.
+inline std::vector<std::int32_t> small_text(std::int64_t n) {
+  const base::Random random(11, "text");
+  std::vector<std::int32_t> tokens;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<std::uint64_t>(i);
+    const bool mistake = random.below(2 * at, 8) == 0;
+    tokens.push_back(mistake ? static_cast<std::int32_t>(random.below(2 * at + 1, 48))
+                             : static_cast<std::int32_t>((i * i + i / 7) % 23));
+  }
+  return tokens;
+}
+
+inline EvaluateOptions small_options(int stride, score::Tail tail) {
+  EvaluateOptions options;
+  options.count = [](std::int32_t target, std::int32_t) { return target % 3 + 1; };
+  options.stride = stride;
+  options.tail = tail;
+  options.keep_scores = true;
+  return options;
+}
+
+inline EvaluateResult evaluate_small(const Protocol& protocol, const std::vector<std::int32_t>& tokens,
+                                     const EvaluateOptions& options) {
+  const auto config = small_config();
+  const auto weights = small_weights(config);
+  return evaluate(protocol, config, weights, runtime(), std::span<const std::int32_t>(tokens), options);
+}
+
+// The four published protocols, small.
+
+inline Protocol two_phase(int ranks) {
+  Protocol p;
+  p.when = When::before;
+  p.virtual_ranks = ranks;
+  p.batch_windows = 2;
+  p.order = Order::permuted;
+  p.fake_quantize = true;
+  p.tables = optim::Storage::bf16;
+  Phase first;
+  first.train = {"scales"};
+  first.optimizer.rule = optim::RangeRule::adam;
+  first.lr = 0.01;
+  first.schedule = Schedule::cosine_epoch;
+  first.epochs = 3;
+  Phase second;
+  second.train = {"last:1", "scales", "tok_emb.weight"};
+  second.optimizer.rule = optim::RangeRule::sgd;
+  second.lr = 0.05;
+  second.schedule = Schedule::cosine_epoch;
+  second.epochs = 2;
+  p.phases = {first, second};
+  return p;
+}
+
+inline Protocol full_sgd(int ranks) {
+  Protocol p;
+  p.when = When::before;
+  p.virtual_ranks = ranks;
+  p.batch_windows = 3;
+  p.tables = optim::Storage::bf16;
+  auto& phase = p.phases[0];
+  phase.optimizer.rule = optim::RangeRule::sgd;
+  phase.optimizer.grad_clip = 1.0;
+  phase.lr = 0.02;
+  phase.epochs = 3;
+  return p;
+}
+
+inline Phase published_adamw() {
+  Phase phase;
+  phase.optimizer.grad_clip = 1.0;
+  phase.lr = 1e-3;
+  phase.lr_groups = {"*.mlp.proj.weight=3", "*.mlp.fc.weight=0.5"};
+  return phase;
+}
+
+inline Protocol streaming_minimum(int ranks) {
+  Protocol p;
+  p.virtual_ranks = ranks;
+  p.batch_windows = p.chunk_windows = 1;
+  p.shards = Shards::targets;
+  p.pass_lr = {0, 1, 1};
+  p.rotate = true;
+  p.combination = score::Combination::minimum;
+  p.fake_quantize = true;
+  p.tables = optim::Storage::bf16;
+  p.phases = {published_adamw()};
+  p.phases[0].schedule = Schedule::cosine_pass;
+  return p;
+}
+
+inline Protocol cosine_adamw(int ranks) {
+  Protocol p;
+  p.when = When::before;
+  p.virtual_ranks = ranks;
+  p.batch_windows = 2;
+  p.shards = Shards::targets;
+  p.fake_quantize = true;
+  p.tables = optim::Storage::bf16;
+  p.phases = {published_adamw()};
+  p.phases[0].schedule = Schedule::cosine_steps;
+  p.phases[0].epochs = 3;
+  return p;
+}
+
+}  // namespace fairway::adapt::testing

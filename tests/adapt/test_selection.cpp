@@ -1,0 +1,133 @@
+// What each published protocol trains, in full size, and that frozen means no work.
+#include "adapt/small.h"
+#include "fairway/adapt/machine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace fairway::adapt {
+namespace {
+
+using testing::runtime;
+using testing::small_config;
+using testing::small_weights;
+
+Selection select_named(std::vector<std::string> names, const model::ModelConfig& config,
+                       std::vector<std::string> groups = {}) {
+  Phase phase;
+  phase.train = std::move(names);
+  phase.lr_groups = std::move(groups);
+  return select(phase, model::make_layout(config), config, optim::Storage::bf16);
+}
+
+TEST(Selection, PublishedCounts) {
+  const model::ModelConfig full;  // PR 518
+  EXPECT_EQ(select_named({"all"}, full).elements, 26'993'756);
+  EXPECT_EQ(select_named({"scales"}, full).elements, 22'528);
+  EXPECT_EQ(select_named({"last:3", "scales", "tok_emb.weight"}, full).elements, 7'624'728);
+  auto small = full;  // PR 398: no value embedding
+  small.ve_dim = 0;
+  small.ve_layers = {};
+  EXPECT_EQ(select_named({"all"}, small).elements, 26'829'913);
+}
+
+TEST(Selection, RangesCoverTheChosenParametersWithTheirRates) {
+  const auto config = small_config();
+  const auto layout = model::make_layout(config);
+  const auto s = select_named({"all"}, config, {"*.mlp.proj.weight=3", "*.mlp.fc.weight=0.5"});
+  for (const auto& p : layout.parameters()) {
+    int covered = 0;
+    for (const auto& r : s.ranges) {
+      if (p.offset < r.begin || p.offset >= r.end) continue;
+      ++covered;
+      EXPECT_LE(p.offset + p.elements(), r.end) << p.name;
+      EXPECT_EQ(r.lr_factor, p.name.ends_with("mlp.proj.weight") ? 3.0
+                             : p.name.ends_with("mlp.fc.weight") ? 0.5
+                                                                 : 1.0);
+      EXPECT_EQ(r.storage == optim::Storage::bf16, p.group == graph::Group::table) << p.name;
+    }
+    EXPECT_EQ(covered, 1) << p.name;
+  }
+  // What is not chosen lies in no range.
+  const auto scales = select_named({"scales"}, config);
+  for (const auto& p : layout.parameters())
+    for (const auto& r : scales.ranges)
+      EXPECT_TRUE(scales.contains(p.name) || p.offset + p.elements() <= r.begin || p.offset >= r.end)
+          << p.name;
+}
+
+TEST(Selection, MistakesAreInputErrors) {
+  auto error = [](std::vector<std::string> names, std::vector<std::string> groups = {}) -> std::string {
+    try {
+      select_named(std::move(names), small_config(), std::move(groups));
+    } catch (const base::Error& e) {
+      return e.kind() == base::ErrorKind::input ? e.what() : "(not an input error)";
+    }
+    return "";
+  };
+  EXPECT_THAT(error({"blocks.9.*"}), ::testing::HasSubstr("'blocks.9.*' fits no parameter"));
+  EXPECT_THAT(error({"last:4"}), ::testing::HasSubstr("last:1 to last:3"));
+  EXPECT_THAT(error({"last:x"}), ::testing::HasSubstr("last:1 to last:3"));
+  EXPECT_THAT(error({}), ::testing::HasSubstr("adapt.train = []"));
+  EXPECT_THAT(error({"*.c_q.weight"}), ::testing::HasSubstr("one matrix"));
+  EXPECT_THAT(error({"all"}, {"x=2"}), ::testing::HasSubstr("'x' fits no parameter"));
+  EXPECT_THAT(error({"all"}, {"*mlp*"}), ::testing::HasSubstr("PATTERN=FACTOR"));
+  EXPECT_THAT(error({"all"}, {"*=two"}), ::testing::HasSubstr("PATTERN=FACTOR"));
+}
+
+TEST(Machine, FrozenMeansNoWork) {
+  const auto config = small_config();
+  MachineOptions options;
+  options.phases = {select_named({"last:1"}, config), select_named({"all"}, config)};
+  options.score_lengths = {config.window};
+  Machine machine(config, small_weights(config), runtime(), options);
+  auto backward_in = [&](int phase, const std::string& scope) {
+    int n = 0;
+    for (const auto& step : machine.training_program(phase).steps())
+      n += step.is_backward && step.scope.starts_with(scope) ? 1 : 0;
+    return n;
+  };
+  for (const char* scope : {"input", "value_embedding", "blocks.0", "blocks.1"}) {
+    EXPECT_EQ(backward_in(0, scope), 0) << scope;
+    EXPECT_GT(backward_in(1, scope), 0) << scope;
+  }
+  EXPECT_GT(backward_in(0, "blocks.2"), 0);
+}
+
+TEST(Machine, WeightsComeBackToTheBit) {
+  const auto config = small_config();
+  const auto weights = small_weights(config);
+  const auto bytes = [](const graph::ParameterStore& s) {
+    const auto v = s.flat_values();
+    return std::string(static_cast<const char*>(v.data), v.bytes());
+  };
+  MachineOptions options;
+  options.phases = {select_named({"all"}, config)};
+  options.fake_quantize = true;
+  Machine machine(config, weights, runtime(), options);
+  Snapshot base, moved;
+  machine.save(base);
+  const auto tokens = testing::small_text(17);
+  score::ScoreLedger ledger({.targets = 16});
+  score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
+  score::Knowledge knowledge;
+  const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
+  const auto updater = machine.make_updater(0, {});
+  auto step = [&] {
+    machine.zero_gradients();
+    machine.accumulate(0, std::span(&lesson, 1));
+    machine.update(*updater, 1e-3);
+  };
+  step();
+  machine.save(moved);
+  const auto after = bytes(machine.weights());
+  EXPECT_NE(after, bytes(weights));
+  machine.load(base);
+  EXPECT_EQ(bytes(machine.weights()), bytes(weights));  // the master weights are not the quantised ones
+  updater->reset();
+  step();
+  EXPECT_EQ(bytes(machine.weights()), after) << "the optimiser was not as new";
+}
+
+}  // namespace
+}  // namespace fairway::adapt
