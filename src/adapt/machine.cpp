@@ -35,7 +35,7 @@ class DeviceUpdater final : public Updater {
  public:
   DeviceUpdater(const optim::RangeOptimizerConfig& c, const Selection& selection,
                 graph::ParameterStore& store, ops::cuda::State& state)
-      : adapter_(config_of(c), ranges_of(selection), store.flat_values(), store.flat_gradients(), state) {}
+      : adapter_(c, selection.ranges, store.flat_values(), store.flat_gradients(), state) {}
   optim::GradientNorm step(double lr) override {
     adapter_.prepare(lr);
     adapter_.enqueue();
@@ -45,20 +45,6 @@ class DeviceUpdater final : public Updater {
   void reset() override { adapter_.enqueue_reset(); }
 
  private:
-  static optim::AdapterConfig config_of(const optim::RangeOptimizerConfig& c) {
-    optim::AdapterConfig config;
-    config.rule = c.rule == optim::RangeRule::sgd ? optim::UpdateRule::sgd : optim::UpdateRule::adamw;
-    config.adamw = {
-        c.beta1, c.beta2, c.eps, c.weight_decay, c.rule == optim::RangeRule::adamw, optim::Storage::f32};
-    config.momentum = c.momentum;
-    config.grad_clip = c.grad_clip;
-    return config;
-  }
-  static std::vector<optim::AdaptedRange> ranges_of(const Selection& selection) {
-    std::vector<optim::AdaptedRange> ranges;
-    for (const auto& r : selection.ranges) ranges.push_back({r.name, r.begin, r.end, r.lr_factor, r.storage});
-    return ranges;
-  }
   optim::DeviceAdapter adapter_;
 };
 
