@@ -294,7 +294,7 @@ TEST_F(DeviceOptimizerTest, StateMovesBetweenCpuAndGpu) {
   // Onwards on the GPU, and from there back to another CPU run.
   gpu.step(4), cpu.step(4);
   CpuRun back(layout, config, averages);
-  back.values = gpu.values.get();  // same size: the views stay
+  std::ranges::copy(gpu.values.get(), back.values.begin());  // in place: the optimiser holds views
   const auto moved = gpu.optimizer.save();
   auto to = cpu_state(back);
   for (std::size_t i = 0; i < to.size(); ++i) std::ranges::copy(moved[i].bytes, to[i].bytes.begin());
