@@ -203,7 +203,7 @@ void Trainer::State::roll_back(const StepOutcome& outcome, const InFlight& bad) 
 }
 
 double Trainer::State::validate() {
-  graph::ParameterStore copy(backend->weights().layout(), backend->weights().device(), false);
+  graph::ParameterStore copy(backend->weights().layout(), {}, false);
   write_weights(copy, read_weights(backend->weights()));
   return score_text(recipe.model, copy, corpus.tokenizer, corpus.validation, recipe.score, 0, engine).loss;
 }
@@ -268,10 +268,17 @@ std::int64_t Trainer::steps_done() const { return state_->steps; }
 void Trainer::replay(std::vector<double> elapsed_ms) { state_->replayed = std::move(elapsed_ms); }
 std::span<const double> Trainer::progress_log() const { return state_->elapsed_ms; }
 
+std::unique_ptr<graph::ParameterStore> Trainer::raw_weights() {
+  const auto& raw = state_->backend->weights();
+  auto result = std::make_unique<graph::ParameterStore>(raw.layout(), tensor::Device{}, false);
+  write_weights(*result, read_weights(raw));
+  return result;
+}
+
 std::unique_ptr<graph::ParameterStore> Trainer::exported_weights() {
   auto& s = *state_;
   auto& raw = s.backend->weights();
-  auto result = std::make_unique<graph::ParameterStore>(raw.layout(), raw.device(), false);
+  auto result = std::make_unique<graph::ParameterStore>(raw.layout(), tensor::Device{}, false);
   const auto average = s.average();
   write_weights(*result, average ? *average : read_weights(raw));
   return result;

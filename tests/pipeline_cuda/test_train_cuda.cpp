@@ -27,7 +27,7 @@ class TrainOnGpu : public fairway::testing::OnGpu {
  protected:
   struct Run {
     std::vector<double> losses;
-    std::vector<std::byte> exported, raw;
+    std::vector<std::byte> exported;
     std::string error;
   };
   Run train(const Recipe& recipe, tensor::Device device, const std::filesystem::path& checkpoint = {},

@@ -85,7 +85,8 @@ class Trainer {
 
   /// Weights as exported (averaged), without gradients, on the backend's device.
   std::unique_ptr<graph::ParameterStore> exported_weights();
-  graph::ParameterStore& weights();
+  graph::ParameterStore& weights();                      ///< on the training's device
+  std::unique_ptr<graph::ParameterStore> raw_weights();  ///< a copy on the host
   std::vector<graph::MemoryLine> memory_table() const;
   int micro_batch_rows() const;
   std::int64_t steps_done() const;
