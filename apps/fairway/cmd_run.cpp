@@ -10,8 +10,7 @@ namespace fairway::app {
 namespace {
 
 struct RunArguments {
-  std::string recipe = "demo";
-  std::string out, init;
+  std::string recipe, out, init, replay;
   bool resume = false, train_only = false;
   std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
 };
@@ -30,7 +29,12 @@ void run(const RunArguments& arguments, Context& context) {
   // From here, not from the recipe's folder, as a path on the command line is meant.
   if (!arguments.init.empty())
     recipe_options.set.push_back("train.init=" + std::filesystem::absolute(arguments.init).string());
-  options.recipe = pipeline::load_recipe(arguments.recipe, recipe_options);
+  auto recipe = arguments.recipe.empty() ? std::string("demo") : arguments.recipe;
+  if (!arguments.replay.empty()) {
+    options.replay = arguments.replay;
+    if (arguments.recipe.empty()) recipe = (*options.replay / "recipe.toml").string();
+  }
+  options.recipe = pipeline::load_recipe(recipe, recipe_options);
   if (arguments.resume && arguments.out.empty())
     base::fail_input("--resume: say which run with --out FOLDER");
   options.out =
@@ -61,6 +65,12 @@ void add(CLI::App& app, Context& context, Action& action, const char* name, cons
   command->add_option("--init", arguments->init, "Start from these weights instead of fresh ones")
       ->type_name("FILE.safetensors");
   command->add_flag("--resume", arguments->resume, "Continue the run in --out");
+  command
+      ->add_option(
+          "--replay", arguments->replay,
+          "Repeat this finished run step by step, to the same bytes whatever the clock says (its recipe, "
+          "when none is given)")
+      ->type_name("RUN");
   add_recipe_options(command, arguments->options);
 }
 

@@ -2,8 +2,10 @@
 
 #include "fairway/pipeline/run.h"
 
+#include "budget.h"
 #include "fairway/base/clock.h"
 #include "fairway/base/file.h"
+#include "fairway/base/folder_lock.h"
 #include "fairway/pipeline/compressors.h"
 #include "fairway/pipeline/corpus.h"
 #include "fairway/pipeline/generate.h"
@@ -13,6 +15,7 @@
 #include "fairway/pipeline/trainer.h"
 #include "fairway/report/metrics.h"
 #include "fairway/report/result.h"
+#include "run_folder.h"
 
 #include <nlohmann/json.hpp>
 
@@ -27,75 +30,47 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Names of the files in a run folder.
-struct RunFolder {
-  explicit RunFolder(fs::path folder) : root(std::move(folder)) {}
-  fs::path root;
-  fs::path recipe() const { return root / "recipe.toml"; }
-  fs::path metrics() const { return root / "metrics.jsonl"; }
-  fs::path checkpoint() const { return root / "checkpoint.fwck"; }
-  fs::path artifact() const { return root / "model.fairway"; }
-  fs::path sample() const { return root / "sample.txt"; }
-  fs::path result() const { return root / "result.json"; }
-  fs::path report() const { return root / "report.html"; }
-};
-
-/// Decides between a fresh run, going on, and a run that is done.
-enum class Start { fresh, resume, finished };
-
-/// `train` writes a result too; for `run` that is a run whose training is done.
-bool is_finished(const RunFolder& folder, bool train_only) {
-  if (!fs::exists(folder.result())) return false;
-  return train_only || Json::parse(base::read_text_file(folder.result()), nullptr, false).contains("score");
-}
-
-Start prepare_folder(const RunFolder& folder, const RunOptions& o) {
-  const bool used = fs::exists(folder.root) && !fs::is_empty(folder.root);
-  if (used && !o.resume)
-    fail_input("--out {}: the folder is not empty; choose another or continue the run in it with --resume",
-               folder.root.string());
-  base::make_writable_folder(folder.root);
-  if (!used || !fs::exists(folder.recipe())) return Start::fresh;
-  const auto before = load_recipe(folder.recipe().string()).recipe;
-  if (const auto keys = changed_keys(before, o.recipe.recipe); !keys.empty())
-    fail_input("--resume: the recipe differs from the run in {} in {}; use another --out",
-               folder.root.string(), fmt::join(keys, ", "));
-  if (is_finished(folder, o.train_only)) return Start::finished;
-  return fs::exists(folder.checkpoint()) ? Start::resume : Start::fresh;
-}
-
 Json outcome_json(const TrainOutcome& t) {
   return {{"steps", t.steps},
           {"loss", t.last_loss},
           {"seconds", t.seconds},
           {"tokens_per_second", t.tokens_per_second},
           {"start_seconds", t.start_seconds},
-          {"parameters", t.parameters}};
+          {"parameters", t.parameters},
+          {"end", train_end_name(t.end)},
+          {"qat_step", t.qat_step},
+          {"averaged", t.average_count},
+          {"changes", t.changes}};
 }
 
 Json score_json(const score::ScoreResult& s) { return Json::parse(s.to_json()); }
 
-/// Plain and sliding score of one set of weights, as the recipe asks.
+/// Scores of one set of weights.
 Json scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
-            const std::string& label, bool sliding, Engine& engine) {
+            const std::string& label, const ScorePlan& plan, Engine& engine) {
   Json result;
   auto add = [&](const char* kind, int stride) {
     engine.progress().note(fmt::format("scoring {} ({})", label, kind));
     result[kind] = score_json(
         score_text(recipe.model, weights, corpus.tokenizer, corpus.validation, recipe.score, stride, engine));
   };
-  if (recipe.score.plain) add("plain", 0);
-  if (sliding && recipe.score.stride > 0) add("sliding", recipe.score.stride);
+  if (plan.plain) add("plain", 0);
+  if (plan.stride > 0) add("sliding", plan.stride);
   return result;
 }
 
 class RunStages {
  public:
   RunStages(const RunOptions& options, Engine& engine)
-      : o_(options), recipe_(options.recipe.recipe), engine_(engine), folder_(options.out) {}
+      : o_(options),
+        recipe_(options.recipe.recipe),
+        engine_(engine),
+        folder_{options.out},
+        budget_(recipe_, engine) {}
 
   RunResult go() {
-    const auto start = prepare_folder(folder_, o_);
+    const auto opened = open_run_folder(folder_, o_);
+    const auto start = opened.start;
     if (start == Start::finished) return {base::read_text_file(folder_.result()), true};
     corpus_.emplace(prepare_corpus(recipe_, engine_));
     if (!o_.train_only && corpus_->validation.tokens.size() < 2)
@@ -114,23 +89,33 @@ class RunStages {
       pack_and_score();
       compare();
       sample();
-      budget();
     }
     result_["peak_memory_bytes"] = base::peak_memory_bytes();
-    // A sample may end in the middle of a character, or hold bytes that make none.
-    const auto text = result_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     if (!o_.train_only) report();
-    base::write_file(folder_.result(), text);
-    return {text, false};
+    return {write_result(), false};
   }
 
  private:
+  std::string write_result() {
+    result_["budget"] = budget_.json();
+    result_["over_budget"] = budget_.over();
+    // A sample may end in the middle of a character, or hold bytes that make none.
+    const auto text = result_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    base::write_file(folder_.result(), text);
+    return text;
+  }
+
   void train(Start start) {
     const bool resume = start == Start::resume;
     Trainer trainer(recipe_, *corpus_, engine_);
     // Only now: a run that stopped at bad input leaves its folder free.
-    if (!resume) base::write_file(folder_.recipe(), to_toml(o_.recipe));
-    if (resume) trainer.restore(folder_.checkpoint());
+    write_if_changed(folder_.recipe(), to_toml(o_.recipe));
+    if (o_.replay) base::write_file(folder_.replay(), base::read_text_file(RunFolder{*o_.replay}.replay()));
+    if (fs::exists(folder_.replay())) trainer.replay(read_replay(folder_.replay()));
+    if (resume) {
+      trainer.restore(folder_.checkpoint());
+      engine_.progress().note(fmt::format("continuing after step {}", trainer.steps_done()));
+    }
     engine_.progress().note(
         fmt::format("training {} parameters, {} steps of {} tokens in micro-batches of {} windows",
                     trainer.weights().layout().count(), recipe_.train.steps, recipe_.train.batch_tokens,
@@ -142,6 +127,7 @@ class RunStages {
       Json line = {
           {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
           {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
+      if (m.fake_quantised) line["fake_quantised"] = true;
       if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
       log.append(line);
       add_to_curves(line);
@@ -152,7 +138,13 @@ class RunStages {
       throw base::Error(base::ErrorKind::interrupted,
                         fmt::format("interrupted after step {}; saved in {}, continue with --resume",
                                     outcome.steps, folder_.root.string()));
+    base::write_file(folder_.replay(), replay_json(trainer.progress_log()));
     result_["train"] = outcome_json(outcome);
+    budget_.train_seconds(outcome.seconds);
+    if (recipe_.average.kind == "swa" && outcome.average_count == 0)
+      engine_.progress().warning(
+          fmt::format("fewer than average.swa_min = {} snapshots were taken: the last weights are exported",
+                      recipe_.average.swa_min));
     Json memory;
     for (const auto& line : trainer.memory_table()) memory[line.what] = line.bytes;
     result_["memory"] = memory;
@@ -160,10 +152,11 @@ class RunStages {
       result_["checkpoint"] = folder_.checkpoint().string();
       return;
     }
-    result_["raw"] = scores(recipe_, trainer.weights(), *corpus_, "raw weights", false, engine_);
+    const ScorePlan plain{recipe_.score.plain, 0, {}};
+    result_["raw"] = scores(recipe_, *trainer.raw_weights(), *corpus_, "raw weights", plain, engine_);
     exported_ = trainer.exported_weights();
-    if (recipe_.average.kind != "none")
-      result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", false, engine_);
+    if (outcome.average_count > 0)
+      result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", plain, engine_);
   }
 
   void add_to_curves(const Json& line) {
@@ -183,9 +176,19 @@ class RunStages {
         pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(), engine_);
     result_["artifact"] = Json::parse(ledger.to_json());
     result_["artifact"]["path"] = folder_.artifact().string();
+    try {
+      budget_.artifact_bytes(result_["artifact"]["challenge_bytes"].get<std::int64_t>());
+    } catch (const base::Error&) {
+      write_result();
+      throw;
+    }
     // Scored from the file as a reader gets it.
     model_.emplace(open_model(folder_.artifact()));
-    result_["score"] = scores(recipe_, *model_->weights, *corpus_, "artifact", true, engine_);
+    const auto plan = plan_scores(recipe_, *model_->weights, *corpus_, engine_);
+    result_["score"] = scores(recipe_, *model_->weights, *corpus_, "artifact", plan, engine_);
+    double seconds = 0;
+    for (const auto& [kind, s] : result_["score"].items()) seconds += s["seconds"].get<double>();
+    budget_.eval_seconds(seconds, plan);
     const auto& r = corpus_->validation.round_trip;
     if (r.changed_documents > 0)
       result_["normalisation"] = {{"changed_documents", r.changed_documents},
@@ -221,25 +224,8 @@ class RunStages {
     result_["sample"] = {{"prompt", g.prompt}, {"text", generated.text}};
   }
 
-  /// What the recipe allows against what was used; said, not prevented.
-  void budget() {
-    Json over = Json::array();
-    auto check = [&](const char* what, double used, double allowed) {
-      if (allowed > 0 && used > allowed) {
-        over.push_back(what);
-        engine_.progress().warning(fmt::format("{}: {:.0f} used, {:.0f} allowed", what, used, allowed));
-      }
-    };
-    check("budget.train_seconds", result_["train"]["seconds"].get<double>(), recipe_.budget.train_seconds);
-    double eval = 0;
-    for (const auto& [kind, s] : result_["score"].items()) eval += s["seconds"].get<double>();
-    check("budget.eval_seconds", eval, recipe_.budget.eval_seconds);
-    check("budget.artifact_bytes", result_["artifact"]["challenge_bytes"].get<double>(),
-          static_cast<double>(recipe_.budget.artifact_bytes));
-    result_["over_budget"] = over;
-  }
-
   void report() {
+    result_["budget"] = budget_.json();
     report::write_html(folder_.report(), result_, curve_, validation_curve_, to_toml(o_.recipe));
   }
 
@@ -247,6 +233,7 @@ class RunStages {
   const Recipe& recipe_;
   Engine& engine_;
   RunFolder folder_;
+  BudgetReport budget_;
   std::optional<Corpus> corpus_;
   std::unique_ptr<graph::ParameterStore> exported_;
   std::optional<OpenModel> model_;

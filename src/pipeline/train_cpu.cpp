@@ -19,6 +19,14 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
       store_(model::make_layout(r.model), e.device(), true),
       plan_(store_, e.runtime(products(r))) {
   initial_weights(r, store_, e.pool());
+  if (r.qat.any() && !r.qat.inert) {
+    // Products read the working copy, which either refresh program rewrites before a step.
+    store_.add_working_copy(tensor::DType::f32);
+    model::RefreshOptions refresh;
+    refresh_[0] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
+    refresh.quantize = qat_levels(r);
+    refresh_[1] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
+  }
   model::BuildOptions build;
   build.rows = rows_;
   program_ = &plan_.add(model::build(r.model, store_.layout(), build));
@@ -52,6 +60,7 @@ void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& pl
     done_->loss = std::numeric_limits<double>::quiet_NaN();
     return;
   }
+  if (auto* refresh = refresh_[plan.fake_quantise ? 1 : 0]) refresh->run();
   done_->loss = micro_steps(loader);
   if (std::isfinite(done_->loss)) done_->gradient = optimizer_->step(plan.progress).gradient;
   bad_ = !done_->finite();

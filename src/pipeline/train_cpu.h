@@ -38,6 +38,7 @@ class CpuTrainBackend final : public TrainBackend {
   graph::ParameterStore store_;
   graph::Plan plan_;
   graph::Program* program_ = nullptr;
+  graph::Program* refresh_[2] = {};  ///< of the working copy: plain, fake-quantised; none without late QAT
   std::optional<optim::Optimizer> optimizer_;
   std::optional<optim::Ema> ema_;
   std::optional<optim::Swa> swa_;

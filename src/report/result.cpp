@@ -120,7 +120,7 @@ Table memory_table(const Json& result) {
 std::vector<Table> result_tables(const Json& result) {
   std::vector<Table> all = {score_table(result), compressor_table(result),
                             ledger_table(result.contains("parts") ? result : at(result, {"artifact"})),
-                            memory_table(result)};
+                            budget_table(result), memory_table(result)};
   std::erase_if(all, [](const Table& table) { return table.rows.empty(); });
   return all;
 }
@@ -175,6 +175,26 @@ Table ledger_table(const Json& ledger) {
   total("self-contained bytes (and tokenizer)", "self_contained_bytes");
   total("weights and published script", "published_bytes");
   total("limit", "limit");
+  return table;
+}
+
+Table budget_table(const Json& result) {
+  Table table{
+      "Budget",
+      {{"budget"}, {"used", Align::right}, {"allowed", Align::right}, {"forecast", Align::right}, {""}},
+      {},
+      0};
+  const auto& budget = at(result, {"budget"});
+  if (!budget.is_object()) return table;
+  for (const auto& [key, entry] : budget.items()) {
+    if (!at(entry, {"allowed"}).is_number()) continue;
+    const auto shown = [&](const char* name) {
+      const auto& value = at(entry, {name});
+      return value.is_number() ? base::with_commas(std::llround(value.get<double>())) : std::string();
+    };
+    table.add(
+        {key, shown("used"), shown("allowed"), shown("forecast"), at(entry, {"ok"}) == true ? "" : "over"});
+  }
   return table;
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 // The whole of it: recipe to artifact, score and report, in one folder.
-//   recipe.toml, metrics.jsonl, checkpoint.fwck, model.fairway, sample.txt, result.json, report.html
+//   recipe.toml, metrics.jsonl, checkpoint.fwck (and checkpoint-STEP.fwck), replay.json, model.fairway,
+//   sample.txt, result.json, report.html
 
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace fairway::pipeline {
@@ -15,7 +17,9 @@ struct RunOptions {
   std::filesystem::path out;
   bool resume = false;      ///< continue a run in `out`; on a finished one report and stop
   bool train_only = false;  ///< `fairway train`: stop after the checkpoint
-  std::string build;        ///< command line, for the record
+  /// A finished run of the same recipe whose progress is repeated: its bytes, whatever the clock says now.
+  std::optional<std::filesystem::path> replay;
+  std::string build;  ///< command line, for the record
 };
 
 struct RunResult {
@@ -23,8 +27,9 @@ struct RunResult {
   bool already_finished = false;
 };
 
-/// Throws `interrupted` after the current step was finished and saved. A used folder without `resume`, or a
-/// changed recipe with it, is an input error.
+/// Throws `interrupted` after the current step was finished and saved. A used folder without `resume`, a
+/// folder that another process is working in, or a changed recipe with `resume` is an input error (but for
+/// keys that say how to work, not what to compute: micro-batches, logging, validation, checkpoints).
 RunResult run(const RunOptions& options, Engine& engine);
 
 /// Packs a checkpoint into an artifact; the recipe is the checkpoint's with `set` applied to its quant keys.

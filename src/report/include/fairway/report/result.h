@@ -23,6 +23,8 @@ Table score_table(const nlohmann::ordered_json& result);
 Table ledger_table(const nlohmann::ordered_json& ledger);
 /// General-purpose compressors on the same text, with our best valid score among them.
 Table compressor_table(const nlohmann::ordered_json& result);
+/// What the recipe's budgets allow and what was used (key "budget").
+Table budget_table(const nlohmann::ordered_json& result);
 
 /// The tables that the result has, one under the other.
 std::string result_text(const nlohmann::ordered_json& result);
