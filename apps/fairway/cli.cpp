@@ -90,16 +90,18 @@ report::ProgressPrinter& Context::progress() {
   return *progress_;
 }
 
+pipeline::ExecutionOptions Context::execution() {
+  pipeline::ExecutionOptions execution;
+  execution.threads = options.threads;
+  execution.isa = chosen_isa(options.isa);
+  execution.device = chosen_device(options.device);
+  execution.progress = &progress();
+  execution.stop = stop_;
+  return execution;
+}
+
 pipeline::Engine& Context::engine() {
-  if (!engine_) {
-    pipeline::ExecutionOptions execution;
-    execution.threads = options.threads;
-    execution.isa = chosen_isa(options.isa);
-    execution.device = chosen_device(options.device);
-    execution.progress = &progress();
-    execution.stop = stop_;
-    engine_ = std::make_unique<pipeline::Engine>(execution);
-  }
+  if (!engine_) engine_ = std::make_unique<pipeline::Engine>(execution());
   return *engine_;
 }
 

@@ -35,6 +35,11 @@ class Context {
   report::ProgressPrinter& progress();
   /// Threads, device and instruction set as asked for. Throws an input error naming the option.
   pipeline::Engine& engine();
+  /// The same for who makes engines of his own.
+  pipeline::ExecutionOptions execution();
+  /// Of a command that printed its result but has failures to tell.
+  void set_exit_code(int code) { exit_code_ = code; }
+  int exit_code() const { return exit_code_; }
   /// Ends the progress line, then prints the JSON with --json and the text without.
   void print(const Json& json, const std::string& text);
   /// The same for JSON that a stage made: without --json as tables.
@@ -44,6 +49,7 @@ class Context {
   std::stop_token stop_;
   std::unique_ptr<report::ProgressPrinter> progress_;
   std::unique_ptr<pipeline::Engine> engine_;
+  int exit_code_ = 0;
 };
 
 /// What is left to do once the command line is understood.
@@ -67,6 +73,7 @@ void add_bench(CLI::App& app, Context& context, Action& action);
 void add_generate(CLI::App& app, Context& context, Action& action);
 void add_tokenizer(CLI::App& app, Context& context, Action& action);
 void add_data(CLI::App& app, Context& context, Action& action);
+void add_sweep(CLI::App& app, Context& context, Action& action);
 void add_recipes(CLI::App& app, Context& context, Action& action);
 void add_doctor(CLI::App& app, Context& context, Action& action);
 

@@ -74,6 +74,7 @@ void add_commands(CLI::App& app, Context& context, Action& action) {
   add_generate(app, context, action);
   add_tokenizer(app, context, action);
   add_data(app, context, action);
+  add_sweep(app, context, action);
   add_recipes(app, context, action);
   add_doctor(app, context, action);
 }
@@ -100,7 +101,7 @@ int run(int argc, char** argv, Context& context) {
     rethrow_usage(app, error);
   }
   action(context);
-  return 0;
+  return context.exit_code();
 }
 
 }  // namespace

@@ -50,6 +50,10 @@ struct ScoreOptions {
   std::vector<std::int64_t> documents;  ///< first target of each document, for sums by document; may be empty
   base::ProgressSink* progress = nullptr;
   std::stop_token stop;
+  /// Part of a count model over the same stream in each distribution (ppm.h); 0: none. It needs the
+  /// vocabulary.
+  double ppm_weight = 0;
+  std::int32_t vocab_size = 0;
 };
 
 struct ScoreResult {
