@@ -48,7 +48,7 @@ class File {
 /// A path in a sweep file is relative to the file, as in a recipe.
 std::string absolute_path(const std::string& path, const fs::path& folder) {
   if (path.empty() || path.starts_with("builtin:")) return path;
-  return (fs::absolute(folder) / path).lexically_normal().string();
+  return fs::absolute(folder / path).lexically_normal().string();  // a folder may be "": this one
 }
 
 std::string toml_text(const RecipeKey& key, const toml::node& node, const fs::path& folder) {

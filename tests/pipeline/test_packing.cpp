@@ -1,0 +1,95 @@
+// Weights through every rule, coder and file and back.
+#include "stages.h"
+
+#include "fairway/pipeline/packing.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace fairway::pipeline {
+namespace {
+
+using namespace testing;
+using ::testing::HasSubstr;
+
+/// One corpus for all tests of this file.
+struct Scene {
+  explicit Scene(const std::vector<std::string>& more)
+      : recipe(small_recipe(more)),
+        corpus(prepare_corpus(small_recipe(), engine)),
+        model(fresh_model(recipe, corpus.tokenizer, engine)) {
+    for (auto& v : model.weights->flat_values().span<float>()) v *= 9.0f;  // beyond the floor of the grids
+  }
+  artifact::Artifact pack(const quant::Sensitivity* sensitivity = nullptr) {
+    return make_artifact(recipe, *model.weights, corpus.tokenizer, corpus.manifest, engine, sensitivity);
+  }
+  Engine engine{with_threads(2)};
+  Recipe recipe;
+  Corpus corpus;
+  OpenModel model;
+};
+
+TEST(Packing, WhatIsLoadedIsExactlyTheGrid) {
+  for (const auto& rule : quant::rule_names()) {
+    Scene s({"quant.matrix=" + rule, "quant.table=" + rule, "quant.passthrough_limit=0"});
+    const auto packed = s.pack();
+    for (const auto coder : artifact::all_coders()) {
+      const auto bytes = artifact::encode_artifact(packed, {coder, 3});
+      const auto loaded = from_artifact(artifact::decode_artifact(bytes, "x"), "x");
+      for (const auto& p : s.model.weights->layout().parameters()) {
+        const auto before = s.model.weights->value(p.name).span<const float>();
+        const auto q =
+            quant::find_rule("quant.matrix", rule).quantize(p.name, before, p.shape, s.engine.pool());
+        std::vector<float> expected(before.size());
+        quant::dequantize(q, expected, s.engine.pool());
+        const auto after = loaded.weights->value(p.name).span<const float>();
+        ASSERT_TRUE(std::ranges::equal(after, expected))
+            << p.name << " by " << rule << " and " << artifact::coder_name(coder);
+      }
+    }
+  }
+}
+
+TEST(Packing, RolesPatternsAndLimits) {
+  Scene s({"quant.matrix=int6_search", "quant.mlp=int5_rowmax",
+           "quant.rules=[\"blocks.1.attn.c_q.*=fp16\", \"tok_emb.*=int7_rowmax\"]"});
+  const auto packed = s.pack();
+  const auto kind = [&](const char* name) { return packed.find(name)->kind; };
+  EXPECT_EQ(kind("blocks.0.attn.c_q.weight"), artifact::TensorKind::int6);
+  EXPECT_EQ(kind("blocks.1.attn.c_q.weight"), artifact::TensorKind::f16);
+  EXPECT_EQ(kind("blocks.1.mlp.fc.weight"), artifact::TensorKind::int5);
+  EXPECT_EQ(kind("tok_emb.weight"), artifact::TensorKind::int8) << "seven bits are stored as eight";
+  EXPECT_LE(std::ranges::max(packed.find("tok_emb.weight")->q), 63);
+  EXPECT_EQ(kind("blocks.0.attn_scale"), artifact::TensorKind::f16);
+}
+
+TEST(Packing, GuidedBitsNeedWhatTrainingCollected) {
+  Scene s({"quant.guided_high=0.25", "quant.guided_low=0.25"});
+  EXPECT_THAT(input_error([&] { s.pack(); }), HasSubstr("quant.guided_high = 0.25"));
+  quant::Sensitivity sensitivity;
+  for (const char* name : {"blocks.0.mlp.fc.weight", "blocks.0.mlp.proj.weight", "blocks.1.mlp.fc.weight",
+                           "blocks.1.mlp.proj.weight"})
+    sensitivity[name] = static_cast<double>(sensitivity.size() + 1);
+  const auto read = parse_sensitivity(sensitivity_text(sensitivity), "x");
+  EXPECT_EQ(read, sensitivity);
+  const auto packed = s.pack(&read);
+  EXPECT_EQ(packed.find("blocks.0.mlp.fc.weight")->kind, artifact::TensorKind::int5);
+  EXPECT_EQ(packed.find("blocks.0.mlp.proj.weight")->kind, artifact::TensorKind::int6);
+  EXPECT_EQ(packed.find("blocks.1.mlp.proj.weight")->kind, artifact::TensorKind::int8) << "seven bits";
+  for (const char* bad : {"", "[]", "{\"a\": \"b\"}", "{"})
+    EXPECT_THAT(input_error([&] { parse_sensitivity(bad, "x"); }), HasSubstr("x: 'sensitivity'"));
+}
+
+TEST(Packing, BadRulesAreErrorsOfTheRecipe) {
+  EXPECT_THAT(input_error([] { small_recipe({"quant.rules=[\"tok_emb\"]"}); }),
+              HasSubstr("quant.rules: 'tok_emb' is not PATTERN=RULE"));
+  EXPECT_THAT(input_error([] { small_recipe({"quant.rules=[\"a=int9\"]"}); }), HasSubstr("unknown rule"));
+  EXPECT_THAT(input_error([] {
+                small_recipe({"quant.guided_high=0.7", "quant.guided_low=0.7"});
+              }),
+              HasSubstr("more than all matrices"));
+  EXPECT_THAT(input_error([] { small_recipe({"quant.coder=brotly"}); }), HasSubstr("did you mean 'brotli'"));
+}
+
+}  // namespace
+}  // namespace fairway::pipeline
