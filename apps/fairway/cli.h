@@ -66,6 +66,8 @@ void add_recipe_options(CLI::App* command, std::shared_ptr<pipeline::RecipeOptio
 void add_run(CLI::App& app, Context& context, Action& action);
 void add_pack(CLI::App& app, Context& context, Action& action);
 void add_score(CLI::App& app, Context& context, Action& action);
+void add_adapt(CLI::App& app, Context& context, Action& action);
+void add_verify(CLI::App& app, Context& context, Action& action);
 void add_inspect(CLI::App& app, Context& context, Action& action);
 void add_export(CLI::App& app, Context& context, Action& action);
 void add_explain(CLI::App& app, Context& context, Action& action);

@@ -67,6 +67,8 @@ void add_commands(CLI::App& app, Context& context, Action& action) {
   add_run(app, context, action);
   add_pack(app, context, action);
   add_score(app, context, action);
+  add_adapt(app, context, action);
+  add_verify(app, context, action);
   add_inspect(app, context, action);
   add_export(app, context, action);
   add_explain(app, context, action);

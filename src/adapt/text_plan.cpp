@@ -133,7 +133,8 @@ StreamPlan::StreamPlan(const Protocol& p, std::int64_t tokens, int window, int s
       too_short(targets,
                 p.shards == Shards::targets ? round_up(ranks * (window_ + 1), window_) : ranks * window_, p);
   // The weights after a shard's last chunk score nothing.
-  if (trained_windows() == 0)
+  const bool trains = std::ranges::any_of(p.pass_lr, [](double factor) { return factor > 0; });
+  if (trains && trained_windows() == 0)
     too_short(targets, round_up(ranks * (chunk_targets() + window_ + 1), window_), p);
 }
 

@@ -60,6 +60,9 @@ class Assign {
   bool operator()(std::vector<int>* v) const {
     return list(v, [](const toml::node& item, int& out) { return narrow(item, &out); });
   }
+  bool operator()(std::vector<double>* v) const {
+    return list(v, [](const toml::node& item, double& out) { return Assign(item)(&out); });
+  }
   bool operator()(std::vector<std::string>* v) const {
     return list(v, [](const toml::node& item, std::string& out) { return Assign(item)(&out); });
   }
@@ -254,6 +257,9 @@ std::string range_error(const RecipeKey& key, const Recipe& recipe) {
     }
     bool operator()(std::vector<int>* v) const {
       return std::all_of(v->begin(), v->end(), [this](int item) { return within(item); });
+    }
+    bool operator()(std::vector<double>* v) const {
+      return std::all_of(v->begin(), v->end(), [this](double item) { return within(item); });
     }
     bool operator()(std::vector<std::string>*) const { return true; }
     bool within(double v) const { return v >= key.low && v <= key.high; }

@@ -15,9 +15,10 @@ struct Limits {
   int steps, layers, width, window, vocab_size, side_dim;  // side_dim: bigram and value embedding
   std::int64_t batch_tokens, score_tokens, train_bytes;
   int stride_part;  // smallest stride: window / stride_part
+  int adapt_epochs, adapt_windows;
 };
-constexpr Limits kTiny{40, 4, 128, 128, 512, 32, 2'048, 16'384, 1 << 21, 4};
-constexpr Limits kSmall{200, 6, 192, 256, 1024, 64, 8'192, 131'072, 1 << 24, 8};
+constexpr Limits kTiny{40, 4, 128, 128, 512, 32, 2'048, 16'384, 1 << 21, 4, 3, 4};
+constexpr Limits kSmall{200, 6, 192, 256, 1024, 64, 8'192, 131'072, 1 << 24, 8, 5, 8};
 constexpr int kHeadDim = 32;
 
 int largest_divisor(int of, int at_most) {
@@ -74,6 +75,13 @@ void shrink_work(Recipe& recipe, const Limits& limits) {
         std::clamp(recipe.score.stride, recipe.model.window / limits.stride_part, recipe.model.window);
 }
 
+void shrink_adaptation(AdaptConfig& adapt, const Limits& limits) {
+  adapt.first.epochs = std::min(adapt.first.epochs, limits.adapt_epochs);
+  adapt.then.epochs = std::min(adapt.then.epochs, limits.adapt_epochs);
+  adapt.batch_windows = std::min(adapt.batch_windows, limits.adapt_windows);
+  adapt.chunk_windows = std::min(adapt.chunk_windows, limits.adapt_windows);
+}
+
 /// Everything counted in steps shrinks by one factor; what was on stays on.
 void shrink_steps(Recipe& recipe, double factor) {
   for (const auto& key : recipe_keys()) {
@@ -101,6 +109,7 @@ void apply_scale(LoadedRecipe& loaded, const std::string& scale) {
   const int reference = before.train.reference_steps();
   shrink_model(recipe, limits);
   shrink_work(recipe, limits);
+  shrink_adaptation(recipe.adapt, limits);
   if (reference > limits.steps) shrink_steps(recipe, static_cast<double>(limits.steps) / reference);
   if (recipe.train.schedule == "wall_clock") {  // a small run is for looking and testing: make it repeatable
     recipe.train.schedule = "steps";

@@ -9,57 +9,10 @@
 #include "fairway/artifact/artifact.h"
 #include "fairway/quant/policy.h"
 
+#include "recipe_keys.h"
+
 namespace fairway::pipeline {
 namespace {
-
-template <class T>
-struct MemberOf;
-template <class C, class M>
-struct MemberOf<M C::*> {
-  using type = M;
-};
-
-/// The place reached by one member pointer after the other.
-template <auto... Path>
-KeyValue reach(Recipe& recipe) {
-  auto follow = [](auto& self, auto& object, auto first, auto... rest) -> KeyValue {
-    if constexpr (sizeof...(rest) == 0) {
-      return &(object.*first);
-    } else {
-      return self(self, object.*first, rest...);
-    }
-  };
-  return follow(follow, recipe, Path...);
-}
-
-struct Range {
-  double low, high;
-};
-constexpr double kMaxTokens = 1e15;
-
-enum class Counted { no, yes };
-
-template <auto... Path>
-RecipeKey number(std::string name, Range range, std::string help, Counted counted = Counted::no) {
-  return {std::move(name), &reach<Path...>,         range.low,      range.high, {},
-          false,           counted == Counted::yes, std::move(help)};
-}
-template <auto... Path>
-RecipeKey flag(std::string name, std::string help) {
-  return {std::move(name), &reach<Path...>, 0, 1, {}, false, false, std::move(help)};
-}
-template <auto... Path>
-RecipeKey choice(std::string name, std::vector<std::string> choices, std::string help) {
-  return {std::move(name), &reach<Path...>, 0, 0, std::move(choices), false, false, std::move(help)};
-}
-template <auto... Path>
-RecipeKey text(std::string name, std::string help) {
-  return choice<Path...>(std::move(name), {}, std::move(help));
-}
-template <auto... Path>
-RecipeKey path(std::string name, std::string help) {
-  return {std::move(name), &reach<Path...>, 0, 0, {}, true, false, std::move(help)};
-}
 
 void add_model(std::vector<RecipeKey>& keys) {
   using M = model::ModelConfig;
@@ -315,6 +268,7 @@ std::vector<RecipeKey> make_keys() {
   add_optim(keys);
   add_train(keys);
   add_after_training(keys);
+  add_adapt_keys(keys);
   return keys;
 }
 
@@ -358,6 +312,7 @@ struct ToToml {
   std::string operator()(double* v) const { return fmt::format("{}", *v); }
   std::string operator()(std::string* v) const { return quote(*v); }
   std::string operator()(std::vector<int>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
+  std::string operator()(std::vector<double>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
   std::string operator()(std::vector<std::string>* v) const {
     std::vector<std::string> quoted;
     std::transform(v->begin(), v->end(), std::back_inserter(quoted), quote);
@@ -373,6 +328,7 @@ struct TypeName {
   std::string_view operator()(double*) const { return "number"; }
   std::string_view operator()(std::string*) const { return "text"; }
   std::string_view operator()(std::vector<int>*) const { return "list of integers"; }
+  std::string_view operator()(std::vector<double>*) const { return "list of numbers"; }
   std::string_view operator()(std::vector<std::string>*) const { return "list of texts"; }
 };
 
@@ -391,7 +347,7 @@ std::string_view type_name(const RecipeKey& key) {
 std::string allowed_values(const RecipeKey& key) {
   if (!key.choices.empty()) return fmt::format("{}", fmt::join(key.choices, ", "));
   const auto type = type_name(key);
-  if (type == "integer" || type == "number" || type == "list of integers") {
+  if (type == "integer" || type == "number" || type == "list of integers" || type == "list of numbers") {
     auto show = [](double v) {
       return v == static_cast<std::int64_t>(v) && v < 1e16 ? fmt::format("{}", static_cast<std::int64_t>(v))
                                                            : fmt::format("{:g}", v);

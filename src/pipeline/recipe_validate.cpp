@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "fairway/adapt/selection.h"
 #include "fairway/base/error.h"
+#include "fairway/model/family.h"
+#include "fairway/pipeline/adapt_stage.h"
 #include "fairway/quant/policy.h"
 #include "recipe_parse.h"
 
@@ -58,6 +61,16 @@ void validate_score(const Recipe& recipe) {
     fail_input("score.plain = false: with score.stride = 0 nothing is scored; switch one of them on");
 }
 
+void validate_adapt(const Recipe& recipe) {
+  if (recipe.adapt.when == "never") return;
+  const auto p = protocol(recipe);
+  adapt::validate(p);
+  if (p.phases[0].epochs == 0)
+    fail_input("adapt.epochs = 0: nothing would be trained; adapt.when = \"never\"");
+  const auto layout = model::make_layout(recipe.model);
+  for (const auto& phase : p.phases) adapt::select(phase, layout, recipe.model, p.tables);
+}
+
 }  // namespace
 
 void validate(const Recipe& recipe) {
@@ -68,6 +81,7 @@ void validate(const Recipe& recipe) {
   validate_batch(recipe);
   validate_quant(recipe);
   validate_score(recipe);
+  validate_adapt(recipe);
 }
 
 }  // namespace fairway::pipeline

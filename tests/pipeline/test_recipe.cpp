@@ -73,6 +73,10 @@ class Randomise {
     v->assign(random_() % 4, 0);
     for (int& item : *v) (*this)(&item);
   }
+  void operator()(std::vector<double>* v) const {
+    v->assign(random_() % 4, 0);
+    for (double& item : *v) (*this)(&item);
+  }
   void operator()(std::vector<std::string>* v) const {
     v->assign(random_() % 3, "");
     for (auto& item : *v) item = "/" + text();
@@ -132,11 +136,55 @@ TEST(Recipe, PortableTextSaysNothingOfTheMachine) {
   EXPECT_THAT(text, testing::Not(HasSubstr("secret")));
 }
 
+/// Without its test-time training.
+Recipe as_trained(const std::string& name) {
+  auto recipe = load_recipe(name).recipe;
+  recipe.adapt = {};
+  return recipe;
+}
+
+// spec/ttt.md section 1.
+TEST(BuiltinRecipes, HoldThePublishedTestTimeTraining) {
+  auto of = [](const char* name) { return load_recipe(name).recipe.adapt; };
+  const auto pr417 = of("two_phase_ttt"), pr398 = of("ema_ttt20"), pr573 = of("streaming_min3"),
+             pr518 = of("cosine_ttt50");
+  for (const auto& a : {pr417, pr398, pr573, pr518}) {
+    EXPECT_EQ(a.virtual_ranks, 8);
+    EXPECT_EQ(a.tables, "bf16");
+    EXPECT_EQ(a.first.weight_decay, 0);
+    EXPECT_EQ(a.first.beta2, 0.999);
+  }
+  EXPECT_EQ(pr417.first.lr, 0.01);
+  EXPECT_EQ(pr417.first.clip, 0);
+  EXPECT_EQ(pr417.first.epochs, 50);
+  EXPECT_EQ(pr417.batch_windows, 64);
+  EXPECT_EQ(pr417.then.epochs, 10);
+  EXPECT_EQ(pr417.then.lr, 0.005);
+  EXPECT_EQ(pr417.then.clip, 0);
+  EXPECT_EQ(pr398.first.optimizer, "sgd");
+  EXPECT_EQ(pr398.first.lr, 0.008);
+  EXPECT_EQ(pr398.first.epochs, 20);
+  EXPECT_FALSE(pr398.fake_quantize);
+  EXPECT_EQ(pr573.pass_lr, (std::vector<double>{0, 1, 1}));
+  EXPECT_TRUE(pr573.rotate && pr573.fake_quantize && pr417.fake_quantize && pr518.fake_quantize);
+  EXPECT_EQ(pr573.chunk_windows, 16);
+  EXPECT_EQ(pr518.first.lr, 0.0005);
+  EXPECT_EQ(pr518.first.epochs, 50);
+  EXPECT_EQ(pr518.first.schedule, "cosine_steps");
+  for (const char* name :
+       {"two_phase_ttt_valid", "ema_ttt20_valid", "streaming_min3_valid", "cosine_ttt50_valid"}) {
+    const auto recipe = load_recipe(name).recipe;
+    EXPECT_EQ(recipe.adapt.when, "streaming") << name;
+    EXPECT_FALSE(recipe.adapt.fake_quantize) << name;
+    EXPECT_EQ(recipe.score.tail, "clean") << name;
+  }
+}
+
 // A switch of a published system must not change by accident: the numbers of spec/training.md section 13.
 TEST(BuiltinRecipes, HoldThePublishedValues) {
-  const auto rec = load_recipe("rec").recipe, pr417 = load_recipe("two_phase_ttt").recipe,
-             pr398 = load_recipe("ema_ttt20").recipe, pr573 = load_recipe("streaming_min3").recipe,
-             pr518 = load_recipe("cosine_ttt50").recipe, base = load_recipe("base").recipe;
+  const auto rec = as_trained("rec"), pr417 = as_trained("two_phase_ttt"), pr398 = as_trained("ema_ttt20"),
+             pr573 = as_trained("streaming_min3"), pr518 = as_trained("cosine_ttt50"),
+             base = as_trained("base");
   EXPECT_EQ(rec.model.activation, "relu_square");
   EXPECT_EQ(pr518.model.activation, "leaky_square");
   EXPECT_THAT(changed_keys(rec, pr573),

@@ -141,6 +141,42 @@ struct BudgetConfig {
   bool operator==(const BudgetConfig&) const = default;
 };
 
+/// One stretch of test-time training with a fresh optimiser (spec/ttt.md section 1).
+struct AdaptPhaseConfig {
+  std::vector<std::string> train = {"all"};  ///< see adapt::Phase::train
+  std::string optimizer = "adamw";           ///< "adamw" | "adam" | "sgd"
+  double lr = 5e-4;
+  std::vector<std::string> lr_groups = {};  ///< "PATTERN=FACTOR"
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double momentum = 0.9;              ///< sgd
+  double clip = 1;                    ///< largest norm of the gradient; 0: none
+  std::string schedule = "constant";  ///< "constant" | "cosine_epoch" | "cosine_pass" | "cosine_steps"
+  int epochs = 1;                     ///< over the text ("before") or over each chunk ("streaming")
+  bool operator==(const AdaptPhaseConfig&) const = default;
+};
+
+/// Test-time training (spec/ttt.md, docs/legality.md).
+struct AdaptConfig {
+  std::string when = "never";  ///< "never" | "before" | "streaming"
+  AdaptPhaseConfig first;
+  AdaptPhaseConfig then = {.epochs = 0};  ///< a second phase; epochs 0: none
+  int virtual_ranks = 1;
+  int batch_windows = 4;
+  int chunk_windows = 4;
+  std::string order = "natural";   ///< "natural" | "permuted"
+  std::string shards = "windows";  ///< "windows" | "targets" (as pull requests 518 and 573)
+  std::vector<double> pass_lr = {1.0};
+  bool rotate = false;
+  std::string combine = "single";  ///< "single" | "mixture" | "minimum"
+  std::vector<double> mixture_weights;
+  bool fake_quantize = false;
+  std::string tables = "f32";  ///< "f32" | "bf16" (with the published rounding)
+  bool operator==(const AdaptConfig&) const = default;
+};
+
 struct Recipe {
   std::string name;         ///< from the file's name when not given
   std::string description;  ///< one line
@@ -153,6 +189,7 @@ struct Recipe {
   QatConfig qat;
   QuantConfig quant;
   ScoreConfig score;
+  AdaptConfig adapt;
   GenerateConfig generate;
   BudgetConfig budget;
   bool operator==(const Recipe&) const = default;

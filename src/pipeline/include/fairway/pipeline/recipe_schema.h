@@ -14,7 +14,7 @@ namespace fairway::pipeline {
 
 /// A key's place in a Recipe. The alternative is the key's type.
 using KeyValue = std::variant<bool*, int*, std::int64_t*, float*, double*, std::string*, std::vector<int>*,
-                              std::vector<std::string>*>;
+                              std::vector<double>*, std::vector<std::string>*>;
 
 struct RecipeKey {
   std::string name;                  ///< "train.steps"; without a dot for the keys at the top
@@ -28,7 +28,7 @@ struct RecipeKey {
 
 const std::vector<RecipeKey>& recipe_keys();
 
-/// "integer", "number", "true or false", "text", "list of integers", "list of texts".
+/// "integer", "number", "true or false", "text", "list of integers", "list of numbers", "list of texts".
 std::string_view type_name(const RecipeKey& key);
 /// "1 .. 64", "f32 or bf16", ...
 std::string allowed_values(const RecipeKey& key);

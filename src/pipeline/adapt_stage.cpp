@@ -1,0 +1,185 @@
+#include "fairway/pipeline/adapt_stage.h"
+
+#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/recipe_schema.h"
+#include "fairway/pipeline/scoring.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace fairway::pipeline {
+
+using base::fail_input;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+adapt::Phase phase_of(const AdaptPhaseConfig& c) {
+  adapt::Phase phase;
+  phase.train = c.train;
+  phase.optimizer.rule = c.optimizer == "sgd"    ? optim::RangeRule::sgd
+                         : c.optimizer == "adam" ? optim::RangeRule::adam
+                                                 : optim::RangeRule::adamw;
+  phase.optimizer.beta1 = c.beta1;
+  phase.optimizer.beta2 = c.beta2;
+  phase.optimizer.eps = c.eps;
+  phase.optimizer.weight_decay = c.weight_decay;
+  phase.optimizer.momentum = c.momentum;
+  phase.optimizer.grad_clip = c.clip;
+  phase.lr = c.lr;
+  phase.lr_groups = c.lr_groups;
+  phase.schedule = c.schedule == "cosine_epoch"   ? adapt::Schedule::cosine_epoch
+                   : c.schedule == "cosine_pass"  ? adapt::Schedule::cosine_pass
+                   : c.schedule == "cosine_steps" ? adapt::Schedule::cosine_steps
+                                                  : adapt::Schedule::constant;
+  phase.epochs = c.epochs;
+  return phase;
+}
+
+}  // namespace
+
+adapt::Protocol protocol(const Recipe& recipe) {
+  const auto& a = recipe.adapt;
+  adapt::Protocol p;
+  p.seed = static_cast<std::uint64_t>(recipe.seed);
+  if (a.when == "never") {
+    p.when = adapt::When::before;
+    p.phases[0].epochs = 0;
+    return p;
+  }
+  p.when = a.when == "before" ? adapt::When::before : adapt::When::streaming;
+  p.phases = {phase_of(a.first)};
+  if (a.then.epochs > 0) p.phases.push_back(phase_of(a.then));
+  p.virtual_ranks = a.virtual_ranks;
+  p.batch_windows = a.batch_windows;
+  p.chunk_windows = a.chunk_windows;
+  p.order = a.order == "permuted" ? adapt::Order::permuted : adapt::Order::natural;
+  p.shards = a.shards == "targets" ? adapt::Shards::targets : adapt::Shards::windows;
+  p.pass_lr = a.pass_lr;
+  p.rotate = a.rotate;
+  p.combination = a.combine == "mixture"   ? score::Combination::mixture
+                  : a.combine == "minimum" ? score::Combination::minimum
+                                           : score::Combination::single;
+  p.mixture_weights = a.mixture_weights;
+  p.fake_quantize = a.fake_quantize;
+  p.tables = a.tables == "bf16" ? optim::Storage::bf16 : optim::Storage::f32;
+  return p;
+}
+
+std::span<const std::uint16_t> scored_tokens(const Recipe& recipe, const ScoredText& text) {
+  const std::span<const std::uint16_t> all = text.tokens;
+  const auto limit = static_cast<std::size_t>(recipe.score.tokens);
+  return limit > 0 && limit + 1 < all.size() ? all.first(limit + 1) : all;
+}
+
+AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
+                            const text::Tokenizer& tokenizer, const ScoredText& text, Engine& engine,
+                            const AdaptExtras& extras) {
+  const auto rule = recipe.score.rule == "auto" ? text::default_byte_rule(tokenizer)
+                                                : *text::parse_byte_rule(recipe.score.rule);
+  const auto table = text::make_byte_table(tokenizer, rule, recipe.model.vocab_size);
+  const auto tokens = scored_tokens(recipe, text);
+  adapt::EvaluateOptions options;
+  options.count = [&table](std::int32_t target, std::int32_t previous) {
+    return static_cast<std::int32_t>(
+        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
+  };
+  options.byte_rule = std::string(text::byte_rule_name(rule));
+  options.stride = recipe.score.stride;
+  options.tail = recipe.score.tail == "published" ? score::Tail::published : score::Tail::clean;
+  if (options.tail == score::Tail::clean)
+    for (auto first : text.first_target)
+      if (first + 1 < static_cast<std::int64_t>(tokens.size())) options.documents.push_back(first);
+  options.activations = engine.activations(recipe.model);
+  options.budget_seconds = recipe.budget.eval_seconds;
+  options.budget =
+      recipe.budget.enforce && extras.enforce_budget ? adapt::Budget::enforce : adapt::Budget::report;
+  options.progress = &engine.progress();
+  options.stop = engine.stop();
+  options.keep_scores = extras.keep_scores;
+  options.until = extras.until;
+  options.audit_windows = extras.audit_windows;
+  AdaptResult result;
+  result.kind = recipe.score.stride > 0 ? "sliding" : "plain";
+  result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine.runtime(), tokens, options);
+  return result;
+}
+
+std::string AdaptResult::to_json() const {
+  auto json = Json::parse(run.score.to_json());
+  auto& list = json["training"] = Json::array();
+  for (const auto& t : run.training)
+    list.push_back({{"what", t.what},
+                    {"parameters", t.parameters},
+                    {"elements", t.elements},
+                    {"steps", t.steps},
+                    {"windows", t.windows},
+                    {"loss", t.loss},
+                    {"learning_rate", t.learning_rate},
+                    {"seconds", t.seconds}});
+  json["tokens_trained"] = run.tokens_trained;
+  json["tokens_learnt_before_their_score"] = run.learnt_uncommitted;
+  json["train_seconds"] = run.train_seconds;
+  json["score_seconds"] = run.score_seconds;
+  json["forecast_seconds"] = run.forecast_seconds;
+  json["over_budget"] = run.over_budget;
+  return json.dump();
+}
+
+namespace {
+
+/// Takes [adapt], [score] and [budget] from another recipe.
+void take_evaluation(Recipe& recipe, Recipe from) {
+  for (const auto& key : recipe_keys()) {
+    if (!key.name.starts_with("adapt.") && !key.name.starts_with("score.") &&
+        !key.name.starts_with("budget."))
+      continue;
+    std::visit([&](auto* to) { *to = *std::get<decltype(to)>(key.value(from)); }, key.value(recipe));
+  }
+}
+
+}  // namespace
+
+AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
+  const bool is_run = std::filesystem::is_directory(request.model);
+  auto model = open_model(is_run ? request.model / "model.fairway" : request.model);
+  auto recipe = is_run ? load_recipe((request.model / "recipe.toml").string()).recipe : model.recipe;
+  if (!is_run) recipe.score.tokens = 0;  // a limit of the recipe was for its run
+  if (!request.recipe.empty()) take_evaluation(recipe, load_recipe(request.recipe).recipe);
+  // Once more as a whole, with what the command line adds.
+  recipe =
+      parse_recipe(to_toml(recipe), request.model.string() + " (recipe)", {}, {.set = request.set}).recipe;
+  if (request.tokens > 0) recipe.score.tokens = request.tokens;
+  AdaptSubject subject{recipe, model.tokenizer, std::move(model.weights), {}, model.source};
+  if (!request.patterns.empty())
+    subject.text =
+        read_scored_text(request.patterns, recipe.data, subject.tokenizer, recipe.model.vocab_size, engine);
+  else if (is_run)
+    subject.text = std::move(prepare_corpus(recipe, engine).validation);
+  else
+    fail_input("{}: give the text, either --text FILE or --shards GLOB", request.model.string());
+  return subject;
+}
+
+std::string adapt_file(const AdaptRequest& request, Engine& engine) {
+  const auto subject = open_subject(request, engine);
+  const auto& recipe = subject.recipe;
+  if (recipe.adapt.when == "never")
+    fail_input(
+        "adapt.when = \"never\": name a recipe that adapts with --recipe, or set adapt.when with --set");
+  Json json = {{"model", subject.source},
+               {"name", recipe.name},
+               {"build", build_version()},
+               {"isa", std::string(base::isa_name(engine.isa()))}};
+  const char* kind = recipe.score.stride > 0 ? "sliding" : "plain";
+  engine.progress().note("scoring the model as it is");
+  json["score"][kind] = Json::parse(score_text(recipe.model, *subject.weights, subject.tokenizer,
+                                               subject.text, recipe.score, recipe.score.stride, engine)
+                                        .to_json());
+  const auto adapted = adapt_and_score(recipe, *subject.weights, subject.tokenizer, subject.text, engine);
+  json["adapted"][adapted.kind] = Json::parse(adapted.to_json());
+  return json.dump(2) + "\n";
+}
+
+}  // namespace fairway::pipeline
