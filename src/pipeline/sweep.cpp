@@ -66,6 +66,11 @@ std::string toml_text(const RecipeKey& key, const toml::node& node, const fs::pa
   return out.str();
 }
 
+bool is_section(const std::string& name) {
+  return std::any_of(recipe_keys().begin(), recipe_keys().end(),
+                     [&](const auto& key) { return key.name.starts_with(name + "."); });
+}
+
 /// The recipe keys of a variant in its own tables: [variant.train] steps = 5, or train.steps = 5.
 void read_keys(const toml::table& table, const std::string& prefix, const File& file, const fs::path& folder,
                std::vector<std::string>& set) {
@@ -74,7 +79,7 @@ void read_keys(const toml::table& table, const std::string& prefix, const File& 
     if (prefix.empty() && (full == "name" || full == "note")) continue;
     if (const auto* key = find_key(full); key && full != "seed" && full != "description") {
       set.push_back(fmt::format("{}={}", full, toml_text(*key, node, folder)));
-    } else if (node.is_table() && prefix.empty()) {
+    } else if (node.is_table() && is_section(full)) {
       read_keys(*node.as_table(), full + ".", file, folder, set);
     } else {
       fail_input("{}: unknown key '{}' in a variant{}", file.at(name.source()), full, suggest_key(full));

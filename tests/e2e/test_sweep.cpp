@@ -87,7 +87,7 @@ TEST(Sweep, AFailingRunIsReportedAndTheOthersGoOn) {
 TEST(Sweep, InterruptedItGoesOnWhereItWas) {
   Folder folder;
   write_sweep(folder, kVariants);
-  const Arguments slow = {"--set", "train.steps=200", "--set", "train.warmdown_steps=4", "--seeds", "1"};
+  const Arguments slow = {"--set", "train.steps=100", "--set", "train.warmdown_steps=4", "--seeds", "1"};
   auto arguments = quick({"sweep", "s.toml", "--out", "X"}, slow);
   Background run(folder, arguments);
   ASSERT_TRUE(run.until([&] {
@@ -107,7 +107,7 @@ TEST(Sweep, InterruptedItGoesOnWhereItWas) {
   int step = 0;
   std::istringstream lines(metrics_of(folder, "X/base/seed-1"));
   for (std::string line; std::getline(lines, line);) EXPECT_EQ(Json::parse(line)["step"], ++step);
-  EXPECT_EQ(step, 200);
+  EXPECT_EQ(step, 100);
 }
 
 TEST(Sweep, BadSweepsAreInputErrors) {
@@ -115,7 +115,7 @@ TEST(Sweep, BadSweepsAreInputErrors) {
   write_sweep(folder, "");
   expect_input_error(fairway(folder, {"sweep", "s.toml"}), "the sweep is empty");
   write_sweep(folder, "[[variant]]\nname = \"a\"\ntrain.stepz = 3\n");
-  expect_input_error(fairway(folder, {"sweep", "s.toml"}), "s.toml:7:1: unknown key 'train.stepz'");
+  expect_input_error(fairway(folder, {"sweep", "s.toml"}), "s.toml:7:7: unknown key 'train.stepz'");
   expect_input_error(fairway(folder, {"sweep", "missing.toml"}), "missing.toml");
 }
 
