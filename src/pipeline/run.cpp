@@ -6,6 +6,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/file.h"
 #include "fairway/base/folder_lock.h"
+#include "fairway/pipeline/adapt_stage.h"
 #include "fairway/pipeline/compressors.h"
 #include "fairway/pipeline/corpus.h"
 #include "fairway/pipeline/generate.h"
@@ -87,6 +88,7 @@ class RunStages {
     train(start);
     if (!o_.train_only) {
       pack_and_score();
+      adapt();
       compare();
       sample();
     }
@@ -195,6 +197,15 @@ class RunStages {
                                   {"documents", r.documents},
                                   {"changed_bytes", r.changed_bytes},
                                   {"bytes", r.bytes}};
+  }
+
+  /// Test-time training of the artifact on the validation text, with its own score and verdict.
+  void adapt() {
+    if (recipe_.adapt.when == "never") return;
+    engine_.progress().note("adapting the artifact to the validation text");
+    const auto adapted =
+        adapt_and_score(recipe_, *model_->weights, corpus_->tokenizer, corpus_->validation, engine_);
+    result_["adapted"][adapted.kind] = Json::parse(adapted.to_json());
   }
 
   void compare() {

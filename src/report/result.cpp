@@ -38,8 +38,10 @@ std::string count(const Json& value) {
 /// Calls use(label, score) for every score that the result holds.
 template <class F>
 void each_score(const Json& result, F use) {
-  const std::pair<const char*, const char*> sets[] = {
-      {"raw", "raw weights"}, {"averaged", "averaged weights"}, {"score", "artifact"}};
+  const std::pair<const char*, const char*> sets[] = {{"raw", "raw weights"},
+                                                      {"averaged", "averaged weights"},
+                                                      {"score", "artifact"},
+                                                      {"adapted", "adapted artifact"}};
   for (const auto& [key, name] : sets) {
     const auto& kinds = at(result, {key});
     if (!kinds.is_object()) continue;
@@ -58,15 +60,17 @@ std::string windows_of(const Json& score) {
                           : fmt::format("{} every {}", count(window), count(stride));
 }
 
-/// The lowest bits per byte that is a valid score of the artifact.
+/// The lowest bits per byte that is a valid score of the artifact, as it is or adapting to what it has read.
 std::optional<double> best_valid(const Json& result) {
   std::optional<double> best;
-  const auto& kinds = at(result, {"score"});
-  if (!kinds.is_object()) return best;
-  for (const auto& [kind, score] : kinds.items()) {
-    const auto& bits = at(score, {"bits_per_byte"});
-    if (bits.is_number() && text_of(at(score, {"verdict"})).starts_with("valid"))
-      best = std::min(best.value_or(bits.get<double>()), bits.get<double>());
+  for (const char* set : {"score", "adapted"}) {
+    const auto& kinds = at(result, {set});
+    if (!kinds.is_object()) continue;
+    for (const auto& [kind, score] : kinds.items()) {
+      const auto& bits = at(score, {"bits_per_byte"});
+      if (bits.is_number() && text_of(at(score, {"verdict"})).starts_with("valid"))
+        best = std::min(best.value_or(bits.get<double>()), bits.get<double>());
+    }
   }
   return best;
 }

@@ -83,6 +83,12 @@ TEST_F(Adapting, MistakesAreOneLine) {
   expect_input_error(fairway(*folder_, {"verify", "nowhere"}), "nowhere");
 }
 
+TEST_F(Adapting, ARunAdaptsWhereItsRecipeSaysSo) {
+  const auto result = json_of(*folder_, with(quick({"run", "demo", "--out", "b"}), kStreaming));
+  EXPECT_EQ(result["adapted"]["sliding"]["verdict"], "valid");
+  EXPECT_EQ(result["adapted"]["sliding"]["tokens"], result["score"]["sliding"]["tokens"]);
+}
+
 TEST_F(Adapting, AModelWithoutAdaptationIsVerifiedToo) {
   const auto said = fairway(*folder_, {"verify", "a", "--tokens", "1500"});
   EXPECT_EQ(said.code, 0) << said.out << said.err;

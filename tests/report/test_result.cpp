@@ -54,6 +54,17 @@ TEST(Result, OnlyValidScoresStandBesideTheCompressors) {
   EXPECT_THAT(page, HasSubstr("</svg>"));
 }
 
+TEST(Result, AnAdaptedScoreStandsOnlyWhereItIsValid) {
+  auto result = run_result();
+  auto adapted = result["score"]["sliding"];
+  adapted["bits_per_byte"] = 1.7;
+  result["adapted"]["sliding"] = adapted;
+  EXPECT_THAT(result_text(result), HasSubstr("adapted artifact, sliding  1.7000"));
+  EXPECT_EQ(compressor_table(result).rows.back()[1], "1.7000");
+  result["adapted"]["sliding"]["verdict"] = "not a code length: C1 strict causal dependence";
+  EXPECT_EQ(compressor_table(result).rows.back()[1], "1.8500");
+}
+
 TEST(Result, WhatIsMissingIsLeftOut) {
   EXPECT_EQ(result_text(Json::object()), "");
   EXPECT_EQ(result_text(Json::parse("[1]")), "");
