@@ -264,8 +264,8 @@ std::string range_error(const RecipeKey& key, const Recipe& recipe) {
     bool operator()(std::vector<std::string>*) const { return true; }
     bool within(double v) const { return v >= key.low && v <= key.high; }
   };
-  Recipe copy = recipe;
-  const auto value = key.value(copy);
+  // The accessor wants a mutable recipe; nothing is written.
+  const auto value = key.value(const_cast<Recipe&>(recipe));
   if (std::visit(Ok{key}, value)) return "";
   std::string hint;
   if (auto* text = std::get_if<std::string*>(&value)) hint = base::did_you_mean(**text, key.choices);

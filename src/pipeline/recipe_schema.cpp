@@ -358,8 +358,8 @@ std::string allowed_values(const RecipeKey& key) {
 }
 
 std::string toml_value(const RecipeKey& key, const Recipe& recipe) {
-  Recipe copy = recipe;  // the accessor wants a mutable recipe
-  return std::visit(ToToml{}, key.value(copy));
+  // The accessor wants a mutable recipe; nothing is written.
+  return std::visit(ToToml{}, key.value(const_cast<Recipe&>(recipe)));
 }
 
 std::string recipe_keys_markdown() {
