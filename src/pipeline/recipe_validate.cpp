@@ -52,6 +52,13 @@ void validate_quant(const Recipe& recipe) {
                recipe.quant.guided_high, recipe.quant.guided_low);
 }
 
+/// A grid needs a sign and a digit.
+void validate_qat(const Recipe& recipe) {
+  for (const auto& [key, bits] : {std::pair("attention", recipe.qat.attention),
+                                  std::pair("mlp", recipe.qat.mlp), std::pair("other", recipe.qat.other)})
+    if (bits == 1) fail_input("qat.{} = 1: must be 0 (not quantised) or 2 to 8 bits", key);
+}
+
 void validate_score(const Recipe& recipe) {
   if (recipe.score.stride > recipe.model.window) {
     fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
@@ -82,6 +89,7 @@ void validate(const Recipe& recipe) {
   validate_quant(recipe);
   validate_score(recipe);
   validate_adapt(recipe);
+  validate_qat(recipe);
 }
 
 }  // namespace fairway::pipeline

@@ -193,11 +193,12 @@ TEST(BuiltinRecipes, HoldThePublishedValues) {
               ElementsAre("name", "description", "train.planned_steps", "score.stride"));
   EXPECT_THAT(changed_keys(rec, pr417),
               ElementsAre("name", "description", "train.planned_steps", "train.warmdown_steps",
-                          "average.kind", "quant.matrix", "quant.prune", "score.stride"));
+                          "average.kind", "qat.below", "quant.matrix", "quant.prune", "score.stride"));
   EXPECT_THAT(changed_keys(rec, pr398),
               ElementsAre("name", "description", "model.ve_dim", "model.ve_layers", "model.xsa_layers",
                           "train.steps", "train.planned_steps", "train.warmdown_steps", "train.log_every",
-                          "train.validate_every", "quant.matrix"));
+                          "train.validate_every", "qat.attention", "qat.mlp", "qat.other", "qat.below",
+                          "qat.last_fraction", "qat.inert", "quant.matrix"));
   EXPECT_EQ(pr417.quant.prune, 0.02);
   EXPECT_EQ(pr417.score.stride, 32);
   EXPECT_EQ(pr398.train.warmdown_steps, 3000);

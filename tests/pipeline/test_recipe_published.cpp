@@ -1,0 +1,100 @@
+// The recipes of published systems, value by value: spec/model.md section 12, spec/training.md section 13,
+// spec/quantization.md section 7, spec/evaluation.md section 3.
+#include "fairway/pipeline/recipe.h"
+
+#include <gmock/gmock.h>
+
+#include <gtest/gtest.h>
+
+namespace fairway::pipeline {
+namespace {
+
+struct Published {
+  const char* name;
+  const char* activation;
+  int ve_dim;
+  std::vector<int> ve_layers, xsa_layers;
+  int steps, warmdown, log_every, validate_every;
+  const char* average;
+  double qat_below;  ///< 0: no switch
+  const char* matrix;
+  double prune;
+  int stride;
+};
+
+class PublishedRecipe : public ::testing::TestWithParam<Published> {};
+
+TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
+  const auto& p = GetParam();
+  const auto r = load_recipe(p.name).recipe;
+  EXPECT_EQ(r.name, p.name);
+  EXPECT_EQ(r.seed, 1337);
+
+  const auto& m = r.model;
+  EXPECT_EQ(std::tuple(m.vocab_size, m.layers, m.width, m.heads, m.kv_heads, m.window),
+            std::tuple(1024, 11, 512, 8, 4, 2048));
+  EXPECT_EQ(m.mlp_mult, 3.0);
+  EXPECT_EQ(m.activation, p.activation);
+  EXPECT_EQ(m.leaky_slope, 0.5f);
+  EXPECT_EQ(std::tuple(m.rope_dims, m.rope_rescale_length), std::tuple(16, 1024));
+  EXPECT_EQ(m.rope_base, 10000.0);
+  EXPECT_TRUE(m.ln_scale && m.unet_skips && m.smear);
+  EXPECT_EQ(std::tuple(m.bigram_rows, m.bigram_dim), std::tuple(2048, 128));
+  EXPECT_EQ(m.ve_dim, p.ve_dim);
+  EXPECT_EQ(m.ve_layers, p.ve_layers);
+  EXPECT_EQ(m.xsa_layers, p.xsa_layers);
+  EXPECT_EQ(m.softcap, 30.0);
+  EXPECT_EQ(m.matrix_init, "orthogonal");
+
+  const auto& o = r.optim;
+  EXPECT_EQ(std::tuple(o.matrix_lr, o.scalar_lr, o.table_lr), std::tuple(0.025, 0.025, 0.035));
+  EXPECT_EQ(std::tuple(o.muon_momentum_start, o.muon_momentum_end, o.muon_momentum_steps, o.ns_steps),
+            std::tuple(0.92, 0.99, 1500, 5));
+  EXPECT_EQ(std::tuple(o.muon_weight_decay, o.adam_weight_decay, o.grad_clip), std::tuple(0.04, 0.04, 0.3));
+  EXPECT_EQ(std::tuple(o.beta1, o.beta2, o.eps), std::tuple(0.9, 0.95, 1e-8));
+  EXPECT_EQ(std::tuple(o.tables, o.ns_precision), std::tuple("bf16", "bf16"));
+
+  const auto& t = r.train;
+  EXPECT_EQ(t.batch_tokens, 786'432);
+  EXPECT_EQ(r.data.slices, 8);
+  EXPECT_EQ(std::tuple(t.schedule, t.seconds), std::tuple("wall_clock", 600.0));
+  EXPECT_EQ(std::tuple(t.steps, t.warmdown_steps), std::tuple(p.steps, p.warmdown));
+  EXPECT_EQ(std::tuple(t.log_every, t.validate_every), std::tuple(p.log_every, p.validate_every));
+  EXPECT_EQ(t.products, "bf16");
+
+  EXPECT_EQ(r.average.kind, p.average);
+  EXPECT_EQ(std::tuple(r.average.decay, r.average.start, r.average.dtype), std::tuple(0.997, 0, "f32"));
+  EXPECT_EQ(std::tuple(r.average.swa_every, r.average.swa_below, r.average.swa_min), std::tuple(50, 0.2, 2));
+
+  EXPECT_EQ(r.qat.any(), p.qat_below > 0);
+  if (r.qat.any()) {
+    EXPECT_EQ(std::tuple(r.qat.attention, r.qat.mlp, r.qat.other), std::tuple(6, 6, 6));
+    EXPECT_EQ(std::tuple(r.qat.below, r.qat.last_fraction), std::tuple(p.qat_below, 0.0));
+    EXPECT_TRUE(r.qat.inert) << "it was compiled away";
+  }
+
+  EXPECT_EQ(std::tuple(r.quant.matrix, r.quant.table), std::tuple(p.matrix, "int8"));
+  EXPECT_EQ(r.quant.passthrough_limit, 65'536);
+  EXPECT_EQ(std::tuple(r.quant.coder, r.quant.level, r.quant.prune), std::tuple("zstd", 22, p.prune));
+  EXPECT_EQ(std::tuple(r.score.stride, r.score.tail, r.score.rule),
+            std::tuple(p.stride, "published", "challenge"));
+  EXPECT_EQ(std::tuple(r.budget.train_seconds, r.budget.eval_seconds, r.budget.artifact_bytes),
+            std::tuple(600.0, 600.0, 16'000'000));
+}
+
+const std::vector<int> kVe = {9, 10}, kXsa = {7, 8, 9, 10}, kNone = {};
+INSTANTIATE_TEST_SUITE_P(Systems, PublishedRecipe,
+                         ::testing::Values(Published{"two_phase_ttt", "relu_square", 128, kVe, kXsa, 20000,
+                                                     3000, 500, 4000, "swa", 0.1, "int6_rowmax", 0.02, 32},
+                                           Published{"ema_ttt20", "relu_square", 0, kNone, kNone, 9000, 3000,
+                                                     200, 1000, "ema", 0, "int6_rowmax", 0, 64},
+                                           Published{"streaming_min3", "leaky_square", 128, kVe, kXsa, 20000,
+                                                     3500, 500, 4000, "ema", 0.15, "int6_search", 0, 0},
+                                           Published{"cosine_ttt50", "leaky_square", 128, kVe, kXsa, 20000,
+                                                     3500, 500, 4000, "ema", 0.15, "int6_search", 0, 64},
+                                           Published{"rec", "relu_square", 128, kVe, kXsa, 20000, 3500, 500,
+                                                     4000, "ema", 0.15, "int6_search", 0, 64}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace fairway::pipeline
