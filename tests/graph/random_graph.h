@@ -5,6 +5,7 @@
 #include "fairway/graph/program.h"
 #include "fairway/ops/activation.h"
 #include "fairway/ops/cross_entropy.h"
+#include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/residual.h"
@@ -104,7 +105,7 @@ class RandomGraph {
     const float eps = 1e-5f;
     // Drawn one after the other: the order in which arguments are evaluated is the compiler's.
     const auto a = any(), c = any();
-    switch (below(8)) {
+    switch (below(9)) {
       case 0: {
         const auto squared = b_.op1<ops::LeakySquare>({a}, 0.5f);
         keep(b_.op1<ops::RmsNorm>({squared}, 1.0f, eps));  // keeps values near 1
@@ -134,6 +135,14 @@ class RandomGraph {
       case 6:
         keep(b_.linear(a, matrix()));
         break;
+      case 7: {
+        const auto up = matrix(), down = matrix();
+        const auto pair = b_.op<ops::LinearSquare>({a, up}, 0.5f);
+        if (options_.recompute && recompute_random_() % 2 == 0) b_.mark_recompute(pair[0]);
+        const auto sum = b_.op1<ops::SquareLinearAdd>({pair[1], pair[0], down, c}, 0.5f);
+        keep(b_.op1<ops::RmsNorm>({sum}, 1.0f, eps));
+        break;
+      }
       default: {
         const auto cube = b_.reshape(a, {batch, length, width});
         const auto smeared = b_.op1<ops::Smear>({cube, b_.parameter("gamma")});

@@ -22,6 +22,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"gather", {0}},
       {"leaky_square", {0}},
       {"linear_add", {0, 1, 2}},
+      {"linear_square", {0, 1}},
       {"matmul", {0, 1}},
       {"mix_norm", {0, 1}},
       {"qkv_prepare", {0, 4}},
@@ -31,6 +32,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"smear", {0, 2}},
       {"softcap", {0}},
       {"softcap_cross_entropy", {0}},
+      {"square_linear_add", {0, 1, 2, 3}},
       {"take_last", {0}},
       {"xsa", {0, 1}},
   };

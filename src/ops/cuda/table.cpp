@@ -39,6 +39,9 @@ ops::cpu::KernelTable kernel_table() {
       {"working_rows", working_rows},
       {"working_rows_backward", working_rows_backward},
       {"linear_add", linear_add},
+      {"linear_square", linear_square},
+      {"square_linear_add", square_linear_add},
+      {"square_linear_backward", square_linear_backward},
       {"leaky_square", leaky_square},
       {"leaky_square_backward", leaky_square_backward},
   };

@@ -24,14 +24,40 @@ struct Barrier {
   __device__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&word)) : "memory");
   }
+  /// Arrives at the barrier in the same place of block `rank` of the cluster.
+  __device__ void arrive_in(int rank) {
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(&word)),
+        "r"(rank)
+        : "memory");
+  }
   __device__ void arrive_expect(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
                  "r"(bytes)
                  : "memory");
   }
+#ifdef FAIRWAY_WATCH_BARRIERS
+  __device__ bool wait_watched(std::uint32_t parity) {
+    const long long start = clock64();
+    std::uint32_t over = 0;
+    while (!over && clock64() - start < 2'000'000'000)
+      asm volatile(
+          "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, p;\n}\n"
+          : "=r"(over)
+          : "r"(shared_address(&word)), "r"(parity)
+          : "memory");
+    return over;
+  }
+#endif
   /// Waits for the end of the phase with this parity (a fresh barrier is in phase 0; phase -1, parity 1, is
   /// over).
   __device__ void wait(std::uint32_t parity) {
+#ifdef FAIRWAY_WATCH_BARRIERS  // for checking kernels: a lost arrival ends in a trap, not in a hang
+    if (!wait_watched(parity)) __trap();
+    return;
+#endif
     asm volatile(
         "{\n.reg .pred p;\nAGAIN:\n"
         "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
@@ -43,6 +69,10 @@ struct Barrier {
 
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+/// All threads of the cluster's blocks.
+__device__ inline void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 /// Makes ordinary writes to shared memory visible to the copy engine and the matrix units.
 __device__ inline void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
@@ -64,10 +94,28 @@ __device__ inline void load_tile(void* to, const CUtensorMap* map, Barrier& done
       "l"(map), "r"(shared_address(&done.word)), "r"(0), "r"(head), "r"(row), "r"(batch)
       : "memory");
 }
+/// The same, to this place of each block of the cluster whose bit is set; each block's own barrier counts the
+/// bytes that land in it.
+__device__ inline void load_tile_everywhere(void* to, const CUtensorMap* map, Barrier& done, int head,
+                                            int row, int batch, std::uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(to)),
+      "l"(map), "r"(shared_address(&done.word)), "r"(0), "r"(head), "r"(row), "r"(batch), "h"(blocks)
+      : "memory");
+}
 /// The reverse; rows outside the tensor are not written. Belongs to the thread's current bulk group.
 __device__ inline void store_tile(const CUtensorMap* map, const void* from, int head, int row, int batch) {
   asm volatile(
       "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(shared_address(from)), "r"(0), "r"(head), "r"(row), "r"(batch)
+      : "memory");
+}
+/// Adds to the tensor instead.
+__device__ inline void add_tile(const CUtensorMap* map, const void* from, int head, int row, int batch) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], "
+      "[%1];" ::"l"(map),
       "r"(shared_address(from)), "r"(0), "r"(head), "r"(row), "r"(batch)
       : "memory");
 }
@@ -89,6 +137,11 @@ __device__ inline void add_floats(float* to, const void* from, int bytes) {
                : "memory");
 }
 __device__ inline void bulk_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+/// Until all but the thread's last N groups have read shared memory.
+template <int N>
+__device__ inline void bulk_wait_read_but() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
+}
 __device__ inline void bulk_wait_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 __device__ inline void bulk_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 

@@ -41,6 +41,10 @@ void weighted_sum_backward(const KernelArgs&);
 // matmul.h
 void matmul(const KernelArgs&);
 void linear_add(const KernelArgs&);
+// linear_square.h
+void linear_square(const KernelArgs&);
+void square_linear_add(const KernelArgs&);
+void square_linear_backward(const KernelArgs&);
 // attention.h
 void attention(const KernelArgs&);
 void attention_backward(const KernelArgs&);

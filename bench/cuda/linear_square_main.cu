@@ -1,0 +1,304 @@
+// Checks and times the fused products around the MLP's activation: every element against plain sums in fp32
+// on the GPU (and those against float64 on the CPU), act against f(h) bit by bit, identical bytes on repeats,
+// memory around the results untouched; medians by CUDA events over two input sets. Prints a table; exit code
+// 1 on a failed check.
+//   linear_square_main [small|check|time]   small: checks without the full shape; no argument: check, then
+//   time
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "linear_square.cuh"
+
+namespace {
+using namespace fairway::ops::cuda;
+using bf16 = __nv_bfloat16;
+
+bool failed = false;
+
+void check(cudaError_t e, const char* what) {
+  if (e == cudaSuccess) return;
+  std::printf("FAILED: %s: %s\n", what, cudaGetErrorString(e));
+  std::exit(1);
+}
+
+/// Device memory with guard zones around it.
+class Buffer {
+ public:
+  explicit Buffer(std::size_t n) : n_(n) {
+    check(cudaMalloc(&p_, (n + 2 * guard) * sizeof(bf16)), "cudaMalloc");
+    poison();
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { cudaFree(p_); }
+  bf16* get() const { return p_ + guard; }
+  std::size_t size() const { return n_; }
+  /// Not-a-number everywhere, so that an element nobody wrote is seen.
+  void poison() const { check(cudaMemset(p_, 0xFF, (n_ + 2 * guard) * sizeof(bf16)), "poison"); }
+  std::vector<std::uint16_t> host() const {
+    std::vector<std::uint16_t> h(n_);
+    check(cudaMemcpy(h.data(), get(), n_ * sizeof(bf16), cudaMemcpyDeviceToHost), "copy out");
+    return h;
+  }
+  bool guards_intact() const {
+    std::vector<std::uint16_t> g(2 * guard);
+    check(cudaMemcpy(g.data(), p_, guard * 2, cudaMemcpyDeviceToHost), "copy out");
+    check(cudaMemcpy(g.data() + guard, get() + n_, guard * 2, cudaMemcpyDeviceToHost), "copy out");
+    return std::all_of(g.begin(), g.end(), [](auto v) { return v == 0xFFFF; });
+  }
+
+ private:
+  static constexpr std::size_t guard = 4096;
+  bf16* p_ = nullptr;
+  std::size_t n_;
+};
+
+float widen(std::uint16_t v) {
+  const std::uint32_t bits = std::uint32_t(v) << 16;
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+
+/// Counter-based bits (splitmix64); sums of four uniform numbers are close to normal.
+__global__ void fill(std::size_t n, float deviation, std::uint64_t seed, bf16* to) {
+  const std::size_t i = std::size_t(blockIdx.x) * 256 + threadIdx.x;
+  if (i >= n) return;
+  std::uint64_t r = (i + 1 + (seed << 40)) * 0x9E3779B97F4A7C15ULL;
+  r = (r ^ r >> 30) * 0xBF58476D1CE4E5B9ULL;
+  r = (r ^ r >> 27) * 0x94D049BB133111EBULL;
+  r ^= r >> 31;
+  const float sum = float(r & 0xFFFF) + float(r >> 16 & 0xFFFF) + float(r >> 32 & 0xFFFF) + float(r >> 48);
+  to[i] = __float2bfloat16((sum / 65536.0F - 2.0F) * 1.7320508F * deviation);
+}
+
+struct Mistakes {
+  double difference = 0, norm = 0;  // sums of squares
+  unsigned long long bad = 0;       // elements beyond the tolerance, or not a number
+  unsigned long long first_bad = ~0ULL;
+  unsigned long long act_differs = 0;
+};
+
+/// h, act or dh as plain sums, compared with what the fused kernel wrote. One thread per element.
+__global__ void compare(bool backward, SquareShape s, const bf16* a, const bf16* w, const bf16* h,
+                        const bf16* out, const bf16* before, Mistakes* m) {
+  const int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * 8 + threadIdx.y;
+  if (row >= s.m || column >= s.n) return;
+  const std::size_t at = std::size_t(row) * s.n + column;
+  float sum = 0;
+  for (int k = 0; k < s.k; ++k) {
+    const bf16 weight = backward ? w[std::size_t(k) * s.n + column] : w[std::size_t(column) * s.k + k];
+    sum = fmaf(__bfloat162float(a[std::size_t(row) * s.k + k]), __bfloat162float(weight), sum);
+  }
+  const float hv = __bfloat162float(h[at]);
+  float want = sum, got = hv;
+  if (backward) {
+    want = sum * hv * (hv > 0 ? 2.0F : 2 * s.slope * s.slope);
+    if (before) want += __bfloat162float(before[at]);
+    got = __bfloat162float(out[at]);
+  } else if (out) {
+    const float z = hv > 0 ? hv : s.slope * hv;
+    const bf16 act = __float2bfloat16(z * z);
+    if (__bfloat16_as_ushort(act) != __bfloat16_as_ushort(out[at])) atomicAdd(&m->act_differs, 1ULL);
+  }
+  const float difference = got - want, margin = before ? fabsf(__bfloat162float(before[at])) : 0;
+  if (!(fabsf(difference) <= 0.01F * (fabsf(want) + margin) + 0.01F)) {
+    atomicAdd(&m->bad, 1ULL);
+    atomicMin(&m->first_bad, static_cast<unsigned long long>(at));
+  }
+  // A warp is a piece of one row: all lanes are here, or none.
+  double sums[2] = {double(difference) * difference, double(want) * want};
+  for (double& x : sums)
+    for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(0xFFFFFFFF, x, lanes);
+  if (threadIdx.x == 0) atomicAdd(&m->difference, sums[0]), atomicAdd(&m->norm, sums[1]);
+}
+
+using Launcher = cudaError_t (*)(const SquareShape&, const void*, const void*, const void*, void*, bool,
+                                 cudaStream_t);
+struct Tiling {
+  const char* name;
+  int cluster;
+  Launcher forward, backward;
+};
+template <int Groups, int Stages, int Cluster>
+Tiling tiling(const char* name) {
+  return {name, Cluster, square::launch<false, Groups, Stages, Cluster>,
+          square::launch<true, Groups, Stages, Cluster>};
+}
+
+struct Set {
+  SquareShape s;
+  Buffer y, w_up, w_down, h, act, dh;
+  Set(const SquareShape& shape, std::uint64_t seed)
+      : s(shape),
+        y(std::size_t(s.m) * s.k),
+        w_up(std::size_t(s.n) * s.k),
+        w_down(std::size_t(s.k) * s.n),
+        h(std::size_t(s.m) * s.n),
+        act(h.size()),
+        dh(h.size()) {
+    random(y, 1, seed);
+    random(w_up, 1 / std::sqrt(float(s.k)), seed + 1);
+    random(w_down, 1 / std::sqrt(float(s.k)), seed + 2);
+  }
+  static void random(const Buffer& b, float deviation, std::uint64_t seed) {
+    fill<<<unsigned((b.size() + 255) / 256), 256>>>(b.size(), deviation, seed, b.get());
+    check(cudaGetLastError(), "fill");
+  }
+  void forward(const Tiling& t) const {
+    check(t.forward(s, y.get(), w_up.get(), h.get(), act.get(), false, nullptr), "forward");
+  }
+  void backward(const Tiling& t, bool add = false) const {
+    check(t.backward(s, y.get(), w_down.get(), h.get(), dh.get(), add, nullptr), "backward");
+  }
+};
+
+void report(const char* what, const Set& set, bool backward, const bf16* before) {
+  const SquareShape& s = set.s;
+  Mistakes* m = nullptr;
+  check(cudaMallocManaged(&m, sizeof *m), "cudaMallocManaged");
+  *m = {};
+  compare<<<dim3((s.n + 31) / 32, (s.m + 7) / 8), dim3(32, 8)>>>(
+      backward, s, set.y.get(), backward ? set.w_down.get() : set.w_up.get(), set.h.get(),
+      backward ? set.dh.get() : set.act.get(), before, m);
+  check(cudaDeviceSynchronize(), "compare");
+  const double error = std::sqrt(m->difference / std::max(m->norm, 1e-30));
+  const bool guards = set.h.guards_intact() && set.act.guards_intact() && set.dh.guards_intact();
+  const bool good = error < 5e-3 && m->bad == 0 && m->act_differs == 0 && guards;
+  std::printf("    %-13s error %.1e", what, error);
+  if (!good) {
+    std::printf(
+        "  FAILED: %llu of %zu wrong, first at row %llu column %llu; act differs from f(h) %llu "
+        "times; guards %s",
+        m->bad, set.h.size(), m->first_bad / s.n, m->first_bad % s.n, m->act_differs,
+        guards ? "intact" : "OVERWRITTEN");
+    failed = true;
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+  cudaFree(m);
+}
+
+/// The plain sums themselves, at a few elements, in float64.
+void check_reference(const Set& set) {
+  const auto a = set.y.host(), up = set.w_up.host(), h = set.h.host();
+  double worst = 0;
+  for (std::size_t i = 0; i < 1000; ++i) {
+    const std::size_t row = i * 7919 % set.s.m, column = i * 104729 % set.s.n;
+    double sum = 0;
+    for (int k = 0; k < set.s.k; ++k)
+      sum += double(widen(a[row * set.s.k + k])) * widen(up[column * set.s.k + k]);
+    worst = std::max(worst, std::abs(sum - widen(h[row * set.s.n + column])) / (std::abs(sum) + 0.1));
+  }
+  std::printf("    1000 elements of h against float64: %.1e%s\n", worst, worst < 5e-3 ? "" : "  FAILED");
+  failed = failed || !(worst < 5e-3);
+}
+
+void check_case(const SquareShape& s, const Tiling& t, int repeats) {
+  if (s.n / square::kColumns % t.cluster != 0) return;
+  std::printf("  %d x %d x %d, %s\n", s.m, s.n, s.k, t.name);
+  std::fflush(stdout);
+  Set set(s, 1 + s.m);
+  set.forward(t);
+  check(cudaDeviceSynchronize(), "forward");
+  report("h, act", set, false, nullptr);
+  check_reference(set);
+  set.backward(t);
+  check(cudaDeviceSynchronize(), "backward");
+  report("dh", set, true, nullptr);
+  const auto h = set.h.host(), act = set.act.host(), dh = set.dh.host();
+  for (int i = 0; i < repeats; ++i) {
+    set.h.poison(), set.act.poison(), set.dh.poison();
+    set.forward(t);
+    set.backward(t);
+    check(cudaDeviceSynchronize(), "repeat");
+    if (set.h.host() == h && set.act.host() == act && set.dh.host() == dh) continue;
+    std::printf("    FAILED: repeat %d gives other bytes\n", i);
+    failed = true;
+  }
+  Buffer before(set.dh.size());
+  Set::random(before, 1, 99);
+  check(cudaMemcpy(set.dh.get(), before.get(), before.size() * 2, cudaMemcpyDeviceToDevice), "copy");
+  set.backward(t, true);
+  check(cudaDeviceSynchronize(), "backward, added");
+  report("dh, added", set, true, before.get());
+  // In the memory of h, as a memory plan may do.
+  check(t.backward(s, set.y.get(), set.w_down.get(), set.h.get(), set.h.get(), false, nullptr), "in place");
+  check(cudaDeviceSynchronize(), "in place");
+  if (set.h.host() != dh) std::printf("    FAILED: in place of h gives other bytes\n"), failed = true;
+  set.h.poison();
+  check(t.forward(s, set.y.get(), set.w_up.get(), nullptr, set.h.get(), false, nullptr), "act alone");
+  check(cudaDeviceSynchronize(), "act alone");
+  if (set.h.host() != act) std::printf("    FAILED: act alone gives other bytes\n"), failed = true;
+}
+
+double median_ms(int repeats, const std::function<void(int)>& work) {
+  cudaEvent_t begin{}, end{};
+  cudaEventCreate(&begin), cudaEventCreate(&end);
+  std::vector<float> times;
+  for (int i = 0; i < repeats + 5; ++i) {
+    cudaEventRecord(begin);
+    work(i);
+    cudaEventRecord(end);
+    check(cudaEventSynchronize(end), "timing");
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    if (i >= 5) times.push_back(ms);
+  }
+  cudaEventDestroy(begin), cudaEventDestroy(end);
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[repeats / 2];
+}
+
+void time_case(const SquareShape& s, const std::vector<Tiling>& tilings) {
+  const Set a(s, 77), b(s, 99);
+  const double flop = 2.0 * s.m * s.n * s.k;
+  const double bytes = 2.0 * s.m * (s.k + 2.0 * s.n) + 2.0 * s.n * s.k;  // the same both ways
+  std::printf("%d x %d x %d: %.0f GFLOP, %.0f MB each way\n", s.m, s.n, s.k, flop * 1e-9, bytes * 1e-6);
+  for (int round = 0; round < 2; ++round)
+    for (const Tiling& t : tilings) {
+      a.forward(t), b.forward(t);
+      const double f = median_ms(40, [&](int i) { (i % 2 ? a : b).forward(t); });
+      const double w = median_ms(40, [&](int i) { (i % 2 ? a : b).backward(t); });
+      const double one = median_ms(40, [&](int i) {
+        const Set& x = i % 2 ? a : b;
+        check(t.forward(s, x.y.get(), x.w_up.get(), nullptr, x.act.get(), false, nullptr), "act alone");
+      });
+      std::printf(
+          "  %-34s forward %.3f ms (%.0f TFLOP/s, %.0f GB/s)  backward %.3f ms (%.0f TFLOP/s, %.0f "
+          "GB/s)  act alone %.3f ms\n",
+          t.name, f, flop / f * 1e-9, bytes / f * 1e-6, w, flop / w * 1e-9, bytes / w * 1e-6, one);
+      std::fflush(stdout);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<Tiling> tilings = {
+      tiling<3, 6, 1>("3 warpgroups, 6 stages, alone"), tiling<3, 6, 2>("3 warpgroups, 6 stages, pairs"),
+      tiling<2, 8, 1>("2 warpgroups, 8 stages, alone"), tiling<2, 8, 2>("2 warpgroups, 8 stages, pairs"),
+      tiling<4, 4, 2>("4 warpgroups, 4 stages, pairs")};
+  const auto wanted = [&](const char* what) { return argc < 2 || std::strcmp(argv[1], what) == 0; };
+  const bool small = argc > 1 && std::strcmp(argv[1], "small") == 0;
+  if (wanted("check") || small) {
+    std::printf("Checks\n");
+    for (const Tiling& t : tilings) {
+      for (const SquareShape& s :
+           {SquareShape{1, 128, 64, 0.5F}, SquareShape{64, 256, 128, 0.5F}, SquareShape{1, 1536, 512, 0.5F},
+            SquareShape{130, 1536, 512, 0.5F}, SquareShape{300, 384, 192, 0.0F},
+            SquareShape{4097, 1536, 512, 0.5F}, SquareShape{9000, 256, 64, 0.5F}})
+        check_case(s, t, 3);
+    }
+    if (!small)
+      for (int i = 0; i < 2; ++i) check_case({98'304, 1536, 512, 0.5F}, tilings[i], 1);
+    std::printf(failed ? "checks FAILED\n" : "all checks passed\n");
+  }
+  if (wanted("time") && !failed) time_case({98'304, 1536, 512, 0.5F}, tilings);
+  return failed ? 1 : 0;
+}

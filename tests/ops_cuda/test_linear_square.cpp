@@ -1,0 +1,66 @@
+// The fused products against the CPU, at odd numbers of rows and the widths that the kernel takes.
+#include "fairway/ops/linear_square.h"
+
+#include "ops/direct.h"
+
+namespace fairway::ops {
+namespace {
+
+using namespace harness;
+
+struct Sizes {
+  std::int64_t m, n, k;
+};
+
+class SquareParity : public testing::TestWithParam<Sizes> {
+ protected:
+  void SetUp() override {
+    if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
+  }
+};
+
+TEST_P(SquareParity, LinearSquare) {
+  const auto [m, n, k] = GetParam();
+  const double scale = 1 / std::sqrt(static_cast<double>(k));
+  auto c = op_case(fmt::format("linear_square {}x{}x{}", m, n, k), std::make_shared<LinearSquare>(0.5f),
+                   {tensor_input({m, k}, normal()), tensor_input({n, k}, normal(scale))}, {0});
+  EXPECT_EQ(check_cuda(c), "");
+}
+
+TEST_P(SquareParity, SquareLinearAdd) {
+  const auto [m, n, k] = GetParam();
+  const double scale = 1 / std::sqrt(static_cast<double>(k));
+  auto c =
+      op_case(fmt::format("square_linear_add {}x{}x{}", m, n, k), std::make_shared<SquareLinearAdd>(0.5f),
+              {tensor_input({m, n}, normal()), tensor_input({m, n}, normal(), false),
+               tensor_input({k, n}, normal(scale)), tensor_input({m, k}, normal())});
+  EXPECT_EQ(check_cuda(c), "");
+}
+
+/// h is left out where backward rebuilds the activation alone.
+TEST(SquareKernel, EachOutputAlone) {
+  if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
+  cuda::State gpu({tensor::DeviceKind::cuda, 0});
+  const Setting there{false, {}, nullptr, &gpu};
+  auto c = op_case("linear_square", std::make_shared<LinearSquare>(0.5f),
+                   {tensor_input({130, 512}, normal()), tensor_input({256, 512}, normal(0.05))});
+  for (auto& in : c.inputs) in.meta.dtype = DType::bf16;
+  std::string problem;
+  const Blocks in = make_inputs(c, false);
+  const Blocks both = execute(c, there, {*c.op, views(in), {}, {}, {}}, problem);
+  for (const std::size_t wanted : {0u, 1u}) {
+    const Blocks one = execute(c, there, {*c.op, views(in), {wanted == 0, wanted == 1}, {}, {}}, problem);
+    EXPECT_TRUE(one[wanted].same_bytes(both[wanted])) << wanted;
+  }
+  EXPECT_EQ(problem, "");
+}
+
+// Rows: less than a tile, a rest, more tiles than blocks. Then: one slice (no cluster), three slices, sums of
+// 1, 3 and 4 steps, and a width that the kernel leaves to its parts.
+INSTANTIATE_TEST_SUITE_P(Shapes, SquareParity,
+                         testing::Values(Sizes{1, 1536, 512}, Sizes{130, 1536, 512}, Sizes{300, 1536, 512},
+                                         Sizes{4097, 1536, 512}, Sizes{9000, 128, 64}, Sizes{77, 384, 192},
+                                         Sizes{1000, 256, 256}, Sizes{33, 96, 72}));
+
+}  // namespace
+}  // namespace fairway::ops
