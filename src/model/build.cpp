@@ -5,6 +5,7 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
+#include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv.h"
@@ -150,9 +151,24 @@ class FamilyBuilder {
     return mlp(name, sum, normed);
   }
 
+  /// The MLP whose activation costs no pass of its own (linear_square.h).
+  ValueId fused_mlp(const std::string& name, ValueId sum, ValueId normed, float slope) {
+    const auto up = b_.working(name + "mlp.fc.weight"), down = b_.working(name + "mlp.proj.weight");
+    ValueId hidden, active;
+    if (o_.recompute) {  // rebuilt from `hidden`: cheaper than by the product
+      hidden = b_.linear(keep_or_recompute(normed), up);
+      active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
+    } else {
+      const auto pair = b_.op<ops::LinearSquare>({normed, up}, slope);
+      active = pair[0], hidden = pair[1];
+    }
+    return b_.op1<ops::SquareLinearAdd>({o_.mode == Mode::train ? hidden : absent, active, down, sum}, slope);
+  }
+
   ValueId mlp(const std::string& name, ValueId sum, ValueId normed) {
-    const auto hidden = b_.linear(keep_or_recompute(normed), b_.working(name + "mlp.fc.weight"));
     const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
+    if (o_.fold_scales && o_.fuse_activation) return fused_mlp(name, sum, normed, slope);
+    const auto hidden = b_.linear(keep_or_recompute(normed), b_.working(name + "mlp.fc.weight"));
     const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
     const auto out = b_.working(name + "mlp.proj.weight");
     if (o_.fold_scales) return b_.op1<ops::LinearAdd>({active, out, sum});

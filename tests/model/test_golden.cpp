@@ -11,7 +11,7 @@ namespace {
 struct Case {
   std::string file, parameters, activation;
   int fake_quantize = 0;
-  bool recompute = false, fold = false;
+  bool recompute = false, fold = false, fuse = false;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
@@ -45,6 +45,7 @@ TEST_P(Golden, LossAndGradients) {
   options.rows = rows;
   options.recompute = c.recompute;
   options.fold_scales = c.fold;
+  options.fuse_activation = c.fuse;
   graph::Plan plan(store, runtime_on(pool_));
   const auto refresh = refresh_options(c);
   if (c.fake_quantize || c.fold) {
@@ -100,7 +101,8 @@ TEST_P(GoldenLogits, Agree) {
 
 std::string case_name(const ::testing::TestParamInfo<Case>& test) {
   return test.param.file + (test.param.fake_quantize ? "_quantised" : "") +
-         (test.param.recompute ? "_recompute" : "") + (test.param.fold ? "_folded" : "");
+         (test.param.recompute ? "_recompute" : "") + (test.param.fold ? "_folded" : "") +
+         (test.param.fuse ? "_fused" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -108,6 +110,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{"sp1024_pr518", "sp1024_params", "leaky_square"},
                       Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true},
                       Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, false, true},
+                      Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, false, true, true},
+                      Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true, true, true},
+                      Case{"sp1024_pr417", "sp1024_params", "relu_square", 0, false, true, true},
                       Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31},
                       Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, false, true},
                       Case{"sp1024_pr417", "sp1024_params", "relu_square"},

@@ -38,7 +38,9 @@ struct BuildOptions {
   int last = 0;      ///< score: n; 0: all positions
   int capacity = 0;  ///< decode: cache entries; 0: the window
   bool fold_scales =
-      false;               ///< see RefreshOptions; not with a `trainable` that parts a matrix from its scale
+      false;  ///< see RefreshOptions; not with a `trainable` that parts a matrix from its scale
+  bool fuse_activation =
+      false;  ///< with fold_scales: the MLP's activation inside its products (ops/linear_square.h)
   bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
   tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
   /// Trainable parameters by name; empty: all of them in train mode.
