@@ -4,10 +4,11 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
-#include "fairway/ops/working_rows.h"
+#include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/residual.h"
+#include "fairway/ops/working_rows.h"
 
 namespace fairway::bench {
 namespace {
@@ -81,6 +82,11 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       linear("mlp up", rows, d, m.hidden),
       make<LeakySquare>("activation", {tensor({b, s, m.hidden})}, {}, 0.5f),
       linear("mlp down", rows, m.hidden, d),
+      make<LinearSquare>("mlp up and activation", {tensor({rows, d}), tensor({m.hidden, d})}, {0}, 0.5f),
+      make<SquareLinearAdd>(
+          "mlp down after activation",
+          {tensor({rows, m.hidden}), tensor({rows, m.hidden}), tensor({d, m.hidden}), tensor({rows, d})}, {},
+          0.5f),
       make<ScaledResidual>("residual", {tensor(x), tensor(x), tensor(channel)}, {}),
       make<RmsNorm>("final norm", {tensor(x)}, {1}, 1.0f, eps),
       linear("logits", rows, d, m.vocabulary),
