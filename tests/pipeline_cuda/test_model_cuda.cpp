@@ -14,12 +14,13 @@ namespace {
 class Trained {
  public:
   Trained(const model::ModelConfig& config, pipeline::Engine& engine, tensor::DType dtype, int rows,
-          bool fold, int q = 0)
+          bool fold, int q = 0, bool fuse = false)
       : store(model::make_layout(config), engine.device(), true), plan(store, engine.runtime()) {
     model::BuildOptions build;
     build.rows = rows;
     build.dtype = refresh.dtype = dtype;
     build.fold_scales = refresh.fold_scales = fold;
+    build.fuse_activation = fuse;
     if (q) refresh.quantize = [q](std::string_view) { return q; };
     if (fold || q || dtype != tensor::DType::f32) {
       store.add_working_copy(dtype);
@@ -180,6 +181,33 @@ TEST_F(BigModelOnGpu, Bf16FollowsTheCpu) {
   std::cout << "[cuda] 27 M, bf16 against the CPU: loss " << loss << " against " << expected << ", matrices "
             << worst_matrix << " (" << matrix_name << "), cosine " << worst_cosine << ", scalars "
             << worst_scalar << " (" << scalar_name << ")\n";
+}
+
+TEST_F(BigModelOnGpu, ActivationInsideProductsFollowsSeparatePasses) {
+  Trained fused(config_, *gpu_, tensor::DType::bf16, rows_, true, 0, true);
+  Trained plain(config_, *gpu_, tensor::DType::bf16, rows_, true);
+  const double expected = plain.run(*host_, tokens_, targets_), loss = fused.run(*host_, tokens_, targets_);
+  const auto mine = fused.gradients(), theirs = plain.gradients();
+  EXPECT_NEAR(loss, expected, 1e-3 * expected);
+  double worst = 0;
+  for (const auto& p : fused.store.layout().parameters()) {
+    if (p.group == graph::Group::scalar) continue;
+    std::vector<float> difference, whole(theirs.begin() + p.offset, theirs.begin() + p.offset + p.elements());
+    for (std::int64_t i = 0; i < p.elements(); ++i) {
+      const auto at = static_cast<std::size_t>(p.offset + i);
+      difference.push_back(mine[at] - theirs[at]);
+    }
+    const double relative = norm(difference) / norm(whole);
+    EXPECT_LE(relative, 3e-2) << p.name;
+    worst = std::max(worst, relative);
+  }
+  std::cout << "[cuda] 27 M, fused activation: loss " << loss << " against " << expected << ", matrices "
+            << worst << '\n';
+  for (int i = 0; i < 3; ++i) {  // recorded, then replayed
+    fused.run(*host_, tokens_, targets_);
+    const auto again = fused.gradients();
+    EXPECT_EQ(std::memcmp(mine.data(), again.data(), mine.size() * sizeof(float)), 0) << i;
+  }
 }
 
 TEST_F(BigModelOnGpu, RecordedRunsRepeatTheFirstToTheByte) {
