@@ -13,7 +13,7 @@ TEST(WorkingRows, AllChecks) {
   for (int q : {31, 15})
     for (const Shape& shape : {Shape{1, 1}, Shape{7, 65}, Shape{64, 512}}) {
       auto c = op_case(fmt::format("working_rows {} {}", q, shape.str()), std::make_shared<WorkingRows>(q),
-                       {tensor_input(shape, normal(0.3))});
+                       {tensor_input(shape, normal(0.3)), absent_input()});
       c.add_outputs = {0};
       c.finite_differences = false;  // straight through: the step function's own gradient is zero
       // A weight within rounding of a step may fall to either side in f64: compare on values that stay clear.
