@@ -5,7 +5,10 @@
 #include <algorithm>
 
 #include "cli.h"
+#include "fairway/base/error.h"
+#include "fairway/base/file.h"
 #include "fairway/base/text.h"
+#include "fairway/ops/cuda_products.h"
 #include "fairway/pipeline/bench.h"
 #include "fairway/report/table.h"
 
@@ -109,11 +112,23 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
       milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(bytes));
 }
 
+void tune_products(const std::string& file, pipeline::Engine& engine) {
+  if (!engine.cuda())
+    base::fail_input("--tune-products {}: products are tuned on a GPU; use --device cuda", file);
+  std::string lines;
+  for (const auto& r : ops::cuda::tune_products(*engine.cuda())) {
+    if (r.changed) lines += r.line + "\n";
+    engine.progress().note(fmt::format("{} x {} x {} x {}: {:.3f} ms, best of {} {:.3f} ms", r.batches, r.m,
+                                       r.n, r.k, 1e3 * r.first_seconds, r.tried, 1e3 * r.best_seconds));
+  }
+  base::write_file(file, lines);
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app, Context& context, Action& action) {
   struct Arguments {
-    std::string recipe = "demo";
+    std::string recipe = "demo", tune;
     int repeats = 5;
     std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
   };
@@ -123,6 +138,7 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
                   context, action, [arguments](Context& c) {
                     const auto recipe = pipeline::load_recipe(arguments->recipe, *arguments->options).recipe;
                     const auto made = pipeline::bench(recipe, arguments->repeats, c.engine());
+                    if (!arguments->tune.empty()) tune_products(arguments->tune, c.engine());
                     c.print(report_json(made),
                             lines_text(made) + "\n" + gaps_text(made) + "\n" + summary_text(recipe, made));
                   });
@@ -131,6 +147,11 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
                    "A recipe file or the name of a built-in recipe (default: demo)")
       ->type_name("RECIPE");
   command->add_option("--repeats", arguments->repeats, "Runs of each measurement (default: 5)");
+  command
+      ->add_option(
+          "--tune-products", arguments->tune,
+          "On a GPU: time all algorithms for the products used and write the table of the best to FILE")
+      ->type_name("FILE");
   add_recipe_options(command, arguments->options);
 }
 

@@ -160,15 +160,16 @@ void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
 void Derivation::pass_through(const Step& forward, const ops::BackwardStep& rule) {
   auto& g = b_.graph_;
   const auto v = forward.in[static_cast<std::size_t>(rule.grads.front())];
-  const auto source = gradient_of(forward.out[static_cast<std::size_t>(rule.reads.front().index)]);
+  const auto out = forward.out[static_cast<std::size_t>(rule.reads.front().index)];
+  const auto source = gradient_of(out);
   if (!wants_gradient(v) || source == absent) return;
-  const auto root = g.root(source);
+  const auto output = at(g.root(out));
   taken_.resize(g.values.size(), false);
-  const bool is_scratch = g.at(root).kind == BufferKind::scratch;
+  const bool is_scratch = g.at(g.root(source)).kind == BufferKind::scratch;
   // The gradient of the output is complete and read by nobody but this step's rules, of which aliases stand
-  // last: the first alias takes the buffer over, others copy.
-  if (!is_parameter(g.root(v)) && gradient_of(v) == absent && is_scratch && !taken_[at(root)]) {
-    taken_[at(root)] = true;
+  // last: the first alias takes the buffer over (from step to step along a residual stream), others copy.
+  if (!is_parameter(g.root(v)) && gradient_of(v) == absent && is_scratch && !taken_[output]) {
+    taken_[output] = true;
     gradient_.resize(g.values.size(), absent);
     gradient_[at(g.root(v))] = b_.reshape(source, g.at(v).meta.shape);
     return;

@@ -28,7 +28,7 @@ class Derivation {
   std::vector<ValueId> gradient_;       ///< per value root
   std::vector<ValueId> rebuilt_;        ///< per value root: copy made in backward
   std::vector<std::int32_t> producer_;  ///< per value root: forward step
-  std::vector<bool> taken_;             ///< gradient values that became another value's gradient
+  std::vector<bool> taken_;             ///< outputs whose gradient became an input's
 };
 
 }  // namespace fairway::graph

@@ -5,8 +5,6 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <map>
-#include <memory>
 #include <string>
 
 #include "cuda/launch.h"
@@ -29,6 +27,7 @@ struct ProductLibrary {
   decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy = nullptr;
   decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set = nullptr;
   decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic = nullptr;
+  decltype(&cublasLtMatmulAlgoCheck) algorithm_check = nullptr;
   decltype(&cublasLtMatmul) matmul = nullptr;
   std::string problem;  ///< why it is not there; else empty
 
@@ -58,24 +57,5 @@ struct Product {
 /// Largest power of two, up to 256, that divides all of `addresses` (or distances in bytes).
 std::uint32_t common_alignment(std::initializer_list<std::uintptr_t> addresses);
 inline std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }
-
-/// The products of one stream. Each shape's algorithm is the first that the library suggests whose sums have
-/// a fixed order (no split-K that adds into the result); it depends on shape, GPU and library version alone.
-class ProductMaker {
- public:
-  ProductMaker();
-  ~ProductMaker();
-  ProductMaker(const ProductMaker&) = delete;
-  ProductMaker& operator=(const ProductMaker&) = delete;
-  void multiply(cudaStream_t stream, const Product& product, float alpha, const void* a, const void* b,
-                float beta, const void* c, void* d);
-
- private:
-  struct Plan;
-  Plan& plan(const Product& product);
-  cublasLtHandle_t handle_ = nullptr;
-  void* workspace_ = nullptr;
-  std::map<Product, std::unique_ptr<Plan>> plans_;
-};
 
 }  // namespace fairway::ops::cuda

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "cuda/launch.h"
-#include "cuda/product_library.h"
+#include "cuda/product_maker.h"
 #include "fairway/ops/cuda.h"
 
 namespace fairway::ops::cuda {

@@ -3,6 +3,8 @@
 // shapes.
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "fairway/ops/cuda.h"
 #include "fairway/tensor/dtype.h"
@@ -28,5 +30,16 @@ struct BatchedProduct {
 /// library is missing, a failure when it has no algorithm for the shape.
 void multiply(State& state, const BatchedProduct& product, const void* a, const void* b, const void* c,
               void* d);
+
+/// One shape that `state` has multiplied so far, after all usable algorithms were timed on random numbers.
+struct TuningResult {
+  std::int64_t m = 0, n = 0, k = 0, batches = 1;
+  int tried = 0;
+  double first_seconds = 0, best_seconds = 0;  ///< of the library's first suggestion; of the fastest
+  bool changed = false;                        ///< the fastest is another one
+  std::string line = {};                       ///< for src/ops/cuda/product_table.inc
+};
+/// Takes seconds and needs memory for one product at a time beside what is in use.
+std::vector<TuningResult> tune_products(State& state);
 
 }  // namespace fairway::ops::cuda
