@@ -17,6 +17,7 @@
 #include "fairway/base/cpu.h"
 #include "fairway/base/text.h"
 #include "fairway/base/thread_pool.h"
+#include "fairway/ops/cuda.h"
 #include "fairway/pipeline/model_file.h"
 #include "fairway/tensor/cuda.h"
 
@@ -73,6 +74,8 @@ Json cuda_json() {
           {"driver", versions.driver},
           {"runtime", versions.runtime},
           {"reason", tensor::cuda_unavailable_reason()},
+          {"products_found", ops::cuda::products_library_version()},
+          {"products_missing", devices.empty() ? "" : ops::cuda::products_unavailable_reason()},
           {"devices", devices}};
 }
 
@@ -114,6 +117,12 @@ std::vector<Finding> findings(const Json& report) {
     out.push_back({fmt::format("no GPU to use: {}", cuda["reason"].get<std::string>()),
                    "install the NVIDIA driver, or stay with --device cpu"});
   }
+  if (const auto missing = cuda["products_missing"].get<std::string>(); !missing.empty())
+    out.push_back({"no matrix products on the GPU", missing});
+  for (const auto& d : cuda["devices"])
+    if (d["capability"] != "9.0")
+      out.push_back({fmt::format("cuda:{} is no Hopper GPU", d["index"].get<int>()),
+                     "kernels are compiled for compute capability 9.0 alone; use --device cpu"});
   if (!report["cpu"]["bf16_products"].get<bool>())
     out.push_back({"no bf16 instructions", "train.products = \"f32\" is the fast choice on this processor"});
   if (report["cpu"]["best_isa"] == "scalar")
@@ -154,6 +163,11 @@ std::string as_text(const Json& r, const std::vector<Finding>& notes) {
                       base::human_bytes(r["memory"]["free_bytes"].get<std::uint64_t>()),
                       base::human_bytes(r["memory"]["total_bytes"].get<std::uint64_t>()));
   text += "GPU       " + cuda_text(r["cuda"]);
+  const auto dotted = [](int v) { return v ? fmt::format("{}.{}", v / 1000, v % 1000 / 10) : "none"; };
+  if (r["cuda"]["compiled_in"].get<bool>())
+    text += fmt::format("CUDA      built with {}, driver for {}, cuBLASLt {}\n",
+                        dotted(r["cuda"]["runtime"].get<int>()), dotted(r["cuda"]["driver"].get<int>()),
+                        dotted(r["cuda"]["products_found"].get<int>() / 100));
   text += fmt::format("disk      {} free in {}\n",
                       base::human_bytes(r["disk"]["free_bytes"].get<std::uint64_t>()),
                       r["disk"]["folder"].get<std::string>());

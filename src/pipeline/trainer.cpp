@@ -101,6 +101,7 @@ struct Trainer::State {
   void note_changes(const TrainMetadata& saved);
   TrainMetadata metadata() const;
 
+  base::Stopwatch since_construction;  // first: the backend's start counts
   const Recipe recipe;
   const Corpus& corpus;
   Engine& engine;
@@ -119,7 +120,6 @@ struct Trainer::State {
   std::vector<std::string> changes;
   TrainClock clock;
   base::Stopwatch since_collect;
-  base::Stopwatch since_construction;
 };
 
 /// Where the next step begins.
