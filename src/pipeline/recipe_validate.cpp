@@ -64,6 +64,9 @@ void validate_score(const Recipe& recipe) {
     fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
                recipe.score.stride, recipe.model.window);
   }
+  if (recipe.score.ppm_weight > 0 && recipe.score.stride == 0)
+    fail_input("score.ppm_weight = {}: is part of sliding scores only; set score.stride",
+               recipe.score.ppm_weight);
   if (!recipe.score.plain && recipe.score.stride == 0)
     fail_input("score.plain = false: with score.stride = 0 nothing is scored; switch one of them on");
 }

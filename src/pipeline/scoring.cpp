@@ -66,6 +66,10 @@ score::ScoreResult score_text(const model::ModelConfig& config, graph::Parameter
   if (tail == score::Tail::clean) score_options.documents = std::move(documents);
   score_options.progress = &engine.progress();
   score_options.stop = engine.stop();
+  if (stride > 0) {
+    score_options.ppm_weight = options.ppm_weight;
+    score_options.vocab_size = config.vocab_size;
+  }
   auto count = [&](std::int32_t target, std::int32_t previous) {
     return static_cast<std::int32_t>(
         table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));

@@ -1,5 +1,6 @@
 // Bits per byte of whole texts, and the decode program against the score program.
 #include "fairway/pipeline/generate.h"
+#include "fairway/score/ppm.h"
 #include "fairway/text/byte_table.h"
 #include "stages.h"
 
@@ -81,6 +82,30 @@ TEST(Scoring, DocumentsAddUp) {
   EXPECT_NEAR(nll, r.nll, 1e-6 * r.nll);
   EXPECT_EQ(tokens, r.tokens);
   EXPECT_EQ(bytes, r.bytes);
+}
+
+TEST(Scoring, ACountModelIsPartOfSlidingScoresOnly) {
+  Scene s;
+  s.model = fresh_model(s.recipe, s.corpus.tokenizer, s.engine, true);  // 1/V for every token
+  const double weight = 0.25;
+  const auto blended = s.score(64, {.tokens = 3000, .ppm_weight = weight});
+  score::PpmC counts(s.recipe.model.vocab_size);
+  double expected = 0;
+  for (std::size_t i = 0; i < 3000; ++i) {
+    const auto before = s.corpus.validation.tokens[i], token = s.corpus.validation.tokens[i + 1];
+    const double uniform = 1.0 / s.recipe.model.vocab_size;
+    expected -= std::log((1 - weight) * uniform + weight * counts.probability(token, before));
+    counts.add(token, before);
+  }
+  EXPECT_NEAR(blended.nll, expected, 1e-5 * expected);
+  EXPECT_LT(blended.nll, 0.95 * 3000 * std::log(320.0)) << "counts know more than nothing";
+  EXPECT_EQ(blended.verdict.text(), "valid");
+  EXPECT_THAT(blended.verdict.notes, ::testing::Contains(HasSubstr("0.25 of each distribution")));
+  EXPECT_EQ(s.score(0, {.tokens = 3000, .ppm_weight = weight}).nll, s.score(0).nll);
+  EXPECT_THAT(input_error([] {
+                small_recipe({"score.ppm_weight=0.05", "score.stride=0"});
+              }),
+              HasSubstr("score.ppm_weight = 0.05: is part of sliding scores only"));
 }
 
 TEST(Scoring, ThreadsChangeNoBit) {

@@ -121,6 +121,7 @@ struct ScoreConfig {
   std::string rule = "auto";   ///< byte rule: "auto" | "challenge" | "exact"
   std::int64_t tokens = 0;     ///< score only the first so many targets; 0: all
   bool operator==(const ScoreConfig&) const = default;
+  double ppm_weight = 0;       ///< part of a count model in sliding scores (score/ppm.h); 0: none
 };
 
 struct GenerateConfig {

@@ -27,7 +27,7 @@ class ProgramScorer final : public score::WindowScorer {
   std::unique_ptr<State> state_;
 };
 
-/// Scores `text`; `stride` 0: plain windows.
+/// Scores `text`; `stride` 0: plain windows, which take no count model (options.ppm_weight).
 score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
                               const text::Tokenizer& tokenizer, const ScoredText& text,
                               const ScoreConfig& options, int stride, Engine& engine);
