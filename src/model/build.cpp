@@ -220,7 +220,8 @@ class FamilyBuilder {
       return;
     }
     const auto targets = b_.input("targets", {DType::i32, {B_, n}});
-    const auto nll = b_.op1<ops::SoftcapCrossEntropy>({z, targets}, c_.softcap);
+    const float z_loss = o_.mode == Mode::train ? o_.z_loss : 0.0f;
+    const auto nll = b_.op1<ops::SoftcapCrossEntropy>({z, targets}, c_.softcap, z_loss);
     b_.output(nll, "nll");
     if (o_.mode == Mode::score) return;
     const auto weights = b_.input("weights", {b_.wide(), {B_, n}});

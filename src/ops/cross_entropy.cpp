@@ -21,13 +21,17 @@ std::string cap_attribute(float cap) { return fmt::format("cap={}", cap); }
 std::vector<Meta> SoftcapCrossEntropy::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
   check_logits(*this, in, cap);
+  rule::require(*this, z_loss >= 0, "z_loss is negative");
   return {per_row(in[0]), per_row(in[0])};
 }
 std::vector<BackwardStep> SoftcapCrossEntropy::backward() const {
-  return {
-      {std::make_shared<SoftcapCrossEntropyBackward>(cap), {input(0), input(1), output(1), grad(0)}, {0}}};
+  return {{std::make_shared<SoftcapCrossEntropyBackward>(cap, z_loss),
+           {input(0), input(1), output(1), grad(0)},
+           {0}}};
 }
-std::string SoftcapCrossEntropy::attributes() const { return cap_attribute(cap); }
+std::string SoftcapCrossEntropy::attributes() const {
+  return z_loss > 0 ? fmt::format("{}, z_loss={}", cap_attribute(cap), z_loss) : cap_attribute(cap);
+}
 
 std::vector<Meta> SoftcapCrossEntropyBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 4, 4);

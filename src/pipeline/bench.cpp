@@ -100,6 +100,7 @@ void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& 
   build.rows = report.micro_batch_rows;
   build.dtype = dtype;
   build.fold_scales = store.has_working_copy();
+  build.z_loss = static_cast<float>(r.train.z_loss);
   auto& program = plan.add(model::build(r.model, store.layout(), build));
   model::RefreshOptions refresh;
   refresh.dtype = dtype;

@@ -38,6 +38,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   std::vector<model::BuildOptions> builds(2);
   builds[0].mode = model::Mode::train;
   builds[0].rows = result.micro_batch_rows;
+  builds[0].z_loss = static_cast<float>(recipe.train.z_loss);
   builds[1].mode = model::Mode::score;
   builds[1].rows = std::max(1, (gpu ? 98'304 : 4096) / recipe.model.window);
   if (recipe.score.stride > 0) {

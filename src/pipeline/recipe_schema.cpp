@@ -146,6 +146,8 @@ void add_train(std::vector<RecipeKey>& keys) {
           "train.keep_checkpoints", {1, 1000},
           "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step"),
       choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
+      number<t, &T::z_loss>("train.z_loss", {0, 1},
+                            "adds this times the mean squared log-normaliser to the training loss"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),
   };
   keys.insert(keys.end(), more);
@@ -236,11 +238,11 @@ void add_after_training(std::vector<RecipeKey>& keys) {
           "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
       number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
                                       "score only the first so many targets; 0: all"),
-      number<g, &GenerateConfig::tokens>("generate.tokens", {0, 1048576}, "length of the sample; 0: none"),
-      number<g, &GenerateConfig::temperature>("generate.temperature", {0, 100},
       number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},
                                           "part of a count model of the text before (PPM-C, order 1) in the "
                                           "sliding scores of the model as it is; 0: none"),
+      number<g, &GenerateConfig::tokens>("generate.tokens", {0, 1048576}, "length of the sample; 0: none"),
+      number<g, &GenerateConfig::temperature>("generate.temperature", {0, 100},
                                               "0: always the most likely token"),
       number<g, &GenerateConfig::top_k>("generate.top_k", {0, 65536},
                                         "draw from the k most likely tokens; 0: from all"),

@@ -29,6 +29,7 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
   }
   model::BuildOptions build;
   build.rows = rows_;
+  build.z_loss = static_cast<float>(r.train.z_loss);
   program_ = &plan_.add(model::build(r.model, store_.layout(), build));
   plan_.allocate();
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),

@@ -20,6 +20,7 @@ model::BuildOptions train_options(const Recipe& r, Engine& engine, int rows) {
   build.rows = rows;
   build.dtype = engine.activations(r.model);
   build.fold_scales = true;
+  build.z_loss = static_cast<float>(r.train.z_loss);
   return build;
 }
 

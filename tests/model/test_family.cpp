@@ -67,8 +67,8 @@ class Family : public ::testing::Test {
     return result;
   }
   /// Every parameter moved off its initial value, so that no branch is silent.
-  graph::ParameterStore disturbed(const ModelConfig& c) {
-    graph::ParameterStore store(model::make_layout(c), {}, false);
+  graph::ParameterStore disturbed(const ModelConfig& c, bool gradients = false) {
+    graph::ParameterStore store(model::make_layout(c), {}, gradients);
     model::initialise(store, c, 1, pool_);
     const base::Random random(3, "disturb");
     auto values = store.flat_values().span<float>();
@@ -120,6 +120,33 @@ TEST_F(Family, InitialLossIsThatOfAUniformGuess) {
     else
       EXPECT_EQ(norm, 0) << p.name;
   }
+}
+
+TEST_F(Family, ZLossIsPartOfTrainingOnly) {
+  const auto c = small();
+  auto store = disturbed(c, true);
+  const auto ids = tokens(c.window, c.vocab_size);
+  auto nll = [&](model::Mode mode, float z_loss) {
+    model::BuildOptions options;
+    options.mode = mode;
+    options.z_loss = z_loss;
+    graph::Plan plan(store, runtime_on(pool_));
+    auto& program = plan.add(model::build(c, store.layout(), options));
+    plan.allocate();
+    std::ranges::copy(ids, program.view("tokens").span<std::int32_t>().begin());
+    std::ranges::copy(ids, program.view("targets").span<std::int32_t>().begin());
+    if (mode == model::Mode::train) std::ranges::fill(program.view("weights").span<float>(), 1.0f);
+    program.run();
+    const auto values = program.view("nll").span<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const auto plain = nll(model::Mode::train, 0), some = nll(model::Mode::train, 0.1f),
+             twice = nll(model::Mode::train, 0.2f);
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    EXPECT_GT(some[i], plain[i]) << i;
+    EXPECT_NEAR(twice[i] - plain[i], 2 * (some[i] - plain[i]), 1e-4) << i;
+  }
+  EXPECT_EQ(nll(model::Mode::score, 0.1f), nll(model::Mode::score, 0));
 }
 
 TEST_F(Family, InitialValues) {

@@ -25,6 +25,33 @@ TEST(SoftcapCrossEntropy, AllChecks) {
   }
 }
 
+TEST(SoftcapCrossEntropy, ZLossAddsTheSquaredNormaliser) {
+  for (const auto& [rows, classes] : {std::pair{3, 65}, {9, 1024}}) {
+    const auto with = [&](float z_loss) {
+      auto c = op_case(fmt::format("softcap_cross_entropy {}x{} z_loss {}", rows, classes, z_loss),
+                       std::make_shared<SoftcapCrossEntropy>(30.0f, z_loss),
+                       {tensor_input({rows, classes}, normal(8)), index_input({rows}, integers(-1, classes))},
+                       {1});
+      c.add_outputs = {0};
+      return c;
+    };
+    EXPECT_EQ(run_all_checks(with(0.01f)), "");
+    const auto plain = output_values(with(0)), lse = output_values(with(0), 1),
+               more = output_values(with(0.01f));
+    int scored = 0;
+    for (std::size_t t = 0; t < plain.size(); ++t) {
+      if (plain[t] == 0) {
+        EXPECT_EQ(more[t], 0) << t;
+        continue;
+      }
+      ++scored;
+      EXPECT_NEAR(more[t] - plain[t], 0.01 * lse[t] * lse[t], 1e-4) << t;
+      EXPECT_GT(more[t], plain[t] + 0.01) << t;
+    }
+    EXPECT_GT(scored, 0);
+  }
+}
+
 TEST(SoftcapCrossEntropy, LargeVocabularyAndOtherCaps) {
   for (float cap : {15.0f, 30.0f, 300.0f}) {
     auto c = op_case(

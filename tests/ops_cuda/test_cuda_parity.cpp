@@ -165,6 +165,8 @@ TEST_F(CudaParity, CrossEntropy) {
                 {tensor_input({rows, classes}, normal(8)), index_input({rows}, integers(-1, classes))}, {1});
     c.add_outputs = {0};
     EXPECT_EQ(check_cuda(c), "");
+    c.op = std::make_shared<SoftcapCrossEntropy>(30.0f, 0.01f);
+    EXPECT_EQ(check_cuda(c), "");
   }
   EXPECT_EQ(
       check_cuda(op_case("weighted_sum", std::make_shared<WeightedSum>(),

@@ -6,16 +6,16 @@ namespace fairway::ops::cuda {
 
 void softcap_cross_entropy(const KernelArgs& a) {
   const Shape& z = a.in[0].shape();
-  softcap_cross_entropy(target(a), storage(a, a.in[0]), z.rows(), z.columns(),
-                        static_cast<const SoftcapCrossEntropy&>(a.op).cap, data(a, 0), integers(a, 1),
-                        output(a, 0), output(a, 1));
+  const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
+  softcap_cross_entropy(target(a), storage(a, a.in[0]), z.rows(), z.columns(), op.cap, op.z_loss, data(a, 0),
+                        integers(a, 1), output(a, 0), output(a, 1));
   launched(a);
 }
 void softcap_cross_entropy_backward(const KernelArgs& a) {
   const Shape& z = a.in[0].shape();
-  softcap_cross_entropy_backward(target(a), storage(a, a.in[0]), z.rows(), z.columns(),
-                                 static_cast<const SoftcapCrossEntropyBackward&>(a.op).cap, data(a, 0),
-                                 integers(a, 1), floats(a, 2), floats(a, 3), output(a, 0));
+  const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
+  softcap_cross_entropy_backward(target(a), storage(a, a.in[0]), z.rows(), z.columns(), op.cap, op.z_loss,
+                                 data(a, 0), integers(a, 1), floats(a, 2), floats(a, 3), output(a, 0));
   launched(a);
 }
 

@@ -31,8 +31,8 @@ __device__ inline int target_of(const std::int32_t* target, std::int64_t row, st
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    forward(std::int64_t rows, std::int64_t columns, float cap, const T* z, const std::int32_t* target,
-            Fault* fault, Out<float> nll, Out<float> lse) {
+    forward(std::int64_t rows, std::int64_t columns, float cap, float z_loss, const T* z,
+            const std::int32_t* target, Fault* fault, Out<float> nll, Out<float> lse) {
   const std::int64_t row = warp_row();
   if (row >= rows) return;
   const T* z_row = z + row * columns;
@@ -57,25 +57,26 @@ __global__ void __launch_bounds__(block_threads)
   if (threadIdx.x % 32 != 0) return;
   const int t = target_of(target, row, columns, fault);
   lse.put(row, total);
-  nll.put(row, t < 0 ? 0.0f : total - cap * squash<T>(widen(z_row[t]), inverse_cap));
+  nll.put(row, t < 0 ? 0.0f : total - cap * squash<T>(widen(z_row[t]), inverse_cap) + z_loss * total * total);
 }
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    backward(std::int64_t rows, std::int64_t columns, float cap, const T* z, const std::int32_t* target,
-             const float* lse, const float* dnll, Fault* fault, Out<T> dz) {
+    backward(std::int64_t rows, std::int64_t columns, float cap, float z_loss, const T* z,
+             const std::int32_t* target, const float* lse, const float* dnll, Fault* fault, Out<T> dz) {
   const std::int64_t row = warp_row(), at = row * columns;
   if (row >= rows) return;
   const int t = target_of(target, row, columns, fault);
   const bool scored = t >= 0 && dnll;
   const float d = scored ? dnll[row] : 0.0f, total = lse[row], inverse_cap = 1 / cap;
+  const float soft = 1 + 2 * z_loss * total;  // the factor of the softmax part
 #pragma unroll 2
   for (std::int64_t i = (threadIdx.x % 32) * V; i < columns; i += 32 * V) {
     Floats<V> x = scored ? load<V>(z + at + i) : filled<V>(0);
 #pragma unroll
     for (int k = 0; k < V; ++k) {
       const float h = squash<T>(x.v[k], inverse_cap);
-      const float p = exponential<T>(cap * h - total) - (i + k == t ? 1.0f : 0.0f);
+      const float p = soft * exponential<T>(cap * h - total) - (i + k == t ? 1.0f : 0.0f);
       x.v[k] = scored ? d * p * (1 - h * h) : 0.0f;
     }
     dz.put(at + i, x);
@@ -85,23 +86,25 @@ __global__ void __launch_bounds__(block_threads)
 }  // namespace
 
 void softcap_cross_entropy(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
-                           float cap, const void* z, const std::int32_t* target, Output nll, Output lse) {
+                           float cap, float z_loss, const void* z, const std::int32_t* target, Output nll,
+                           Output lse) {
   if (rows == 0) return;
   with_width(storage, columns, {z}, [&](auto zero, auto width) {
     using T = decltype(zero);
     forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, cap, static_cast<const T*>(z), target, t.fault, out<float>(nll), out<float>(lse));
+        rows, columns, cap, z_loss, static_cast<const T*>(z), target, t.fault, out<float>(nll),
+        out<float>(lse));
   });
 }
 
 void softcap_cross_entropy_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
-                                    float cap, const void* z, const std::int32_t* target, const float* lse,
-                                    const float* dnll, Output dz) {
+                                    float cap, float z_loss, const void* z, const std::int32_t* target,
+                                    const float* lse, const float* dnll, Output dz) {
   if (!dz || rows == 0) return;
   with_width(storage, columns, {z, dz.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
     backward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, cap, static_cast<const T*>(z), target, lse, dnll, t.fault, out<T>(dz));
+        rows, columns, cap, z_loss, static_cast<const T*>(z), target, lse, dnll, t.fault, out<T>(dz));
   });
 }
 

@@ -133,10 +133,10 @@ void xsa_backward(const Target&, Storage, const XsaShape&, const void* o, const 
 
 // cross_entropy.cu
 void softcap_cross_entropy(const Target&, Storage, std::int64_t rows, std::int64_t columns, float cap,
-                           const void* z, const std::int32_t* target, Output nll, Output lse);
+                           float z_loss, const void* z, const std::int32_t* target, Output nll, Output lse);
 void softcap_cross_entropy_backward(const Target&, Storage, std::int64_t rows, std::int64_t columns,
-                                    float cap, const void* z, const std::int32_t* target, const float* lse,
-                                    const float* dnll, Output dz);
+                                    float cap, float z_loss, const void* z, const std::int32_t* target,
+                                    const float* lse, const float* dnll, Output dz);
 
 // gather.cu and gather_backward.cu
 void gather(const Target&, Storage table_storage, Storage y_storage, std::int64_t table_rows,

@@ -56,7 +56,8 @@ T row_lse(const T* z, std::int64_t columns, T cap) {
 void softcap_cross_entropy(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T cap = static_cast<const SoftcapCrossEntropy&>(a.op).cap;
+    const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
+    const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
     const auto columns = shape.columns();
     const T* z = in<T>(a, 0);
@@ -70,7 +71,7 @@ void softcap_cross_entropy(const KernelArgs& a) {
         const auto t = target_of(a, target, row, columns);
         const T total = row_lse<T>(z_row, columns, cap);
         lse.put(row, total);
-        nll.put(row, t < 0 ? T{} : total - cap * squash_one(z_row[t], 1 / cap));
+        nll.put(row, t < 0 ? T{} : total - cap * squash_one(z_row[t], 1 / cap) + z_loss * total * total);
       }
     });
   });
@@ -79,7 +80,8 @@ void softcap_cross_entropy(const KernelArgs& a) {
 void softcap_cross_entropy_backward(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T cap = static_cast<const SoftcapCrossEntropyBackward&>(a.op).cap;
+    const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
+    const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
     const auto columns = shape.columns();
     const T *z = in<T>(a, 0), *lse = in<T>(a, 2), *dnll = in<T>(a, 3);
@@ -97,7 +99,7 @@ void softcap_cross_entropy_backward(const KernelArgs& a) {
         }
         const T d = dnll[row], h_target = squash_one(z_row[t], 1 / cap);  // before dz may overwrite z
         const auto caps = splat<T>(cap), inverse = splat<T>(1 / cap), minus_lse = splat<T>(-lse[row]),
-                   ds = splat<T>(d);
+                   ds = splat<T>(d * (1 + 2 * z_loss * lse[row]));
         for_vectors<T>(columns, [&](std::int64_t i, auto part) {
           const auto h = squash(load(z_row + i, part), inverse);
           dz_row.put(i, part, ds * exp(fma(caps, h, minus_lse)) * (splat<T>(1) - h * h));

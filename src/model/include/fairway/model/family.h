@@ -21,8 +21,8 @@ void initialise(graph::ParameterStore& store, const ModelConfig& config, std::ui
 
 /// What a program is for.
 enum class Mode {
-  train,   ///< in: tokens, targets [B, S], weights [B, S]; out: loss [1] = sum of weights * nll, nll [B, S];
-           ///< adds gradients
+  train,   ///< in: tokens, targets [B, S], weights [B, S]; out: loss [1] = sum of weights * nll, nll [B, S]
+           ///< (both with z_loss); adds gradients
   score,   ///< in: tokens [B, S], targets [B, n]; out: nll [B, n] of the last n positions
   logits,  ///< in: tokens [B, S]; out: logits [B, S, V], soft-capped
   decode,  ///< in: tokens [B, S] (new ones), length [B] (tokens before them), previous [B] (the last of
@@ -40,7 +40,8 @@ struct BuildOptions {
   bool fold_scales =
       false;  ///< see RefreshOptions; not with a `trainable` that parts a matrix from its scale
   bool fuse_activation =
-      false;  ///< with fold_scales: the MLP's activation inside its products (ops/linear_square.h)
+      false;         ///< with fold_scales: the MLP's activation inside its products (ops/linear_square.h)
+  float z_loss = 0;  ///< train: weight of the squared normaliser (ops/cross_entropy.h)
   bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
   tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
   /// Trainable parameters by name; empty: all of them in train mode.

@@ -63,6 +63,7 @@ struct TrainConfig {
   int checkpoint_every = 0;      ///< 0: only at the end and when interrupted
   int keep_checkpoints = 1;      ///< the newest so many stay
   std::string products = "f32";  ///< matrix products of forward and backward: "f32" | "bf16"
+  double z_loss = 0;             ///< weight of the squared log-normaliser in the training loss; 0: none
   std::string init;              ///< safetensors file to start from; "": fresh weights
   /// What `--scale` divides by.
   int reference_steps() const {
@@ -120,8 +121,8 @@ struct ScoreConfig {
   std::string tail = "clean";  ///< "clean" | "published" (scores the last `stride` targets again)
   std::string rule = "auto";   ///< byte rule: "auto" | "challenge" | "exact"
   std::int64_t tokens = 0;     ///< score only the first so many targets; 0: all
-  bool operator==(const ScoreConfig&) const = default;
   double ppm_weight = 0;       ///< part of a count model in sliding scores (score/ppm.h); 0: none
+  bool operator==(const ScoreConfig&) const = default;
 };
 
 struct GenerateConfig {
