@@ -20,10 +20,10 @@ quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout&
   policy.passthrough_limit = c.passthrough_limit;
   policy.prune = {c.prune, c.prune_below, c.prune_when == "after"};
   if (c.guided_high > 0 || c.guided_low > 0) {
-    if (!sensitivity)
+    if (!sensitivity || sensitivity->empty())
       base::fail_input(
           "quant.guided_high = {}, quant.guided_low = {}: the training collected no '{}'; train again "
-          "with these keys set, or set them to 0",
+          "with these keys set and to a learning-rate scale below 0.5, or set them to 0",
           c.guided_high, c.guided_low, kSensitivityBuffer);
     std::map<std::string, std::int64_t> elements;
     for (const auto& p : layout.parameters()) elements[p.name] = p.shape.elements();
@@ -58,6 +58,8 @@ artifact::StoredTensor stored(quant::QuantizedTensor&& t) {
 }
 
 }  // namespace
+
+bool guided_bits(const Recipe& recipe) { return recipe.quant.guided_high > 0 || recipe.quant.guided_low > 0; }
 
 std::string sensitivity_text(const quant::Sensitivity& sensitivity) {
   return nlohmann::json(sensitivity).dump();

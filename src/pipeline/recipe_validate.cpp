@@ -50,6 +50,12 @@ void validate_quant(const Recipe& recipe) {
   if (recipe.quant.guided_high + recipe.quant.guided_low > 1)
     fail_input("quant.guided_high = {}: with quant.guided_low = {} more than all matrices",
                recipe.quant.guided_high, recipe.quant.guided_low);
+  // The last step's scale is 1 / warmdown_steps.
+  if (recipe.quant.guided_high + recipe.quant.guided_low > 0 && recipe.train.warmdown_steps < 3)
+    fail_input(
+        "quant.guided_high = {}, quant.guided_low = {}: need gradients of steps with a learning-rate scale "
+        "below 0.5, and with train.warmdown_steps = {} there are none",
+        recipe.quant.guided_high, recipe.quant.guided_low, recipe.train.warmdown_steps);
 }
 
 /// A grid needs a sign and a digit.

@@ -157,6 +157,7 @@ class RunStages {
     const ScorePlan plain{recipe_.score.plain, 0, {}};
     result_["raw"] = scores(recipe_, *trainer.raw_weights(), *corpus_, "raw weights", plain, engine_);
     exported_ = trainer.exported_weights();
+    sensitivity_ = trainer.sensitivity();
     if (outcome.average_count > 0)
       result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", plain, engine_);
   }
@@ -174,8 +175,8 @@ class RunStages {
   }
 
   void pack_and_score() {
-    const auto ledger =
-        pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(), engine_);
+    const auto ledger = pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(),
+                             engine_, &sensitivity_);
     result_["artifact"] = Json::parse(ledger.to_json());
     result_["artifact"]["path"] = folder_.artifact().string();
     try {
@@ -247,6 +248,7 @@ class RunStages {
   BudgetReport budget_;
   std::optional<Corpus> corpus_;
   std::unique_ptr<graph::ParameterStore> exported_;
+  quant::Sensitivity sensitivity_;
   std::optional<OpenModel> model_;
   report::LossCurve curve_, validation_curve_;
   Json result_;
@@ -268,9 +270,16 @@ RunResult pack_checkpoint(const fs::path& checkpoint, const fs::path& out,
       if (!key.starts_with("quant.")) fail_input("--set {}: only quant keys can change when packing", key);
     model.recipe = changed;
   }
-  const auto metadata = Json::parse(artifact::Checkpoint::open(checkpoint).metadata());
+  const auto file = artifact::Checkpoint::open(checkpoint);
+  const auto metadata = Json::parse(file.metadata());
   const auto manifest = metadata.contains("data") ? metadata["data"].dump() : "{}";
-  const auto ledger = pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine);
+  quant::Sensitivity sensitivity;
+  if (const auto* saved = file.buffer(kSensitivityBuffer)) {
+    const std::string_view text(reinterpret_cast<const char*>(saved->bytes.data()), saved->bytes.size());
+    sensitivity = parse_sensitivity(text, checkpoint.string());
+  }
+  const auto ledger =
+      pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, &sensitivity);
   auto json = Json::parse(ledger.to_json());
   json["path"] = out.string();
   return {json.dump(2) + "\n", false};

@@ -3,6 +3,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/model/family.h"
+#include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/train_setup.h"
 
 #include <algorithm>
@@ -35,6 +36,7 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),
                      store_.flat_gradients().span<float>(), e.pool());
   if (r.average.kind == "ema") ema_.emplace(make_ema(r, values()));
+  if (guided_bits(r)) squares_.emplace(store_.layout());
   if (r.average.kind == "swa")
     swa_.emplace(store_.layout().padded_elements(), bf16_ranges(r, store_.layout()));
 }
@@ -65,7 +67,9 @@ void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& pl
   done_->loss = micro_steps(loader);
   if (std::isfinite(done_->loss)) done_->gradient = optimizer_->step(plan.progress).gradient;
   bad_ = !done_->finite();
-  if (!bad_) average(plan.average);
+  if (bad_) return;
+  average(plan.average);
+  if (squares_ && plan.sensitivity) squares_->add(store_.flat_gradients().span<float>(), engine_.pool());
 }
 
 StepOutcome CpuTrainBackend::collect() {
@@ -95,10 +99,18 @@ bool CpuTrainBackend::read_average(std::span<float> flat) {
   return true;
 }
 
+quant::Sensitivity CpuTrainBackend::sensitivity() {
+  return squares_ ? squares_->mean() : quant::Sensitivity{};
+}
+
 std::vector<optim::StateBuffer> CpuTrainBackend::state() {
   auto all = optimizer_->state();
-  const auto average = ema_ ? ema_->state("average.") : swa_ ? swa_->state("average.") : decltype(all){};
-  all.insert(all.end(), average.begin(), average.end());
+  const auto append = [&](std::vector<optim::StateBuffer> more) {
+    all.insert(all.end(), more.begin(), more.end());
+  };
+  if (ema_) append(ema_->state("average."));
+  if (swa_) append(swa_->state("average."));
+  if (squares_) append(squares_->state());
   return all;
 }
 

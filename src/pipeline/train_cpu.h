@@ -4,6 +4,7 @@
 #include "fairway/optim/average.h"
 #include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/train_backend.h"
+#include "train_sensitivity.h"
 
 #include <optional>
 
@@ -21,6 +22,7 @@ class CpuTrainBackend final : public TrainBackend {
   graph::ParameterStore& weights() override { return store_; }
   bool read_average(std::span<float> flat) override;
   std::int64_t average_count() const override;
+  quant::Sensitivity sensitivity() override;
   std::vector<artifact::CheckpointBuffer> save_state() override;
   void restore_state(const SavedState& saved) override;
   double measure_update(int repeats) override;
@@ -30,7 +32,6 @@ class CpuTrainBackend final : public TrainBackend {
   void average(AverageAction action);
   std::vector<optim::StateBuffer> state();
   std::span<float> values() const { return store_.flat_values().span<float>(); }
-  float weight() const { return 1.0f / static_cast<float>(recipe_.train.batch_tokens); }
 
   const Recipe recipe_;
   Engine& engine_;
@@ -42,8 +43,9 @@ class CpuTrainBackend final : public TrainBackend {
   std::optional<optim::Optimizer> optimizer_;
   std::optional<optim::Ema> ema_;
   std::optional<optim::Swa> swa_;
-  std::optional<StepOutcome> done_;  ///< submitted and not collected
-  bool bad_ = false;                 ///< a step was not finite: nothing changes any more
+  std::optional<GradientSquares> squares_;  ///< for gradient-guided bits
+  std::optional<StepOutcome> done_;         ///< submitted and not collected
+  bool bad_ = false;                        ///< a step was not finite: nothing changes any more
 };
 
 }  // namespace fairway::pipeline

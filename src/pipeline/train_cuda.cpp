@@ -3,6 +3,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
 #include "fairway/model/family.h"
+#include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
 
@@ -54,6 +55,16 @@ optim::EmaStep ema_step(AverageAction action) {
   }
 }
 
+/// The recipe, when this backend has everything it asks for: said before any memory is taken.
+const Recipe& supported(const Recipe& r, const Engine& engine) {
+  if (guided_bits(r))
+    base::fail_input(
+        "quant.guided_high = {}, quant.guided_low = {}: training on {} does not collect gradients for them "
+        "yet; use --device cpu, or set them to 0",
+        r.quant.guided_high, r.quant.guided_low, engine.device().str());
+  return r;
+}
+
 std::size_t free_bytes(const tensor::Device& device) {
   return tensor::cuda_devices().at(static_cast<std::size_t>(device.index)).free_bytes;
 }
@@ -84,7 +95,7 @@ int device_micro_batch_rows(const Recipe& r, Engine& engine) {
 }
 
 CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
-    : recipe_(r),
+    : recipe_(supported(r, e)),
       engine_(e),
       cuda_(*e.cuda()),
       rows_(device_micro_batch_rows(r, e)),

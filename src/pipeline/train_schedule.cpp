@@ -1,6 +1,8 @@
 #include "train_schedule.h"
 
+#include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/train_setup.h"
+#include "train_sensitivity.h"
 
 #include <algorithm>
 
@@ -37,6 +39,7 @@ StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const
   plan.progress = progress;
   plan.lr_scale = optim::lr_scale(lr_, progress);
   plan.average = average_after(progress.step + 1, plan.lr_scale);
+  plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < kSensitivityBelow;
   plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
   return plan;
 }

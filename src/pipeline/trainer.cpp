@@ -4,6 +4,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/hash.h"
 #include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/scoring.h"
 #include "train_checkpoint.h"
 #include "train_schedule.h"
@@ -262,6 +263,7 @@ Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine,
 Trainer::~Trainer() = default;
 
 graph::ParameterStore& Trainer::weights() { return state_->backend->weights(); }
+quant::Sensitivity Trainer::sensitivity() { return state_->backend->sensitivity(); }
 std::vector<graph::MemoryLine> Trainer::memory_table() const { return state_->backend->memory_table(); }
 int Trainer::micro_batch_rows() const { return state_->backend->micro_batch_rows(); }
 std::int64_t Trainer::steps_done() const { return state_->steps; }
@@ -365,6 +367,10 @@ void Trainer::save(const std::filesystem::path& path) {
   contents.buffers = s.backend->save_state();
   contents.buffers.push_back({kProgressBuffer, std::as_bytes(std::span(s.elapsed_ms))});
   if (average) contents.buffers.push_back({"exported", std::as_bytes(std::span(*average))});
+  const auto sensitivity = s.backend->sensitivity();
+  const auto sensitivities = sensitivity_text(sensitivity);
+  if (!sensitivity.empty())
+    contents.buffers.push_back({kSensitivityBuffer, std::as_bytes(std::span(sensitivities))});
   contents.metadata = s.metadata().to_json();
   contents.tokenizer = tokenizer_section(s.corpus.tokenizer);
   contents.recipe_text = to_portable_toml(s.recipe);

@@ -31,6 +31,7 @@ class DelayedBackend final : public TrainBackend {
   graph::ParameterStore& weights() override { return idle().weights(); }
   bool read_average(std::span<float> flat) override { return idle().read_average(flat); }
   std::int64_t average_count() const override { return idle().average_count(); }
+  quant::Sensitivity sensitivity() override { return idle().sensitivity(); }
   std::vector<artifact::CheckpointBuffer> save_state() override { return idle().save_state(); }
   void restore_state(const SavedState& saved) override { idle().restore_state(saved); }
 

@@ -13,6 +13,9 @@
 
 namespace fairway::pipeline {
 
+/// Does the recipe ask for gradient-guided bits?
+bool guided_bits(const Recipe& recipe);
+
 /// Checkpoint buffer with what gradient-guided bits are allotted by: a JSON object, tensor name to the mean
 /// squared gradient that training saw (while the learning-rate scale was below 0.5: spec/ttt.md section 7).
 inline constexpr const char* kSensitivityBuffer = "sensitivity";

@@ -10,6 +10,7 @@
 #include "fairway/pipeline/corpus.h"
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe.h"
+#include "fairway/quant/policy.h"
 
 #include <functional>
 #include <memory>
@@ -32,6 +33,7 @@ struct StepPlan {
   double lr_scale = 1;       ///< the schedule's value at `progress`, for the log
   AverageAction average = AverageAction::none;
   bool fake_quantise = false;  ///< late QAT: forward and backward see fake-quantised matrices
+  bool sensitivity = false;    ///< the matrices' squared gradients are collected
 };
 
 /// What a step did.
@@ -73,6 +75,8 @@ class TrainBackend {
   virtual bool read_average(std::span<float> flat) = 0;
   /// Snapshots or updates in the average.
   virtual std::int64_t average_count() const = 0;
+  /// What the steps with StepPlan::sensitivity collected; empty without one.
+  virtual quant::Sensitivity sensitivity() = 0;
   /// Everything but the weights that decides the steps to come, on the host, under the same names and with
   /// the same bytes on every device. Valid until the next call of any other function.
   virtual std::vector<artifact::CheckpointBuffer> save_state() = 0;

@@ -87,6 +87,7 @@ class Trainer {
   std::unique_ptr<graph::ParameterStore> exported_weights();
   graph::ParameterStore& weights();                      ///< on the training's device
   std::unique_ptr<graph::ParameterStore> raw_weights();  ///< a copy on the host
+  quant::Sensitivity sensitivity();                      ///< for gradient-guided bits; else empty
   std::vector<graph::MemoryLine> memory_table() const;
   int micro_batch_rows() const;
   std::int64_t steps_done() const;
