@@ -198,12 +198,15 @@ TEST_F(Techniques, AReplayGivesTheBytesOfARunByTheClock) {
 }
 
 TEST_F(Techniques, AnEnforcedBudgetEndsTrainingInTime) {
-  const auto t = train({"train.steps=100000", "budget.train_seconds=0.5", "budget.enforce=true"});
+  const auto t = train({"train.steps=100000", "budget.train_seconds=1", "budget.enforce=true"});
   EXPECT_EQ(t.outcome.end, TrainEnd::budget);
   EXPECT_FALSE(t.outcome.interrupted);
-  EXPECT_GT(t.outcome.steps, 1);
-  // A step is not begun when the last ones say that it would end too late.
-  EXPECT_LT(t.log.back().seconds - t.log[t.log.size() / 2].seconds, 0.5);
+  EXPECT_LT(t.outcome.steps, 100000);
+  // A step is not begun when the last ones say that it would end too late: at most the last one, slower than
+  // those before, ends after it.
+  if (t.log.size() > 1) {
+    EXPECT_LT(t.log[t.log.size() - 2].seconds, 1);
+  }
   const auto free = train({"train.steps=3", "budget.train_seconds=0.0001"});
   EXPECT_EQ(free.outcome.steps, 3) << "without enforce it is only said";
   EXPECT_EQ(free.outcome.end, TrainEnd::schedule);
