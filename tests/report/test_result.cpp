@@ -5,6 +5,7 @@
 namespace fairway::report {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 using Json = nlohmann::ordered_json;
