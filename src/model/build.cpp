@@ -8,6 +8,7 @@
 #include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
+#include "fairway/ops/overwrite_head.h"
 #include "fairway/ops/qkv.h"
 #include "fairway/ops/residual.h"
 
@@ -87,6 +88,7 @@ class FamilyBuilder {
       const auto projected = b_.linear(rows, b_.working("bigram.proj.weight"));
       e = b_.op1<ops::ScaledResidual>({e, projected, b_.parameter("bigram.scale")});
     }
+    if (c_.memory_tokens) e = b_.op1<ops::OverwriteHead>({e, b_.parameter("memory_tokens")});
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
     if (c_.smear) {
       const auto previous =
@@ -265,6 +267,7 @@ std::shared_ptr<const tensor::Array> rope_table(const ModelConfig& c, int length
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options) {
   base::check(options.rows >= 1, "rows = {}", options.rows);
+  base::check(options.mode != Mode::decode || config.memory_tokens == 0, "decoding with memory tokens");
   return FamilyBuilder(config, layout, options).run();
 }
 

@@ -58,6 +58,9 @@ void validate(const ModelConfig& c) {
     fail_input("model.ve_dim = {} is negative (0 switches the value embedding off)", c.ve_dim);
   check_layers("ve_layers", c.ve_layers, c.layers);
   check_layers("xsa_layers", c.xsa_layers, c.layers);
+  if (c.memory_tokens < 0 || c.memory_tokens >= c.window)
+    fail_input("model.memory_tokens = {} must be at least 0 and below model.window = {}", c.memory_tokens,
+               c.window);
   if (!(c.softcap > 0)) fail_input("model.softcap = {} must be positive", c.softcap);
   if (!(c.norm_eps > 0)) fail_input("model.norm_eps = {} must be positive", c.norm_eps);
   if (!(c.embed_init_std > 0)) fail_input("model.embed_init_std = {} must be positive", c.embed_init_std);

@@ -64,6 +64,7 @@ class Initialiser {
     const base::Random random(seed_, "init/" + p.name);
     if (name == "tok_emb.weight") return normal(p, random, c_.embed_init_std);
     if (name == "ve_shared.embed.weight") return normal(p, random, c_.ve_init_std);
+    if (name == "memory_tokens") return normal(p, random, 0.02f);  // PR 398
     if (name == "resid_mix" || name.ends_with(".resid_mix")) return mix(p);
     if (name.ends_with(".q_gain")) return constant(p, c_.q_gain_init);
     if (name == "bigram.scale") return constant(p, 0.05f);

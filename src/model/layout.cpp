@@ -39,6 +39,7 @@ graph::ParameterLayout make_layout(const ModelConfig& c) {
     for (std::size_t i = 0; i < c.ve_layers.size(); ++i)
       layout.add(fmt::format("ve_layer_scales.{}", i), {1}, Group::scalar);
   }
+  if (c.memory_tokens) layout.add("memory_tokens", {c.memory_tokens, c.width}, Group::scalar);
   layout.finish();
   return layout;
 }

@@ -18,6 +18,9 @@ constexpr int prefill_length = 32;  // a chunk of the prompt in one program run
 struct Decoder::State {
   State(const model::ModelConfig& c, graph::ParameterStore& weights, Engine& engine)
       : config(c), programs(config, weights, engine) {
+    if (c.memory_tokens > 0)
+      base::fail_input("model.memory_tokens = {}: a model with memory tokens does not generate text",
+                       c.memory_tokens);
     for (const int length : {1, prefill_length}) {
       if (length > c.window) continue;
       model::BuildOptions build;

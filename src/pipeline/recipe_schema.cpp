@@ -47,6 +47,8 @@ void add_model(std::vector<RecipeKey>& keys) {
       number<m, &M::xsa_layers>("model.xsa_layers", {0, 255},
                                 "layers with exclusive self attention, counted from 0"),
       number<m, &M::softcap>("model.softcap", {0.001, 1e6}, "logits are softcap * tanh(z / softcap)"),
+      number<m, &M::memory_tokens>("model.memory_tokens", {0, 1024},
+                                   "learned vectors in the place of a window's first tokens; 0: none"),
       number<m, &M::embed_init_std>("model.embed_init_std", {0, 10},
                                     "initial standard deviation of the embedding"),
       number<m, &M::ve_init_std>("model.ve_init_std", {0, 10},

@@ -73,12 +73,24 @@ void validate_score(const Recipe& recipe) {
   if (recipe.score.ppm_weight > 0 && recipe.score.stride == 0)
     fail_input("score.ppm_weight = {}: is part of sliding scores only; set score.stride",
                recipe.score.ppm_weight);
+  const int memory = recipe.model.memory_tokens;
+  if (memory > 0 && recipe.score.stride > recipe.model.window - memory)
+    fail_input("score.stride = {}: with model.memory_tokens = {} a window scores its last {} tokens only",
+               recipe.score.stride, memory, recipe.model.window - memory);
+  if (memory > 0 && recipe.score.tail == "published")
+    fail_input("score.tail = \"published\": not with model.memory_tokens; choose clean");
+  if (memory > 0 && recipe.generate.tokens > 0)
+    fail_input("generate.tokens = {}: a model with model.memory_tokens does not generate; set 0",
+               recipe.generate.tokens);
   if (!recipe.score.plain && recipe.score.stride == 0)
     fail_input("score.plain = false: with score.stride = 0 nothing is scored; switch one of them on");
 }
 
 void validate_adapt(const Recipe& recipe) {
   if (recipe.adapt.when == "never") return;
+  if (recipe.model.memory_tokens > 0)
+    fail_input("adapt.when = \"{}\": a model with model.memory_tokens is not adapted; choose never",
+               recipe.adapt.when);
   const auto p = protocol(recipe);
   adapt::validate(p);
   if (p.phases[0].epochs == 0)

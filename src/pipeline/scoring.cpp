@@ -57,9 +57,10 @@ score::ScoreResult score_text(const model::ModelConfig& config, graph::Parameter
     std::erase_if(documents, [&](std::int64_t first) { return first >= options.tokens; });
   }
   const auto n = static_cast<std::int64_t>(tokens.size());
+  const int lead = config.memory_tokens, most = config.window - lead;
   const auto plan = stride > 0
-                        ? score::WindowPlan::sliding(n, config.window, std::min(stride, config.window), tail)
-                        : score::WindowPlan::plain(n, config.window, tail);
+                        ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), tail, lead)
+                        : score::WindowPlan::plain(n, config.window, tail, lead);
   ProgramScorer scorer(config, weights, plan.score_lengths(), engine);
   score::ScoreOptions score_options;
   score_options.byte_rule = std::string(text::byte_rule_name(rule));

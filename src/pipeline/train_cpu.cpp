@@ -49,7 +49,7 @@ double CpuTrainBackend::micro_steps(const data::BatchLoader& loader) {
              weights = program_->view("weights");
   for (std::int64_t row = 0; row < loader.rows_per_step(); row += rows_) {
     loader.rows(row, tokens.span<std::int32_t>(), targets.span<std::int32_t>());
-    std::ranges::fill(weights.span<float>(), weight());
+    target_weights(recipe_, weights.span<float>());
     program_->run();
     loss += static_cast<double>(program_->view("loss").as<float>()[0]);
   }

@@ -121,7 +121,7 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
     feed.targets = ops::cuda::PinnedBuffer(tokens * sizeof(std::int32_t));
   }
   weights_ = ops::cuda::PinnedBuffer(tokens * sizeof(float));
-  std::ranges::fill(weights_.span<float>(), 1.0f / static_cast<float>(r.train.batch_tokens));
+  target_weights(r, weights_.span<float>());
   for (auto& step : returned_)
     step.losses = ops::cuda::PinnedBuffer(static_cast<std::size_t>(micro_steps()) * sizeof(float));
 }

@@ -27,6 +27,14 @@ optim::OptimizerConfig optimizer_config(const Recipe& r) {
   return c;
 }
 
+void target_weights(const Recipe& r, std::span<float> weights) {
+  const auto window = static_cast<std::size_t>(r.model.window),
+             covered = static_cast<std::size_t>(r.model.memory_tokens);
+  const auto counted = r.train.batch_tokens / r.model.window * (r.model.window - r.model.memory_tokens);
+  const float each = 1.0f / static_cast<float>(counted);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = i % window < covered ? 0.0f : each;
+}
+
 optim::ParameterMap parameter_map(const graph::ParameterLayout& layout) {
   optim::ParameterMap map;
   for (const auto& p : layout.parameters()) {

@@ -16,23 +16,30 @@ std::int64_t full_windows(std::int64_t targets, std::int64_t window, std::int64_
 
 std::string_view tail_name(Tail tail) { return tail == Tail::clean ? "clean" : "published"; }
 
-WindowPlan WindowPlan::plain(std::int64_t tokens, std::int32_t window, Tail tail) {
+WindowPlan WindowPlan::plain(std::int64_t tokens, std::int32_t window, Tail tail, std::int32_t lead) {
+  if (lead > 0) return sliding(tokens, window, window - lead, tail, lead);
   auto plan = sliding(tokens, window, window, tail);
   // Windows that do not overlap have no tail to repeat: only the truncation of the published scripts remains.
   plan.windows_ = (plan.targets_ + window - 1) / window;
   return plan;
 }
 
-WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::int32_t stride, Tail tail) {
+WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::int32_t stride, Tail tail,
+                               std::int32_t lead) {
   if (window < 1) base::fail_input("evaluation window of {} tokens: it must be at least 1", window);
-  if (stride < 1 || stride > window)
-    base::fail_input("evaluation stride {}: it must be between 1 and the window of {} tokens", stride,
-                     window);
+  base::check(lead >= 0, "lead = {}", lead);
+  if (stride < 1 || stride > window - lead)
+    base::fail_input("evaluation stride {}: it must be between 1 and the {} scored tokens of a window",
+                     stride, window - lead);
+  if (lead > 0 && tail == Tail::published)
+    base::fail_input("the published tail has no windows whose first {} positions are not scored: use clean",
+                     lead);
   if (tokens < 2)
     base::fail_input("nothing to score: the text has {} token(s), at least 2 are needed", tokens);
   WindowPlan plan;
   plan.window_ = window;
   plan.stride_ = stride;
+  plan.lead_ = lead;
   plan.tail_ = tail;
   plan.targets_ = tokens - 1;
   if (tail == Tail::published) {
@@ -46,16 +53,18 @@ WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::in
     plan.windows_ = (plan.targets_ + stride - 1) / stride;
     return plan;
   }
-  const std::int64_t full = full_windows(plan.targets_, window, stride);
+  const std::int64_t positions = plan.targets_ + lead;
+  const std::int64_t full = full_windows(positions, window, stride);
   const std::int64_t covered = full == 0 ? 0 : window + (full - 1) * stride;
-  plan.windows_ = full + (covered < plan.targets_ ? 1 : 0);
+  plan.windows_ = full + (covered < positions ? 1 : 0);
   return plan;
 }
 
 Window WindowPlan::operator[](std::int64_t index) const {
   base::check(index >= 0 && index < windows_, "window {} of {}", index, windows_);
   Window w;
-  w.start = index * stride_;
+  w.start = index * stride_ - lead_;
+  w.score_from = lead_;
   w.length = static_cast<std::int32_t>(std::min<std::int64_t>(window_, targets_ - w.start));
   if (index > 0 && stride_ < window_) {
     // Published: the last d positions of what is there. Clean: the positions that no earlier window scored,
@@ -82,7 +91,8 @@ std::int64_t WindowPlan::repeats_from() const {
 }
 
 std::vector<std::int32_t> WindowPlan::score_lengths() const {
-  if (stride_ == window_ || windows_ == 1) return {window_};
+  if (lead_ + stride_ == window_) return {stride_};
+  if (windows_ == 1) return {window_};
   return {window_, stride_};
 }
 

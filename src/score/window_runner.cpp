@@ -37,12 +37,16 @@ void WindowRunner::fill(std::span<const Window> batch) {
   for (std::size_t r = 0; r < batch.size(); ++r) {
     const Window& w = batch[r];
     const auto length = static_cast<std::size_t>(w.length);
-    tokens_.copy(w.start, std::span(inputs_).subspan(r * window, length));
+    const auto before =
+        static_cast<std::size_t>(std::max<std::int64_t>(0, -w.start));  // the text's beginning
+    if (length > before)
+      tokens_.copy(w.start + static_cast<std::int64_t>(before),
+                   std::span(inputs_).subspan(r * window + before, length - before));
     // Position p of the window stands at p - (S - last) of the returned ones; the target of p is token p + 1.
-    const std::size_t skipped = window - last;
-    if (length > skipped)
-      tokens_.copy(w.start + static_cast<std::int64_t>(skipped) + 1,
-                   std::span(targets_).subspan(r * last, length - skipped));
+    const std::size_t skipped = window - last, first = std::max(skipped, before);
+    if (length > first)
+      tokens_.copy(w.start + static_cast<std::int64_t>(first) + 1,
+                   std::span(targets_).subspan(r * last + first - skipped, length - first));
   }
 }
 

@@ -149,6 +149,99 @@ TEST_F(Family, ZLossIsPartOfTrainingOnly) {
   EXPECT_EQ(nll(model::Mode::score, 0.1f), nll(model::Mode::score, 0));
 }
 
+TEST_F(Family, MemoryTokensStandInThePlaceOfTheFirstOnes) {
+  auto c = small();
+  const auto count = model::make_layout(c).count();
+  c.memory_tokens = 3;
+  EXPECT_EQ(model::make_layout(c).count(), count + 3 * c.width);
+  auto store = disturbed(c);
+  graph::Plan plan(store, runtime_on(pool_));
+  model::BuildOptions options;
+  options.mode = model::Mode::logits;
+  auto& program = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  const auto ids = tokens(c.window, c.vocab_size);
+  auto logits = [&] {
+    std::ranges::copy(ids, program.view("tokens").span<std::int32_t>().begin());
+    program.run();
+    const auto values = program.view("logits").span<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const auto base = logits();
+  store.value("memory_tokens").span<float>()[2 * 48 + 5] += 1.0f;
+  const auto moved = logits();
+  const auto V = static_cast<std::size_t>(c.vocab_size);
+  EXPECT_TRUE(std::equal(base.begin(), base.begin() + 2 * 64, moved.begin())) << "causal";
+  for (std::size_t t = 2; t < 24; ++t)
+    EXPECT_FALSE(std::equal(base.begin() + static_cast<std::ptrdiff_t>(t * V),
+                            base.begin() + static_cast<std::ptrdiff_t>((t + 1) * V),
+                            moved.begin() + static_cast<std::ptrdiff_t>(t * V)))
+        << t;
+}
+
+TEST_F(Family, OverwrittenTokensSayNothingWhereNothingElseReadsThem) {
+  auto c = small();
+  c.memory_tokens = 3;
+  c.bigram_rows = 0;
+  c.ve_dim = 0;
+  c.ve_layers.clear();
+  auto store = disturbed(c);
+  graph::Plan plan(store, runtime_on(pool_));
+  model::BuildOptions options;
+  options.mode = model::Mode::logits;
+  auto& program = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  auto ids = tokens(c.window, c.vocab_size);
+  auto logits = [&] {
+    std::ranges::copy(ids, program.view("tokens").span<std::int32_t>().begin());
+    program.run();
+    const auto values = program.view("logits").span<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  const auto base = logits();
+  for (std::size_t t = 0; t < 3; ++t) ids[t] = (ids[t] + 1) % c.vocab_size;
+  EXPECT_EQ(logits(), base);
+  ids[3] = (ids[3] + 1) % c.vocab_size;
+  EXPECT_NE(logits(), base);
+}
+
+TEST_F(Family, GradientOfMemoryTokens) {
+  auto c = small();
+  c.memory_tokens = 2;
+  auto store = disturbed(c, true);
+  graph::Plan plan(store, runtime_on(pool_));
+  model::BuildOptions options;
+  options.rows = 2;
+  auto& program = plan.add(model::build(c, store.layout(), options));
+  plan.allocate();
+  const auto ids = tokens(2 * c.window, c.vocab_size);
+  auto loss = [&] {
+    store.zero_gradients();
+    std::ranges::copy(ids, program.view("tokens").span<std::int32_t>().begin());
+    std::ranges::copy(ids, program.view("targets").span<std::int32_t>().begin());
+    std::ranges::fill(program.view("weights").span<float>(), 0.02f);
+    program.run();
+    return static_cast<double>(program.view("loss").as<float>()[0]);
+  };
+  loss();
+  const auto g = store.gradient("memory_tokens").span<float>();
+  const std::vector<float> gradient(g.begin(), g.end());
+  // Along the gradient: a step h changes the loss by h times its squared length.
+  auto values = store.value("memory_tokens").span<float>();
+  double square = 0;
+  for (float v : gradient) square += static_cast<double>(v) * v;
+  ASSERT_GT(square, 0);
+  const double h = 0.02 / std::sqrt(square);
+  auto move = [&](double by) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] += static_cast<float>(by * gradient[i]);
+  };
+  move(h);
+  const double up = loss();
+  move(-2 * h);
+  const double down = loss();
+  EXPECT_NEAR((up - down) / (2 * h * square), 1, 0.02);
+}
+
 TEST_F(Family, InitialValues) {
   ModelConfig c;
   c.layers = 2;

@@ -25,6 +25,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"linear_square", {0, 1}},
       {"matmul", {0, 1}},
       {"mix_norm", {0, 1}},
+      {"overwrite_head", {0}},
       {"qkv_prepare", {0, 4}},
       {"residual_norm", {0, 1}},
       {"rms_norm", {0}},

@@ -6,6 +6,7 @@
 #include "fairway/ops/embedding.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
+#include "fairway/ops/overwrite_head.h"
 #include "fairway/ops/residual.h"
 #include "fairway/ops/working_rows.h"
 #include "fairway/tensor/cuda.h"
@@ -65,6 +66,9 @@ TEST_F(CudaParity, ResidualsAndActivation) {
               "");
     EXPECT_EQ(check_cuda(op_case("take_last " + x.str(), std::make_shared<TakeLast>(16),
                                  {tensor_input(x, normal())})),
+              "");
+    EXPECT_EQ(check_cuda(op_case("overwrite_head " + x.str(), std::make_shared<OverwriteHead>(),
+                                 {tensor_input(x, normal()), tensor_input({4, d}, normal())})),
               "");
     EXPECT_EQ(check_cuda(op_case("leaky_square " + x.str(), std::make_shared<LeakySquare>(0.5f),
                                  {tensor_input(x, normal())})),

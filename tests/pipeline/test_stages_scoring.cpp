@@ -108,6 +108,28 @@ TEST(Scoring, ACountModelIsPartOfSlidingScoresOnly) {
               HasSubstr("score.ppm_weight = 0.05: is part of sliding scores only"));
 }
 
+TEST(Scoring, MemoryTokensLeaveNoTargetOut) {
+  Scene s;
+  s.recipe = small_recipe({"model.memory_tokens=5", "generate.tokens=0", "adapt.when=\"never\""});
+  s.model = fresh_model(s.recipe, s.corpus.tokenizer, s.engine, true);
+  for (const int stride : {0, 64}) {
+    const auto all = s.score(stride, {});
+    EXPECT_EQ(all.tokens, static_cast<std::int64_t>(s.corpus.validation.tokens.size()) - 1);
+    EXPECT_EQ(all.bytes, static_cast<std::int64_t>(s.corpus.validation.text.size()));
+    EXPECT_EQ(all.verdict.text(), "valid");
+  }
+  EXPECT_THAT(input_error([&] { Decoder(s.recipe.model, *s.model.weights, s.engine); }),
+              HasSubstr("does not generate"));
+  const auto refused = [](std::string_view more) {
+    return input_error([&] {
+      small_recipe({"model.memory_tokens=5", "adapt.when=\"never\"", "generate.tokens=0", std::string(more)});
+    });
+  };
+  EXPECT_THAT(refused("score.stride=128"), HasSubstr("scores its last 123 tokens only"));
+  EXPECT_THAT(refused("score.tail=\"published\""), HasSubstr("not with model.memory_tokens"));
+  EXPECT_THAT(refused("generate.tokens=9"), HasSubstr("does not generate"));
+}
+
 TEST(Scoring, ThreadsChangeNoBit) {
   Scene one(1), two(2), three(3);
   EXPECT_EQ(weights_of(*one.model.weights), weights_of(*two.model.weights));

@@ -118,6 +118,34 @@ TEST(WindowPlan, CleanScoresEachTargetOnceWithTheStridesContext) {
   }
 }
 
+TEST(WindowPlan, ALeadIsNeverScoredAndEveryTargetStillIsOnce) {
+  for (std::int32_t window : {2, 5, 16})
+    for (std::int32_t lead = 1; lead < window; ++lead)
+      for (std::int32_t stride = 1; stride <= window - lead; ++stride)
+        for (std::int64_t tokens = 2; tokens < 3 * window + 5; ++tokens)
+          for (const bool plain : {false, true}) {
+            const auto plan = plain ? WindowPlan::plain(tokens, window, Tail::clean, lead)
+                                    : WindowPlan::sliding(tokens, window, stride, Tail::clean, lead);
+            ASSERT_EQ(plan.scored(), tokens - 1);
+            const auto lengths = plan.score_lengths();
+            std::int64_t next = 0;
+            for (std::int64_t i = 0; i < plan.size(); ++i) {
+              const auto w = plan[i];
+              ASSERT_GE(w.score_from, lead);
+              ASSERT_LE(w.length, window);
+              ASSERT_GE(w.score_last, window - w.score_from);
+              ASSERT_TRUE(std::ranges::count(lengths, w.score_last));
+              ASSERT_EQ(w.start + w.score_from, next) << "N " << tokens << " S " << window << " K " << lead;
+              ASSERT_GT(w.length, w.score_from);
+              next = w.start + w.length;
+            }
+            ASSERT_EQ(next, tokens - 1);
+          }
+  EXPECT_THROW(WindowPlan::sliding(100, 16, 13, Tail::clean, 4), base::Error);
+  EXPECT_THROW(WindowPlan::plain(100, 16, Tail::clean, 16), base::Error);
+  EXPECT_THROW(WindowPlan::plain(100, 16, Tail::published, 4), base::Error);
+}
+
 TEST(WindowPlan, PublishedTailCountsTheLastStrideSOverDTimes) {
   const auto plan = WindowPlan::sliding(4 * 64 + 1, 64, 8, Tail::published);
   const auto coverage = cover(plan);

@@ -77,6 +77,13 @@ void take_last(const Target&, Storage, std::int64_t batch, std::int64_t length, 
 void take_last_backward(const Target&, Storage, std::int64_t batch, std::int64_t length, std::int64_t n,
                         std::int64_t columns, const void* dy, Output dx);
 
+// overwrite_head.cu; rows of `length` positions, `count` of them overwritten
+void overwrite_head(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
+                    std::int64_t count, const void* x, const float* head, Output y);
+void overwrite_head_backward(const Target&, Storage, std::int64_t rows, std::int64_t length,
+                             std::int64_t columns, std::int64_t count, const void* dy, Output dx,
+                             Output dhead);
+
 // norm.cu and norm_backward.cu
 enum class NormKind : std::uint8_t { plain, mix, residual };
 struct NormForward {

@@ -24,6 +24,8 @@ void add(const KernelArgs&);
 void copy(const KernelArgs&);
 void smear(const KernelArgs&);
 void smear_backward(const KernelArgs&);
+void overwrite_head(const KernelArgs&);
+void overwrite_head_backward(const KernelArgs&);
 void take_last(const KernelArgs&);
 void take_last_backward(const KernelArgs&);
 // qkv.h

@@ -27,6 +27,8 @@ KernelTable kernel_table() {
       {"copy", copy},
       {"smear", smear},
       {"smear_backward", smear_backward},
+      {"overwrite_head", overwrite_head},
+      {"overwrite_head_backward", overwrite_head_backward},
       {"take_last", take_last},
       {"take_last_backward", take_last_backward},
       {"qkv_prepare", qkv_prepare},

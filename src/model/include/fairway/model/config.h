@@ -32,6 +32,7 @@ struct ModelConfig {
   std::vector<int> ve_layers = {9, 10};
   std::vector<int> xsa_layers = {7, 8, 9, 10};
   float softcap = 30.0f;
+  int memory_tokens = 0;  ///< learned vectors in the place of the first positions of every window (K)
 
   float embed_init_std = 0.005f;
   float ve_init_std = 0.01f;

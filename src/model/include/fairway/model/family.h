@@ -48,7 +48,9 @@ struct BuildOptions {
   std::function<bool(std::string_view)> trainable;
 };
 
-/// The program of a configuration. `layout` must be make_layout(config).
+/// The program of a configuration. `layout` must be make_layout(config). With memory tokens the first K
+/// positions of each row stand for no token: the caller gives their targets no weight and does not score
+/// them; there is no decode program.
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options);
 

@@ -8,6 +8,7 @@
 #include "fairway/pipeline/recipe.h"
 
 #include <functional>
+#include <span>
 #include <string_view>
 
 namespace fairway::pipeline {
@@ -38,5 +39,9 @@ std::function<int(std::string_view)> qat_levels(const Recipe& recipe);
 
 /// What matrix products of forward and backward round their operands to.
 ops::Products products(const Recipe& recipe);
+
+/// Weights of the targets of whole windows in a step's mean loss: 0 for those under memory tokens, equal for
+/// the others.
+void target_weights(const Recipe& recipe, std::span<float> weights);
 
 }  // namespace fairway::pipeline

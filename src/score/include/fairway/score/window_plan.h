@@ -22,7 +22,7 @@ std::string_view tail_name(Tail tail);  ///< "clean", "published"
 /// 1, and positions [score_from, length) are scored. Target number t is token t + 1, so position p scores
 /// target start + p.
 struct Window {
-  std::int64_t start = 0;
+  std::int64_t start = 0;  ///< -lead in the first window of a plan with a lead: that many inputs hold token 0
   std::int32_t length = 0;
   std::int32_t score_from = 0;
   /// Last positions of the padded window (all `window` inputs) that a Program must return: `stride` or
@@ -34,18 +34,21 @@ struct Window {
 /// A plan over a text, computed window by window and never materialised. Immutable and cheap to copy.
 class WindowPlan {
  public:
-  /// `tokens` tokens (so tokens - 1 targets) in windows of `window` without overlap.
-  static WindowPlan plain(std::int64_t tokens, std::int32_t window, Tail tail = Tail::clean);
+  /// `tokens` tokens (so tokens - 1 targets) in windows of `window` without overlap. With a `lead` the first
+  /// `lead` positions of each window are never scored (a model with memory tokens overwrites them): the first
+  /// window starts that much before the text, later ones overlap by it.
+  static WindowPlan plain(std::int64_t tokens, std::int32_t window, Tail tail = Tail::clean,
+                          std::int32_t lead = 0);
   /// Windows of `window` that start every `stride` tokens; the first scores all its positions, later ones the
-  /// last `stride`. 1 <= stride <= window. Input errors: fewer than 2 tokens, a bad stride, a text shorter
-  /// than a window (published).
+  /// last `stride`. 1 <= stride <= window - lead. Input errors: fewer than 2 tokens, a bad stride, a text
+  /// shorter than a window (published), a lead with the published tail.
   static WindowPlan sliding(std::int64_t tokens, std::int32_t window, std::int32_t stride,
-                            Tail tail = Tail::clean);
+                            Tail tail = Tail::clean, std::int32_t lead = 0);
 
   std::int64_t size() const { return windows_; }   ///< number of windows
   Window operator[](std::int64_t index) const;     ///< index in [0, size())
   std::int32_t window() const { return window_; }  ///< S
-  std::int32_t stride() const { return stride_; }  ///< d; S when plain
+  std::int32_t stride() const { return stride_; }  ///< d; S - lead when plain
   Tail tail() const { return tail_; }
   /// Targets of the text that the plan covers: tokens - 1, or U (evaluation.md section 1) when published.
   std::int64_t targets() const { return targets_; }
@@ -54,14 +57,14 @@ class WindowPlan {
   std::int64_t scored() const;
   /// First target that may be scored more than once; targets() when none may.
   std::int64_t repeats_from() const;
-  /// Distinct values of Window::score_last: {S} or {S, d}. One compiled Program for each serves the whole
-  /// plan.
+  /// Distinct values of Window::score_last: {S}, {S, d}, or {d} when plain with a lead. One compiled Program
+  /// for each serves the whole plan.
   std::vector<std::int32_t> score_lengths() const;
 
  private:
   WindowPlan() = default;
   std::int64_t targets_ = 0, skipped_ = 0, windows_ = 0;
-  std::int32_t window_ = 0, stride_ = 0;
+  std::int32_t window_ = 0, stride_ = 0, lead_ = 0;
   Tail tail_ = Tail::clean;
 };
 
