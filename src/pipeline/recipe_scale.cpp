@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "fairway/base/error.h"
@@ -75,6 +76,18 @@ void shrink_work(Recipe& recipe, const Limits& limits) {
         std::clamp(recipe.score.stride, recipe.model.window / limits.stride_part, recipe.model.window);
 }
 
+/// "last:K" of more blocks than are left: as many of the first ones stay frozen.
+void keep_frozen(std::vector<std::string>& train, int old_count, int new_count) {
+  for (auto& selector : train) {
+    int k = 0;
+    if (!selector.starts_with("last:")) continue;
+    const auto* end = selector.data() + selector.size();
+    const auto parsed = std::from_chars(selector.data() + 5, end, k);
+    if (parsed.ec == std::errc() && parsed.ptr == end && k > new_count && k <= old_count)
+      selector = fmt::format("last:{}", std::max(1, k - old_count + new_count));
+  }
+}
+
 void shrink_adaptation(AdaptConfig& adapt, const Limits& limits) {
   adapt.first.epochs = std::min(adapt.first.epochs, limits.adapt_epochs);
   adapt.then.epochs = std::min(adapt.then.epochs, limits.adapt_epochs);
@@ -110,6 +123,8 @@ void apply_scale(LoadedRecipe& loaded, const std::string& scale) {
   shrink_model(recipe, limits);
   shrink_work(recipe, limits);
   shrink_adaptation(recipe.adapt, limits);
+  for (auto* phase : {&recipe.adapt.first, &recipe.adapt.then})
+    keep_frozen(phase->train, before.model.layers, recipe.model.layers);
   if (reference > limits.steps) shrink_steps(recipe, static_cast<double>(limits.steps) / reference);
   if (recipe.train.schedule == "wall_clock") {  // a small run is for looking and testing: make it repeatable
     recipe.train.schedule = "steps";

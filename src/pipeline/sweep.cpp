@@ -76,7 +76,7 @@ void read_keys(const toml::table& table, const std::string& prefix, const File& 
                std::vector<std::string>& set) {
   for (const auto& [name, node] : table) {
     const auto full = prefix + std::string(name.str());
-    if (prefix.empty() && (full == "name" || full == "note")) continue;
+    if (prefix.empty() && (full == "name" || full == "note" || full == "metric")) continue;
     if (const auto* key = find_key(full); key && full != "seed" && full != "description") {
       set.push_back(fmt::format("{}={}", full, toml_text(*key, node, folder)));
     } else if (node.is_table() && is_section(full)) {
@@ -102,6 +102,7 @@ SweepVariant read_variant(const toml::node& node, const File& file, const fs::pa
   for (const auto& [key, value] : *table) {
     if (key.str() == "name") variant.name = file.text(key, value);
     if (key.str() == "note") variant.note = file.text(key, value);
+    if (key.str() == "metric") variant.metric = file.text(key, value);
   }
   check_name(variant.name, file.at(table->source()));
   read_keys(*table, "", file, folder, variant.set);

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace fairway::pipeline {
@@ -58,6 +59,10 @@ std::string text_of(const std::optional<double>& value, int decimals, bool sign 
   return sign ? fmt::format("{:+.{}f}", *value, decimals) : fmt::format("{:.{}f}", *value, decimals);
 }
 
+const std::string& metric_of(const Sweep& sweep, const SweepVariant& variant) {
+  return variant.metric.empty() ? sweep.metric : variant.metric;
+}
+
 std::string p_text(const std::optional<double>& p) {
   if (!p) return "";
   return *p > 0 && *p < 0.0001 ? fmt::format("{:.1e}", *p) : fmt::format("{:.4f}", *p);
@@ -66,13 +71,16 @@ std::string p_text(const std::optional<double>& p) {
 }  // namespace
 
 void read_cell(const Sweep& sweep, const Json& result, SweepCell& cell) {
-  cell.metric = number_at(result, sweep.metric);
+  const auto variant = std::ranges::find(sweep.variants, cell.variant, &SweepVariant::name);
+  const auto& metric = variant == sweep.variants.end() ? sweep.metric : metric_of(sweep, *variant);
+  cell.metric = number_at(result, metric);
   if (!cell.metric) {
-    cell.error = fmt::format("its result has no number '{}' (the sweep's metric)", sweep.metric);
+    cell.error = fmt::format("its result has no number '{}' (the {}'s metric)", metric,
+                             &metric == &sweep.metric ? "sweep" : "variant");
     return;
   }
-  const auto dot = sweep.metric.rfind('.');
-  const auto parent = dot == std::string::npos ? std::string() : sweep.metric.substr(0, dot + 1);
+  const auto dot = metric.rfind('.');
+  const auto parent = dot == std::string::npos ? std::string() : metric.substr(0, dot + 1);
   cell.bits_per_byte = number_at(result, parent + "bits_per_byte");
   if (const auto* verdict = at(result, parent + "verdict"); verdict && verdict->is_string())
     cell.verdict = verdict->get<std::string>();
@@ -91,6 +99,7 @@ std::vector<SweepRow> sweep_rows(const Sweep& sweep, const std::vector<SweepCell
     SweepRow row;
     row.variant = v.name;
     row.note = v.note;
+    row.metric = metric_of(sweep, v);
     row.runs = values.size();
     row.mean = mean_of(values);
     row.deviation = standard_deviation(values);
@@ -134,6 +143,7 @@ Json sweep_json(const Sweep& sweep, const SweepResult& result) {
   for (const auto& r : result.rows)
     json["table"].push_back({{"variant", r.variant},
                              {"note", r.note},
+                             {"metric", r.metric},
                              {"runs", r.runs},
                              {"mean", json_of(r.mean)},
                              {"deviation", json_of(r.deviation)},

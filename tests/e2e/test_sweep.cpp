@@ -69,11 +69,12 @@ TEST(Sweep, ComparesVariantsAndSkipsWhatIsFinished) {
   EXPECT_EQ(again["table"], result["table"]);
 }
 
-TEST(Sweep, AFailingRunIsReportedAndTheOthersGoOn) {
+TEST(Sweep, AFailingRunIsReportedAndTheOthersGoOnEachByItsNumber) {
   Folder folder;
   write_sweep(
       folder,
-      "[[variant]]\nname = \"lost\"\ntrain.init = \"nowhere.safetensors\"\n[[variant]]\nname = \"base\"\n");
+      "[[variant]]\nname = \"lost\"\ntrain.init = \"nowhere.safetensors\"\n[[variant]]\nname = \"base\"\n"
+      "metric = \"score.plain.loss\"\n");
   auto command = sweep({"--out", "X", "--json", "--seeds", "1"});
   const auto said = fairway(folder, command);
   EXPECT_EQ(said.code, 1) << said.err;
@@ -82,6 +83,10 @@ TEST(Sweep, AFailingRunIsReportedAndTheOthersGoOn) {
   EXPECT_EQ(result["cells"][0]["state"], "failed");
   EXPECT_THAT(result["cells"][0]["error"].get<std::string>(), HasSubstr("nowhere.safetensors"));
   EXPECT_EQ(result["cells"][1]["state"], "finished");
+  const auto run = Json::parse(base::read_text_file(folder / "X/base/seed-1/result.json"));
+  EXPECT_EQ(result["cells"][1]["metric"], run["score"]["plain"]["loss"]);
+  EXPECT_EQ(result["table"][1]["metric"], "score.plain.loss");
+  EXPECT_EQ(result["table"][0]["metric"], "score.sliding.loss");
 }
 
 TEST(Sweep, InterruptedItGoesOnWhereItWas) {

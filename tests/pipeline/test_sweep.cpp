@@ -115,6 +115,9 @@ TEST(SweepFile, TheShippedOnesAreValid) {
   for (const auto& entry : std::filesystem::directory_iterator(FAIRWAY_SOURCE_DIR "/recipes/sweeps")) {
     const auto sweep = load_sweep(entry.path());
     EXPECT_GE(sweep.variants.size(), 2u) << entry.path();
+    SweepOverrides tiny;
+    tiny.scale = "tiny";
+    EXPECT_NO_THROW(load_sweep(entry.path(), tiny)) << "and can be tried out";
     ++files;
   }
   EXPECT_GE(files, 1);

@@ -14,6 +14,7 @@ namespace fairway::pipeline {
 struct SweepVariant {
   std::string name;              ///< letters, digits, '_', '-', '.': it names a folder
   std::string note;              ///< one line for the table
+  std::string metric;            ///< its own number of result.json; "": the sweep's
   std::vector<std::string> set;  ///< its recipe keys, as --set takes them
 };
 
@@ -65,7 +66,7 @@ inline constexpr double kRecordP = 0.01;
 
 /// One line of the table.
 struct SweepRow {
-  std::string variant, note;
+  std::string variant, note, metric;
   std::size_t runs = 0;  ///< that gave a value
   std::optional<double> mean, deviation, bits_per_byte, quantisation_gap, artifact_bytes;
   std::optional<double> difference;  ///< of the means, variant minus baseline; nothing for the baseline
