@@ -61,7 +61,8 @@ struct Machine::State {
         store(weights.layout(), r.device, !options.phases.empty()),
         plan(store, r) {
     if (c.memory_tokens > 0)
-      base::fail_input("model.memory_tokens = {}: a model with memory tokens is not adapted", c.memory_tokens);
+      base::fail_input("model.memory_tokens = {}: a model with memory tokens is not adapted",
+                       c.memory_tokens);
     const auto from = weights.flat_values(), to = store.flat_values();
     tensor::copy_bytes(r.device, to.data, weights.device(), from.data, from.bytes());
     add_refreshes();

@@ -55,8 +55,8 @@ class Event {
   double seconds_since(const Event& earlier) const;
 
  private:
-  void* event_ = nullptr;  // cudaEvent_t
-  bool recorded_ = false;
+  [[maybe_unused]] void* event_ = nullptr;  // cudaEvent_t
+  [[maybe_unused]] bool recorded_ = false;
 };
 
 /// Queued work, recorded once and replayed as a whole: one call of the host instead of hundreds. `queue` is
@@ -71,8 +71,8 @@ class Recording {
   void replay();
 
  private:
-  State& state_;
-  void* graph_ = nullptr;  // cudaGraphExec_t
+  [[maybe_unused]] State& state_;
+  [[maybe_unused]] void* graph_ = nullptr;  // cudaGraphExec_t
 };
 
 /// A named range on the timeline of a profiler (NVTX), from construction to destruction.
