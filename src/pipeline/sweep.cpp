@@ -137,7 +137,7 @@ void read_top(Sweep& sweep, const toml::table& table, const File& file, const fs
     } else if (name == "baseline") {
       sweep.baseline = file.text(key, node);
     } else if (name == "seeds") {
-      for_each_item(key, node, file, "a list of integers", [&](const toml::node& item) {
+      for_each_item(key, node, file, "a list of integers", [&, &key = key](const toml::node& item) {
         sweep.seeds.push_back(file.take<std::int64_t>(key, item, "a list of integers"));
       });
     } else if (name == "variant") {

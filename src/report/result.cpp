@@ -192,7 +192,7 @@ Table budget_table(const Json& result) {
   if (!budget.is_object()) return table;
   for (const auto& [key, entry] : budget.items()) {
     if (!at(entry, {"allowed"}).is_number()) continue;
-    const auto shown = [&](const char* name) {
+    const auto shown = [&entry = entry](const char* name) {
       const auto& value = at(entry, {name});
       return value.is_number() ? base::with_commas(std::llround(value.get<double>())) : std::string();
     };
