@@ -72,7 +72,7 @@ TEST(Run, TheTinyDemoEndToEnd) {
   EXPECT_EQ(step, 40);
   EXPECT_THAT(base::read_text_file(folder / "X/report.html"), AllOf(HasSubstr("<svg"), HasSubstr("xz -9e")));
   EXPECT_THAT(base::read_text_file(folder / "X/recipe.toml"),
-              HasSubstr("steps = 40  # 400 before --scale tiny"));
+              HasSubstr("steps = 40  # 350 before --scale tiny"));
 }
 
 TEST(Run, AScoreOfPartOfTheTextIsComparedOnThatPart) {

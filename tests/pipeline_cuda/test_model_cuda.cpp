@@ -71,6 +71,8 @@ struct GoldenCase {
   bool fold = false;
 };
 
+void PrintTo(const GoldenCase& c, std::ostream* out) { *out << c.file; }
+
 class GoldenOnGpu : public OnGpu, public ::testing::WithParamInterface<GoldenCase> {};
 
 TEST_P(GoldenOnGpu, LossAndGradientsInFp32) {
