@@ -2,6 +2,7 @@
 
 #include "fairway/base/bytes.h"
 #include "fairway/base/error.h"
+#include "support/folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,23 +17,19 @@ namespace fairway::base {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
-class FileTest : public testing::Test {
+class FileTest : public ::testing::Test {
  protected:
-  FileTest() {
-    std::string pattern = (fs::temp_directory_path() / "fairway-file-XXXXXX").string();
-    folder = ::mkdtemp(pattern.data());
-  }
-  ~FileTest() override { fs::remove_all(folder); }
   std::vector<std::string> names() const {
     std::vector<std::string> found;
     for (const auto& entry : fs::directory_iterator(folder)) found.push_back(entry.path().filename());
     return found;
   }
-  fs::path folder;
+  const fairway::testing::Folder own;
+  const fs::path folder = own.path();
 };
 
 template <class F>

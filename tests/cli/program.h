@@ -11,25 +11,12 @@
 #include <vector>
 
 #include "fairway/base/file.h"
+#include "support/folder.h"
 
 namespace fairway::test {
 
-/// A folder of its own for each test; the program runs in it.
-class Folder {
- public:
-  Folder() {
-    auto name = (std::filesystem::temp_directory_path() / "fairway_cli_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
+/// The program runs in one of its own.
+using testing::Folder;
 
 struct Outcome {
   int code = -1;  ///< exit code; -1: killed by a signal

@@ -11,7 +11,7 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
 std::vector<std::string> run_arguments(const std::string& out, std::vector<std::string> more = {}) {

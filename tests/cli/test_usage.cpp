@@ -8,8 +8,8 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using Json = nlohmann::json;
 
 struct Mistake {
@@ -18,7 +18,7 @@ struct Mistake {
   const char* error;  ///< the whole of standard error, or its beginning
 };
 
-class Usage : public testing::TestWithParam<Mistake> {};
+class Usage : public ::testing::TestWithParam<Mistake> {};
 
 TEST_P(Usage, IsOneLineAndExitCodeTwo) {
   Folder folder;
@@ -65,7 +65,7 @@ const Mistake kMistakes[] = {
      {"run", "--set", "train.steps=1\nx=2"},
      "--set train.steps=1\\nx=2: one value expected"},
 };
-INSTANTIATE_TEST_SUITE_P(All, Usage, testing::ValuesIn(kMistakes),
+INSTANTIATE_TEST_SUITE_P(All, Usage, ::testing::ValuesIn(kMistakes),
                          [](const auto& test) { return test.param.name; });
 
 TEST(Program, SaysErrorsInJsonToo) {
@@ -90,7 +90,7 @@ TEST(Program, HelpAndVersion) {
   EXPECT_THAT(fairway(folder, {"tokenizer", "train", "--help"}).out, HasSubstr("--vocab-size"));
   const auto version = fairway(folder, {"--version"});
   EXPECT_EQ(version.code, 0);
-  EXPECT_THAT(version.out, testing::MatchesRegex("fairway [0-9]+\\.[0-9]+\\.[0-9]+.*\n"));
+  EXPECT_THAT(version.out, ::testing::MatchesRegex("fairway [0-9]+\\.[0-9]+\\.[0-9]+.*\n"));
 }
 
 TEST(Program, RecipesAreInsideTheProgram) {
@@ -121,7 +121,7 @@ TEST(Program, DoctorKnowsTheMachine) {
   EXPECT_EQ(json["cpu"]["threads"], 2);
   EXPECT_GT(json["memory"]["total_bytes"].get<std::uint64_t>(), 0u);
   for (const auto& [name, version] : json["libraries"].items())
-    EXPECT_THAT(version.get<std::string>(), testing::MatchesRegex("[0-9]+\\..*")) << name;
+    EXPECT_THAT(version.get<std::string>(), ::testing::MatchesRegex("[0-9]+\\..*")) << name;
   const auto text = fairway(folder, {"doctor"});
   EXPECT_EQ(text.code, 0);
   EXPECT_THAT(text.out, HasSubstr("libraries oneDNN "));

@@ -10,8 +10,8 @@
 namespace fairway::data {
 namespace {
 
+using testing::DataFolder;
 using testing::demo_text;
-using testing::Folder;
 using ::testing::HasSubstr;
 using testing::input_error;
 using testing::sp1024;
@@ -42,7 +42,7 @@ std::vector<std::uint16_t> expected_tokens(const std::vector<Document>& document
 }
 
 TEST(Build, ShardsHoldEveryDocumentOnce) {
-  const Folder folder;
+  const DataFolder folder;
   const auto file = folder.write("demo.txt", demo_text().substr(0, 300'000));
   const auto documents = read_documents({file}, paragraphs());
   ASSERT_GT(documents.size(), 300u);
@@ -77,7 +77,7 @@ TEST(Build, ShardsHoldEveryDocumentOnce) {
 }
 
 TEST(Build, ThreadsDoNotChangeTheBytes) {
-  const Folder folder;
+  const DataFolder folder;
   const auto file = folder.write("demo.txt", demo_text().substr(0, 200'000));
   for (const int threads : {1, 4}) {
     BuildOptions options;
@@ -92,7 +92,7 @@ TEST(Build, ThreadsDoNotChangeTheBytes) {
 }
 
 TEST(Build, HoldsOutTheLastPart) {
-  const Folder folder;
+  const DataFolder folder;
   std::string lines;
   for (int i = 0; i < 41; ++i) lines += "{\"text\": \"document number " + std::to_string(i) + "\"}\n";
   const auto file = folder.write("a.jsonl", lines);
@@ -106,7 +106,7 @@ TEST(Build, HoldsOutTheLastPart) {
 }
 
 TEST(Build, OneShardPerFile) {
-  const Folder folder;
+  const DataFolder folder;
   const auto a = folder.write("a.txt", "first file"), b = folder.write("b.txt", "second file, longer");
   BuildOptions options;
   options.out = folder / "out";
@@ -125,7 +125,7 @@ TEST(Build, OneShardPerFile) {
 }
 
 TEST(Build, InMemoryIsTheSameStream) {
-  const Folder folder;
+  const DataFolder folder;
   const auto file = folder.write("demo.txt", demo_text().substr(0, 50'000));
   const auto documents = read_documents({file}, paragraphs());
   base::ThreadPool pool(2);
@@ -134,7 +134,7 @@ TEST(Build, InMemoryIsTheSameStream) {
 }
 
 TEST(Build, AnotherTokenizerIsAnError) {
-  const Folder folder;
+  const DataFolder folder;
   const auto file = folder.write("a.txt", "some text");
   BuildOptions options;
   options.out = folder / "out";
@@ -150,7 +150,7 @@ TEST(Build, AnotherTokenizerIsAnError) {
 }
 
 TEST(Build, BadInputLeavesNoShards) {
-  const Folder folder;
+  const DataFolder folder;
   const auto good = folder.write("a.txt", std::string(6'000'000, 'x'));  // more than one batch
   const auto bad = folder.write("b.txt", "bad \xFF");
   BuildOptions options;
@@ -177,7 +177,7 @@ TEST(Build, BadInputLeavesNoShards) {
 }
 
 TEST(Build, BadOptionsAreErrors) {
-  const Folder folder;
+  const DataFolder folder;
   const auto file = folder.write("a.txt", "text");
   const auto error = [&](auto change) {
     BuildOptions options;

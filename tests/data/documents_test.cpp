@@ -168,7 +168,7 @@ TEST(Documents, SkipsEmptyWhenAsked) {
 }
 
 TEST(Documents, SetsGoThroughFilesInOrder) {
-  const testing::Folder folder;
+  const testing::DataFolder folder;
   folder.write("b.txt", "two");
   folder.write("a.jsonl", "{\"text\": \"one\"}\n");
   auto set = DocumentSet::from_patterns({folder.glob("*")});

@@ -10,7 +10,7 @@
 namespace fairway::data {
 namespace {
 
-using testing::Folder;
+using testing::DataFolder;
 using ::testing::HasSubstr;
 using testing::input_error;
 
@@ -27,7 +27,7 @@ void write_shard(const std::filesystem::path& path, std::span<const std::uint16_
 }
 
 TEST(TokenStream, JoinsShardsInOrderAndWraps) {
-  const Folder folder;
+  const DataFolder folder;
   const auto tokens = counting(100);
   write_shard(folder / "x_train_000001.bin", std::span(tokens).subspan(40, 59));
   write_shard(folder / "x_train_000000.bin", std::span(tokens).first(40));
@@ -150,7 +150,7 @@ TEST(ValidationSet, KeepsWholeWindows) {
 }
 
 TEST(ValidationSet, JoinsShards) {
-  const Folder folder;
+  const DataFolder folder;
   const auto tokens = counting(60);
   write_shard(folder / "x_val_000000.bin", std::span(tokens).first(33));
   write_shard(folder / "x_val_000001.bin", std::span(tokens).subspan(33));

@@ -10,7 +10,7 @@
 namespace fairway::data {
 namespace {
 
-using testing::Folder;
+using testing::DataFolder;
 using ::testing::HasSubstr;
 using testing::input_error;
 
@@ -24,7 +24,7 @@ std::string hand_made(const std::vector<std::uint16_t>& tokens) {
 }
 
 TEST(Shard, WritesTheChallengesFormatToTheByte) {
-  const Folder folder;
+  const DataFolder folder;
   const std::vector<std::uint16_t> tokens = {1, 500, 1023, 65535, 2};
   ShardWriter writer(folder / "a.bin");
   writer.write(std::span(tokens).first(2));
@@ -37,13 +37,13 @@ TEST(Shard, WritesTheChallengesFormatToTheByte) {
 }
 
 TEST(Shard, UnfinishedShardsLeaveNothing) {
-  const Folder folder;
+  const DataFolder folder;
   { ShardWriter(folder / "a.bin").write(std::vector<std::uint16_t>(10, 3)); }
   EXPECT_TRUE(base::glob(folder.glob("*")).empty());
 }
 
 TEST(Shard, BadFilesAreNamed) {
-  const Folder folder;
+  const DataFolder folder;
   const std::string good = hand_made({1, 2, 3});
   const auto error = [&](const std::string& bytes) {
     const auto path = folder.write("bad.bin", bytes);

@@ -45,8 +45,8 @@ inline Json json_of(const Folder& folder, Arguments arguments) {
 /// One line of error and exit code 2, nothing on standard output.
 inline void expect_input_error(const Outcome& said, const std::string& part) {
   EXPECT_EQ(said.code, 2) << said.err;
-  EXPECT_THAT(said.err, testing::HasSubstr("fairway: error: "));
-  EXPECT_THAT(said.err, testing::HasSubstr(part));
+  EXPECT_THAT(said.err, ::testing::HasSubstr("fairway: error: "));
+  EXPECT_THAT(said.err, ::testing::HasSubstr(part));
   EXPECT_EQ(said.out, "");
   // Notes of progress may come before it; the error is one line and the last.
   const auto at = said.err.find("fairway: error: ");

@@ -52,14 +52,14 @@ TEST_F(Adapting, ScoreFirstIsValidAndVerified) {
 TEST_F(Adapting, LearningTheTextFirstIsFoundOut) {
   const auto adapted = json_of(*folder_, with({"adapt", "a", "--tokens", "1500"}, kBefore));
   const auto verdict = adapted["adapted"]["sliding"]["verdict"].get<std::string>();
-  EXPECT_THAT(verdict, testing::StartsWith("not a code length: C1"));
-  EXPECT_THAT(verdict, testing::HasSubstr("C3 score before update"));
+  EXPECT_THAT(verdict, ::testing::StartsWith("not a code length: C1"));
+  EXPECT_THAT(verdict, ::testing::HasSubstr("C3 score before update"));
 
   const auto said = fairway(*folder_, with({"verify", "a", "--tokens", "1500"}, kBefore));
   EXPECT_EQ(said.code, 1) << said.out << said.err;
-  EXPECT_THAT(said.out, testing::ContainsRegex("FAILED +flip test at target"));
-  EXPECT_THAT(said.out, testing::ContainsRegex("ok +every target scored once"));
-  EXPECT_THAT(said.out, testing::ContainsRegex("ok +counted bytes are the text's"));
+  EXPECT_THAT(said.out, ::testing::ContainsRegex("FAILED +flip test at target"));
+  EXPECT_THAT(said.out, ::testing::ContainsRegex("ok +every target scored once"));
+  EXPECT_THAT(said.out, ::testing::ContainsRegex("ok +counted bytes are the text's"));
 }
 
 TEST_F(Adapting, AnArtifactTakesARecipesProtocol) {

@@ -9,7 +9,7 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
 void write(const fs::path& path, std::string_view text) { base::write_file(path, text); }
@@ -131,7 +131,7 @@ TEST(BadInput, EveryDamagedByteOfAnArtifactIsSeen) {
     bytes[at] ^= std::byte{1};
     base::write_file(damaged, bytes);
     expect_input_error(fairway(folder, {"inspect", "d.fairway"}), "d.fairway");
-    if (testing::Test::HasFailure()) FAIL() << "byte " << at << " of " << good.size();
+    if (::testing::Test::HasFailure()) FAIL() << "byte " << at << " of " << good.size();
   }
   base::write_file(damaged, std::span(good).first(good.size() / 2));
   expect_input_error(fairway(folder, {"score", "d.fairway", "--text", kDemo}), "d.fairway");
@@ -168,7 +168,7 @@ TEST(BadInput, AFullDiskIsAFailureInOneLine) {
   waitpid(child, &status, 0);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   for (const auto& entry : fs::directory_iterator(folder / "x"))
-    EXPECT_THAT(entry.path().filename().string(), testing::Not(HasSubstr("checkpoint")))
+    EXPECT_THAT(entry.path().filename().string(), ::testing::Not(HasSubstr("checkpoint")))
         << "nothing half-written";
 }
 

@@ -5,9 +5,9 @@
 namespace fairway::test {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::StartsWith;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 /// Held-out documents in a file of their own, so that commands can be compared on the same text.
 void write_texts(const Folder& folder) {

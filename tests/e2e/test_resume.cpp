@@ -7,9 +7,9 @@
 namespace fairway::test {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
-using testing::MatchesRegex;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 namespace fs = std::filesystem;
 
 /// Long enough to be caught, with a checkpoint after every second step.
@@ -68,7 +68,7 @@ TEST(Resume, AfterAKillFromTheLastCheckpoint) {
   run.send(SIGKILL);
   EXPECT_EQ(run.wait().code, -1);
   for (const auto& entry : fs::directory_iterator(folder / "x"))  // what a killed writer leaves does no harm
-    EXPECT_THAT(entry.path().filename().string(), testing::Not(MatchesRegex("model.*")));
+    EXPECT_THAT(entry.path().filename().string(), ::testing::Not(MatchesRegex("model.*")));
   expect_same_as_uninterrupted(folder, "x");
 }
 

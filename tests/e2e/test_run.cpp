@@ -10,8 +10,8 @@
 namespace fairway::test {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 void check_score(const Json& s, int vocab_size) {
   for (const char* key : {"loss", "tokens", "bytes", "bits_per_byte", "rule", "verdict"})

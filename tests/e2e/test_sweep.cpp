@@ -6,7 +6,7 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 /// The quick model of the other tests as a sweep; `variants` is TOML.
 std::string write_sweep(const Folder& folder, const std::string& variants) {

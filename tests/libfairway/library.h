@@ -3,6 +3,8 @@
 
 #include <fairway/fairway.h>
 
+#include "support/folder.h"
+
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -23,20 +25,7 @@ inline TrainOptions quick_options() {
   return options;
 }
 
-class Folder {
- public:
-  Folder() {
-    auto name = (std::filesystem::temp_directory_path() / "fairway_lib_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string operator()(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using testing::Folder;
 
 /// Trained once for each test program.
 inline const std::string& model_path() {

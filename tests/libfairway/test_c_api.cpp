@@ -12,7 +12,7 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 /// A function of the shared object by its plain name.
 template <class F>

@@ -10,7 +10,7 @@
 namespace fairway::test {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 TEST(Library, ScoresATextByteForByte) {
   const auto model = Model::open(model_path());
@@ -81,7 +81,7 @@ TEST(Library, ModelsMoveAndSayWhatTheyAre) {
   EXPECT_GT(second.parameters(), 50'000);
   EXPECT_THAT(second.recipe(), HasSubstr("vocab_size = 320"));
   EXPECT_EQ(first.score(kText).loss, second.score(kText).loss);
-  EXPECT_THAT(version(), testing::StartsWith("fairway "));
+  EXPECT_THAT(version(), ::testing::StartsWith("fairway "));
 }
 
 TEST(Library, ExportsSafetensors) {

@@ -9,6 +9,7 @@
 #include "fairway/pipeline/model_file.h"
 #include "fairway/pipeline/scoring.h"
 #include "fairway/pipeline/trainer.h"
+#include "support/folder.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -40,22 +41,7 @@ inline ExecutionOptions with_threads(int threads) {
   return options;
 }
 
-/// A folder of its own, removed at the end.
-class Folder {
- public:
-  Folder() {
-    auto name = (std::filesystem::temp_directory_path() / "fairway_stages_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  std::string operator()(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using fairway::testing::Folder;
 
 /// Fresh weights, or all zero (a model that predicts every token alike).
 inline OpenModel fresh_model(const Recipe& recipe, const text::Tokenizer& tokenizer, Engine& engine,

@@ -201,6 +201,7 @@ TEST_F(Techniques, AnEnforcedBudgetEndsTrainingInTime) {
   const auto t = train({"train.steps=100000", "budget.train_seconds=1", "budget.enforce=true"});
   EXPECT_EQ(t.outcome.end, TrainEnd::budget);
   EXPECT_FALSE(t.outcome.interrupted);
+  EXPECT_GT(t.outcome.steps, 0);
   EXPECT_LT(t.outcome.steps, 100000);
   // A step is not begun when the last ones say that it would end too late: at most the last one, slower than
   // those before, ends after it.

@@ -10,26 +10,14 @@
 #include "fairway/report/metrics.h"
 #include "fairway/report/progress.h"
 #include "fairway/report/table.h"
+#include "support/folder.h"
 
 namespace fairway::report {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Not;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "fairway_report_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::filesystem::path operator/(const char* name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Table, AlignsByColumnsNotBytes) {
   Table table{"Sizes", {{"part"}, {"bytes", Align::right}, {"kind"}}, {}, 1};
@@ -49,7 +37,7 @@ TEST(Table, AlignsByColumnsNotBytes) {
 }
 
 TEST(MetricsLog, KeepsWhatAResumedRunDoesNotRepeat) {
-  TemporaryFolder folder;
+  fairway::testing::Folder folder;
   const auto path = folder / "metrics.jsonl";
   {
     MetricsLog log(path);
@@ -66,7 +54,7 @@ TEST(MetricsLog, KeepsWhatAResumedRunDoesNotRepeat) {
 }
 
 TEST(MetricsLog, ALineCutShortIsLeftOutAndDamageIsNamed) {
-  TemporaryFolder folder;
+  fairway::testing::Folder folder;
   const auto path = folder / "metrics.jsonl";
   base::write_file(path, std::string_view("{\"step\":1}\n{\"step\":2}\n{\"st"));
   EXPECT_EQ(read_metrics(path).size(), 2u);
@@ -81,7 +69,7 @@ TEST(MetricsLog, ALineCutShortIsLeftOutAndDamageIsNamed) {
 }
 
 TEST(MetricsLog, JsonIsWrittenWholeAndReadable) {
-  TemporaryFolder folder;
+  fairway::testing::Folder folder;
   write_json(folder / "result.json", {{"b", 1}, {"a", "x\xff"}});
   EXPECT_EQ(base::read_text_file(folder / "result.json"), "{\n  \"b\": 1,\n  \"a\": \"x\xEF\xBF\xBD\"\n}\n");
 }
@@ -166,7 +154,7 @@ TEST(Progress, OnATerminalOneLineStaysInPlace) {
   });
   EXPECT_GT(std::count(text.begin(), text.end(), '\r'), 100);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << "the finished bar and the note";
-  EXPECT_THAT(text, testing::EndsWith("checkpoint written\n"));
+  EXPECT_THAT(text, ::testing::EndsWith("checkpoint written\n"));
 }
 
 TEST(Progress, QuietKeepsWarnings) {
@@ -175,7 +163,7 @@ TEST(Progress, QuietKeepsWarnings) {
     printer.note("a note");
     printer.warning("the disk is nearly full");
   });
-  EXPECT_THAT(text, testing::EndsWith("warning: the disk is nearly full\n"));
+  EXPECT_THAT(text, ::testing::EndsWith("warning: the disk is nearly full\n"));
   EXPECT_THAT(text, Not(HasSubstr("note")));
   EXPECT_THAT(text, Not(HasSubstr("train")));
 }
@@ -204,7 +192,7 @@ TEST(Html, ChartsStayInTheirFrame) {
   chart.curves[0].points[7].second = std::numeric_limits<double>::quiet_NaN();
   const auto svg = to_svg(chart);
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
-  EXPECT_THAT(svg, Not(testing::ContainsRegex("[\", ]-[0-9]"))) << "no negative coordinate";
+  EXPECT_THAT(svg, Not(::testing::ContainsRegex("[\", ]-[0-9]"))) << "no negative coordinate";
   EXPECT_LT(svg.size(), 40'000u) << "points beyond the pixels are left out";
   EXPECT_THAT(svg, HasSubstr(">validation</text>"));
   EXPECT_THAT(to_svg({"Empty", "x", "y", {}}), HasSubstr("</svg>"));
@@ -214,7 +202,7 @@ TEST(Html, ChartsStayInTheirFrame) {
 TEST(Html, TicksAreRoundAndInside) {
   EXPECT_THAT(axis_ticks(0, 400, 8), ElementsAre(0, 50, 100, 150, 200, 250, 300, 350, 400));
   EXPECT_THAT(axis_ticks(1.9, 7.1, 5), ElementsAre(2, 4, 6));
-  EXPECT_THAT(axis_ticks(0.1, 0.2, 5).size(), testing::Le(6u));
+  EXPECT_THAT(axis_ticks(0.1, 0.2, 5).size(), ::testing::Le(6u));
 }
 
 }  // namespace
