@@ -25,6 +25,8 @@ StepReport DeviceOptimizer::prepare(const Progress&, EmaStep) { refuse(); }
 void DeviceOptimizer::enqueue() { refuse(); }
 void DeviceOptimizer::enqueue_zero_gradients() { refuse(); }
 void DeviceOptimizer::enqueue_swa_add() { refuse(); }
+void DeviceOptimizer::enqueue_squares() { refuse(); }
+std::vector<double> DeviceOptimizer::square_sums() { refuse(); }
 void DeviceOptimizer::enqueue_clear_flag() { refuse(); }
 void DeviceOptimizer::enqueue_report(int) { refuse(); }
 GradientNorm DeviceOptimizer::report(int) { refuse(); }

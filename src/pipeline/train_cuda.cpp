@@ -6,6 +6,7 @@
 #include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
+#include "train_sensitivity.h"
 
 #include <algorithm>
 
@@ -55,16 +56,6 @@ optim::EmaStep ema_step(AverageAction action) {
   }
 }
 
-/// The recipe, when this backend has everything it asks for: said before any memory is taken.
-const Recipe& supported(const Recipe& r, const Engine& engine) {
-  if (guided_bits(r))
-    base::fail_input(
-        "quant.guided_high = {}, quant.guided_low = {}: training on {} does not collect gradients for them "
-        "yet; use --device cpu, or set them to 0",
-        r.quant.guided_high, r.quant.guided_low, engine.device().str());
-  return r;
-}
-
 std::size_t free_bytes(const tensor::Device& device) {
   return tensor::cuda_devices().at(static_cast<std::size_t>(device.index)).free_bytes;
 }
@@ -95,7 +86,7 @@ int device_micro_batch_rows(const Recipe& r, Engine& engine) {
 }
 
 CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
-    : recipe_(supported(r, e)),
+    : recipe_(r),
       engine_(e),
       cuda_(*e.cuda()),
       rows_(device_micro_batch_rows(r, e)),
@@ -111,6 +102,7 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
   if (r.average.dtype == "bf16") averages.ema_storage = optim::Storage::bf16;
   averages.swa = r.average.kind == "swa";
   averages.swa_bf16_ranges = bf16_ranges(r, store_.layout());
+  averages.squares = guided_bits(r);
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), store_.flat_values(),
                      store_.flat_gradients(), averages, cuda_);
   add_programs();
@@ -191,6 +183,7 @@ void CudaTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& p
     micro_step(loader, m * rows_, back.losses.span<float>().data() + m);
   replay(finish_[kind]);
   if (plan.average == AverageAction::add && recipe_.average.kind == "swa") optimizer_->enqueue_swa_add();
+  if (plan.sensitivity && guided_bits(recipe_)) optimizer_->enqueue_squares();
   optimizer_->enqueue_report(static_cast<int>(slot));
   back.done.record(cuda_);
   ++submitted_;
@@ -228,6 +221,11 @@ bool CudaTrainBackend::read_average(std::span<float> flat) {
     optimizer_->swa_mean(flat);
   round_tables(recipe_, store_.layout(), flat);
   return true;
+}
+
+quant::Sensitivity CudaTrainBackend::sensitivity() {
+  if (!guided_bits(recipe_)) return {};
+  return GradientSquares(store_.layout(), optimizer_->square_sums()).mean();
 }
 
 std::vector<artifact::CheckpointBuffer> CudaTrainBackend::save_state() {

@@ -31,7 +31,7 @@ class CudaTrainBackend final : public TrainBackend {
   graph::ParameterStore& weights() override { return store_; }
   bool read_average(std::span<float> flat) override;
   std::int64_t average_count() const override;
-  quant::Sensitivity sensitivity() override { return {}; }  // refused by the constructor
+  quant::Sensitivity sensitivity() override;
   std::vector<artifact::CheckpointBuffer> save_state() override;
   void restore_state(const SavedState& saved) override;
   double measure_update(int repeats) override;

@@ -1,5 +1,7 @@
 #include "train_sensitivity.h"
 
+#include "fairway/base/error.h"
+
 namespace fairway::pipeline {
 
 GradientSquares::GradientSquares(const graph::ParameterLayout& layout) {
@@ -8,6 +10,12 @@ GradientSquares::GradientSquares(const graph::ParameterLayout& layout) {
       matrices_.push_back(
           {p.name, static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.elements())});
   sums_.assign(matrices_.size() + 1, 0.0);
+}
+
+GradientSquares::GradientSquares(const graph::ParameterLayout& layout, std::vector<double> sums)
+    : GradientSquares(layout) {
+  base::check(sums.size() == sums_.size(), "{} sums of {} matrices", sums.size(), matrices_.size());
+  sums_ = std::move(sums);
 }
 
 void GradientSquares::add(std::span<const float> gradients, base::ThreadPool& pool) {

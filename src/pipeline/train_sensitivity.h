@@ -19,6 +19,8 @@ inline constexpr double kSensitivityBelow = 0.5;
 class GradientSquares {
  public:
   explicit GradientSquares(const graph::ParameterLayout& layout);
+  /// What optim::DeviceOptimizer collected.
+  GradientSquares(const graph::ParameterLayout& layout, std::vector<double> sums);
 
   /// One step's gradients (flat, as `layout`; not clipped).
   void add(std::span<const float> gradients, base::ThreadPool& pool);

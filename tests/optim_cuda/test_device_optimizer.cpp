@@ -159,6 +159,55 @@ TEST_F(DeviceOptimizerTest, AgreesWithTheOriginalWithinItsRounding) {
   EXPECT_LE(worst_golden_error(Precision::bf16), 5e-2);
 }
 
+TEST_F(DeviceOptimizerTest, MeanSquaresAreTheHostsSums) {
+  for (const Layout& layout : {odd_layout(), model_layout(1)}) {
+    DeviceAverages averages;
+    averages.squares = true;
+    GpuRun run(layout, short_run(Precision::f32, Storage::f32), averages);
+    EXPECT_EQ(run.optimizer.state().back().name, "sensitivity.sums");
+    for (const double sum : run.optimizer.square_sums()) EXPECT_EQ(sum, 0);
+    std::vector<double> expected(layout.map.matrices.size() + 1, 0.0);
+    for (std::int64_t s = 0; s < 4; ++s) {
+      run.step(s);
+      if (s == 1) continue;  // the caller's choice
+      run.optimizer.enqueue_squares();
+      for (std::size_t i = 0; i < layout.map.matrices.size(); ++i) {
+        const auto& m = layout.map.matrices[i];
+        const auto n = static_cast<std::size_t>(m.rows * m.columns);
+        double sum = 0;
+        for (const float g : std::span(run.host_gradients).subspan(static_cast<std::size_t>(m.offset), n))
+          sum += static_cast<double>(g) * static_cast<double>(g);
+        expected[i] += sum / static_cast<double>(n);
+      }
+      expected.back() += 1;
+    }
+    const auto sums = run.optimizer.square_sums();
+    ASSERT_EQ(sums.size(), expected.size());
+    for (std::size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i], expected[i], 1e-12 * expected[i]) << i;
+    // A bad step does not count, nor does any until the flag is cleared.
+    run.host_gradients[0] = std::numeric_limits<float>::quiet_NaN();
+    run.gradients.set(run.host_gradients);
+    run.optimizer.enqueue();
+    run.optimizer.enqueue_squares();
+    run.step(0);
+    run.optimizer.enqueue_squares();
+    EXPECT_EQ(run.optimizer.square_sums(), sums);
+    // Taken back, and replayed.
+    const auto saved = run.optimizer.save();
+    run.optimizer.enqueue_clear_flag();
+    run.optimizer.restore("sensitivity.sums", std::vector<std::byte>(sums.size() * sizeof(double)));
+    ops::cuda::Recording recorded(run.state, [&] { run.optimizer.enqueue_squares(); });
+    EXPECT_EQ(run.optimizer.square_sums().back(), 0);
+    run.set_gradients(0);
+    recorded.replay();
+    const auto once = run.optimizer.square_sums();
+    EXPECT_EQ(once.back(), 1);
+    EXPECT_GT(once.front(), 0);
+    run.optimizer.restore("sensitivity.sums", saved.back().bytes);
+    EXPECT_EQ(run.optimizer.square_sums(), sums);
+  }
+}
+
 void expect_same_state(DeviceOptimizer& a, DeviceOptimizer& b) {
   const auto first = a.save(), second = b.save();
   ASSERT_EQ(first.size(), second.size());

@@ -28,6 +28,7 @@ class TrainOnGpu : public fairway::testing::OnGpu {
   struct Run {
     std::vector<double> losses;
     std::vector<std::byte> exported;
+    quant::Sensitivity sensitivity;
     std::string error;
   };
   Run train(const Recipe& recipe, tensor::Device device, const std::filesystem::path& checkpoint = {},
@@ -41,6 +42,7 @@ class TrainOnGpu : public fairway::testing::OnGpu {
       trainer.run({[&](const StepMetrics& m) { run.losses.push_back(m.loss); }}, checkpoint);
     });
     run.exported = weights_of(*trainer.exported_weights());
+    run.sensitivity = trainer.sensitivity();
     return run;
   }
   const tensor::Device gpu_ = fairway::testing::first_gpu;
@@ -95,6 +97,58 @@ TEST_F(TrainOnGpu, Fp32FollowsTheCpu) {
     EXPECT_NEAR(here.losses[i], there.losses[i], 2e-3) << i;
 }
 
+/// The last three steps, with learning-rate scales below a half.
+const std::vector<std::string> kGuided = {"quant.guided_high=0.25", "quant.guided_low=0.25"};
+
+double worst_apart(const quant::Sensitivity& a, const quant::Sensitivity& b) {
+  double worst = 0;
+  for (const auto& [name, value] : b) {
+    EXPECT_GT(value, 0) << name;
+    worst = std::max(worst, std::abs(a.at(name) / value - 1));
+  }
+  return worst;
+}
+
+TEST_F(TrainOnGpu, CollectsTheCpusSensitivities) {
+  // Heads of 32: fp32, so that only orders of sums differ, and what twelve steps make of that.
+  auto keys = kGuided;
+  keys.insert(keys.end(), {"train.steps=12", "train.warmdown_steps=6"});
+  const auto recipe = small_recipe(keys);
+  const auto here = train(recipe, {}), there = train(recipe, gpu_);
+  ASSERT_EQ(here.sensitivity.size(), there.sensitivity.size());
+  ASSERT_GE(here.sensitivity.size(), 12u);
+  const double exact = worst_apart(there.sensitivity, here.sensitivity);
+  EXPECT_LE(exact, 0.05);
+  // Scales folded into matrices, bf16: gradients of the true parameters all the same.
+  const auto narrow = wide_recipe(kGuided);
+  const double rounded = worst_apart(train(narrow, gpu_).sensitivity, train(narrow, {}).sensitivity);
+  EXPECT_LE(rounded, 0.2);
+  std::cout << "[cuda] sensitivities against the CPU's: " << exact << " in fp32, " << rounded << " in bf16\n";
+}
+
+TEST_F(TrainOnGpu, SensitivitiesSurviveAResume) {
+  Folder folder;
+  const auto recipe = wide_recipe(kGuided);
+  const auto whole = train(recipe, gpu_);
+  std::stop_source stop;
+  auto options = on(gpu_);
+  options.stop = stop.get_token();
+  Engine engine(options);
+  const auto corpus = prepare_corpus(recipe, engine);
+  {
+    Trainer trainer(recipe, corpus, engine);
+    trainer.run({[&](const StepMetrics& m) {
+                  if (m.step == 10) stop.request_stop();
+                }},
+                folder / "half.fwck");
+    ASSERT_LT(trainer.steps_done(), 12);
+    ASSERT_FALSE(trainer.sensitivity().empty()) << "one of the steps that count is done";
+  }
+  EXPECT_EQ(train(recipe, gpu_, {}, folder / "half.fwck").sensitivity, whole.sensitivity);
+  // And on the other device, under the same names.
+  EXPECT_LE(worst_apart(train(recipe, {}, {}, folder / "half.fwck").sensitivity, whole.sensitivity), 0.2);
+}
+
 TEST_F(TrainOnGpu, LateQuantisationActs) {
   const auto plain = wide_recipe();
   auto late = wide_recipe({"qat.attention=4", "qat.mlp=4", "qat.last_fraction=0.5"});
@@ -131,7 +185,7 @@ TEST_F(TrainOnGpu, ABatchThatDoesNotFitIsKnownBeforehand) {
 }
 
 TEST_F(TrainOnGpu, ABadStepChangesNothingNorDoesTheNext) {
-  const auto recipe = wide_recipe();
+  const auto recipe = wide_recipe(kGuided);
   Engine engine(on(gpu_));
   const auto corpus = prepare_corpus(recipe, engine);
   const auto backend = make_train_backend(recipe, engine);
@@ -142,12 +196,13 @@ TEST_F(TrainOnGpu, ABadStepChangesNothingNorDoesTheNext) {
                            {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
   for (int step = 0; step < 2; ++step) {
     loader.next_step();
-    backend->submit(loader, {.progress = {step, 0}, .average = AverageAction::add});
+    backend->submit(loader, {.progress = {step, 0}, .average = AverageAction::add, .sensitivity = true});
   }
   for (int step = 0; step < 2; ++step) EXPECT_FALSE(backend->collect().finite());
   const auto after = read_weights(backend->weights());
   EXPECT_EQ(std::memcmp(after.data(), flat.data(), flat.size() * sizeof(float)), 0);
   EXPECT_EQ(backend->average_count(), 0);
+  EXPECT_TRUE(backend->sensitivity().empty());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "cuda/device_muon.h"
+#include "cuda/mean_squares.h"
 #include "cuda/range_step.h"
 #include "fairway/base/error.h"
 #include "kernels.h"
@@ -52,6 +53,7 @@ struct DeviceOptimizer::Parts {
   std::vector<FlatRange> bf16_ranges;  // of the values
   gpu::RangeStep ranges;
   gpu::DeviceMuon muon;
+  std::optional<gpu::MeanSquares> squares;
   tensor::Buffer ema, ema_count, swa_sum, swa_count, swa_ranges;
   std::int64_t swa_range_count = 0;
 
@@ -76,6 +78,7 @@ struct DeviceOptimizer::Parts {
       swa_sum = gpu::device_array<float>(s, elements());
       swa_count = gpu::device_array<std::int64_t>(s, 1);
     }
+    if (averages.squares) squares.emplace(s, map.matrices, g, ranges.step_state());
     // New memory is cleared on another stream than ours.
     tensor::synchronize(s.device());
     if (averages.ema_decay) {
@@ -115,6 +118,11 @@ struct DeviceOptimizer::Parts {
     gpu::launched("the sum of snapshots");
   }
 
+  gpu::MeanSquares& mean_squares() {
+    base::check(squares.has_value(), "optimizer: no squared gradients were asked for");
+    return *squares;
+  }
+
   void enqueue_zero() { ops::cuda::zero_on_device(state, gradients.data, gradients.bytes()); }
 
   void enqueue() {
@@ -133,6 +141,7 @@ struct DeviceOptimizer::Parts {
     ranges.enqueue_flag(true);
     enqueue();
     if (averages.swa) enqueue_swa();
+    if (squares) squares->enqueue();
     ranges.enqueue_flag(false);
     state.synchronize();
   }
@@ -151,12 +160,14 @@ struct DeviceOptimizer::Parts {
       add("average.swa.count", swa_count, sizeof(std::int64_t));
       add("average.swa.sum", swa_sum, values.bytes());
     }
+    if (squares) buffers.push_back(squares->state());
     return buffers;
   }
 
-  void fetch(const tensor::Buffer& from, void* to, std::size_t bytes) {
+  void fetch(const tensor::Buffer& from, void* to, std::size_t bytes) { fetch(from.data(), to, bytes); }
+  void fetch(const std::byte* from, void* to, std::size_t bytes) {
     state.synchronize();
-    tensor::copy_bytes({}, to, state.device(), from.data(), bytes);
+    tensor::copy_bytes({}, to, state.device(), from, bytes);
   }
 };
 
@@ -189,6 +200,7 @@ StepReport DeviceOptimizer::prepare(const Progress& progress, EmaStep ema) {
 void DeviceOptimizer::enqueue() { parts_->enqueue(); }
 void DeviceOptimizer::enqueue_zero_gradients() { parts_->enqueue_zero(); }
 void DeviceOptimizer::enqueue_swa_add() { parts_->enqueue_swa(); }
+void DeviceOptimizer::enqueue_squares() { parts_->mean_squares().enqueue(); }
 void DeviceOptimizer::enqueue_clear_flag() { parts_->ranges.enqueue_flag(false); }
 void DeviceOptimizer::enqueue_report(int slot) { parts_->ranges.enqueue_report(slot); }
 GradientNorm DeviceOptimizer::report(int slot) { return parts_->ranges.report(slot); }
@@ -230,6 +242,14 @@ void DeviceOptimizer::swa_mean(std::span<float> out) {
     kernels::round_bf16(out.data() + range.begin, range.end - range.begin);
 }
 
+std::vector<double> DeviceOptimizer::square_sums() {
+  const auto& squares = parts_->mean_squares();
+  std::vector<double> sums(static_cast<std::size_t>(squares.count() + 1));
+  const auto from = squares.state();
+  parts_->fetch(from.data, sums.data(), from.bytes);
+  return sums;
+}
+
 std::vector<DeviceStateBuffer> DeviceOptimizer::state() const { return parts_->all_state(); }
 std::vector<SavedState> DeviceOptimizer::save() { return gpu::save_state(parts_->state, state()); }
 void DeviceOptimizer::restore(std::string_view name, std::span<const std::byte> bytes) {
@@ -243,7 +263,7 @@ std::size_t DeviceOptimizer::device_bytes() const noexcept {
   for (const auto* buffer :
        {&parts_->ema, &parts_->ema_count, &parts_->swa_sum, &parts_->swa_count, &parts_->swa_ranges})
     bytes += buffer->bytes();
-  return bytes;
+  return bytes + (parts_->squares ? parts_->squares->device_bytes() : 0);
 }
 
 std::vector<DeviceWork> DeviceOptimizer::measure(int repeats) {
@@ -266,6 +286,9 @@ std::vector<DeviceWork> DeviceOptimizer::measure(int repeats) {
   };
   if (p.averages.ema_decay) kinds.push_back({{"ema", 12 * all, 0}, [&] { p.enqueue_ema(); }});
   if (p.averages.swa) kinds.push_back({{"swa", 12 * all, 0}, [&] { p.enqueue_swa(); }});
+  if (p.squares)
+    kinds.push_back({{"squared gradients", 4.0 * static_cast<double>(p.squares->elements()), 0},
+                     [&] { p.squares->enqueue(); }});
   std::vector<DeviceWork> measured;
   ops::cuda::Event start(true), stop(true);
   for (auto& [work, queue] : kinds) {

@@ -152,4 +152,21 @@ void swa_count_up(cudaStream_t, const StepState*, std::int64_t* count);
 /// values <- values rounded to bf16.
 void round_values(cudaStream_t, std::int64_t n, float* values);
 
+// mean_squares.cu
+
+/// A matrix's pieces in the table that norm_pieces went through.
+struct SquaredMatrix {
+  std::int64_t first_piece, pieces;
+  double elements;
+};
+struct MeanSquaresPass {
+  const double* partial;  ///< of norm_pieces
+  const SquaredMatrix* matrices;
+  std::int64_t count;
+  const StepState* state;
+  double* sums;  ///< one for each matrix, then the number of steps
+};
+/// sums[i] += the mean square of matrix i; the last one counts. Nothing while the flag is set.
+void add_mean_squares(cudaStream_t, const MeanSquaresPass&);
+
 }  // namespace fairway::optim::cuda

@@ -18,12 +18,13 @@
 
 namespace fairway::optim {
 
-/// Which averages are kept (see average.h).
+/// Which averages are kept: of the weights (see average.h), of the matrices' squared gradients.
 struct DeviceAverages {
   std::optional<double> ema_decay;
   Storage ema_storage = Storage::f32;
   bool swa = false;
   std::vector<FlatRange> swa_bf16_ranges;
+  bool squares = false;  ///< enqueue_squares may be called
 };
 
 /// What a step does to the EMA after its update: nothing, e <- theta (Ema::start), or Ema::update.
@@ -41,6 +42,7 @@ struct DeviceWork {
 ///   gradients: zeroed, then added to by the model's backward passes
 ///   enqueue()                     or the launch of a graph that captured it
 ///   enqueue_swa_add()             when the caller's rule says so
+///   enqueue_squares()             likewise
 ///   enqueue_report(slot)          not captured; report(slot) a step later
 /// Everything runs on the state's stream in that order; the host waits only in functions that return data.
 ///
@@ -75,7 +77,10 @@ class DeviceOptimizer {
   void enqueue();
   void enqueue_zero_gradients();  ///< may be captured
   void enqueue_swa_add();         ///< may be captured
-  void enqueue_clear_flag();      ///< may be captured
+  /// Adds each matrix's mean squared gradient, not clipped, to those of the steps before; the gradients must
+  /// still be the step's. May be captured.
+  void enqueue_squares();
+  void enqueue_clear_flag();  ///< may be captured
 
   /// Queues a copy of the last step's norm and of the flag to the host. Not to be captured. A slot is free
   /// again after its report was read.
@@ -91,9 +96,12 @@ class DeviceOptimizer {
   std::int64_t ema_count();             ///< steps that started or updated the EMA; only with ema_decay
   void ema(std::span<float> out);       ///< the average; only with ema_decay
   void swa_mean(std::span<float> out);  ///< sum / count; only with swa, and a count above 0
+  /// What enqueue_squares added up, for each matrix of the map in its order, then the number of steps; only
+  /// with squares.
+  std::vector<double> square_sums();
 
   /// Everything that has to be saved, with the CPU's names: "muon.NAME.momentum", "adamw.NAME.step|m|v",
-  /// "average.ema.count", "average.ema", "average.swa.count", "average.swa.sum".
+  /// "average.ema.count", "average.ema", "average.swa.count", "average.swa.sum", "sensitivity.sums".
   std::vector<DeviceStateBuffer> state() const;
   std::vector<SavedState> save();  ///< waits
   /// Overwrites one piece, in stream order; returns when done. Check error for an unknown name or another
