@@ -36,4 +36,19 @@ tensor::DType Engine::activations(const model::ModelConfig& config) const {
                                                                       : tensor::DType::f32;
 }
 
+model::BuildOptions Engine::build_options(const model::ModelConfig& config) const {
+  model::BuildOptions options;
+  options.dtype = activations(config);
+  options.fold_scales = device_.is_cuda();
+  options.fuse_activation = device_.is_cuda();
+  return options;
+}
+
+model::RefreshOptions Engine::refresh_options(const model::ModelConfig& config) const {
+  model::RefreshOptions options;
+  options.dtype = activations(config);
+  options.fold_scales = device_.is_cuda();
+  return options;
+}
+
 }  // namespace fairway::pipeline

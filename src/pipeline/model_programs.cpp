@@ -15,16 +15,15 @@ ModelPrograms::ModelPrograms(const model::ModelConfig& config, graph::ParameterS
   copy_ = std::make_unique<graph::ParameterStore>(weights.layout(), engine.device(), false);
   copy_->add_working_copy(engine.activations(config));
   plan_ = std::make_unique<graph::Plan>(*copy_, engine.runtime(products));
-  model::RefreshOptions options;
-  options.dtype = engine.activations(config);
-  options.fold_scales = true;
-  refresh_ = &plan_->add(model::build_refresh(config, weights.layout(), options));
+  refresh_ = &plan_->add(model::build_refresh(config, weights.layout(), engine.refresh_options(config)));
 }
 ModelPrograms::~ModelPrograms() = default;
 
 graph::Program& ModelPrograms::add(model::BuildOptions options) {
-  options.dtype = engine_.activations(config_);
-  options.fold_scales = copy_ != nullptr;
+  const auto here = engine_.build_options(config_);
+  options.dtype = here.dtype;
+  options.fold_scales = here.fold_scales;
+  options.fuse_activation = here.fuse_activation;
   return plan_->add(model::build(config_, weights_.layout(), options));
 }
 

@@ -18,18 +18,14 @@ constexpr std::int64_t most_tokens = 98'304;         // of a micro-step: every p
 constexpr std::size_t reserve_bytes = 512ull << 20;  // what libraries and recordings take beside our plan
 
 model::BuildOptions train_options(const Recipe& r, Engine& engine, int rows) {
-  model::BuildOptions build;
+  auto build = engine.build_options(r.model);
   build.rows = rows;
-  build.dtype = engine.activations(r.model);
-  build.fold_scales = true;
   build.z_loss = static_cast<float>(r.train.z_loss);
   return build;
 }
 
 model::RefreshOptions refresh_of(const Recipe& r, Engine& engine, bool quantised) {
-  model::RefreshOptions options;
-  options.dtype = engine.activations(r.model);
-  options.fold_scales = true;
+  auto options = engine.refresh_options(r.model);
   if (quantised) options.quantize = qat_levels(r);
   return options;
 }

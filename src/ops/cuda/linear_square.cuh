@@ -4,7 +4,7 @@
 // The sum is short (k <= 512), so 128 columns of the weight stay in a block's shared memory while it goes
 // through rows: per tile only `a` is loaded, half of what a block that loads both operands needs from the L2
 // cache. The 12 slices of a 1,536-column weight times 11 blocks fill the 132 multiprocessors of an H100.
-// Blocks of a cluster work on the same rows and neighbouring slices: each loads its share of `a` for both.
+// (Measured and dropped: pairs of blocks that load `a` for each other by multicast, 2.4 times slower.)
 //
 // One warp loads; warpgroups take the tiles of 64 rows in turn. A turn is the tile's products; then the next
 // warpgroup's products hide this one's epilogue, which is about as long. Each output element is one sum in
@@ -52,7 +52,7 @@ struct Place {
 };
 
 /// One thread: the slice of the weight, then `a` for all tiles.
-template <bool Backward, int Cluster, int Stages, class S>
+template <bool Backward, int Stages, class S>
 __device__ void load(S& s, const Work& w, const CUtensorMap* map_a, const CUtensorMap* map_w, int slice,
                      int first_tile) {
   s.weight_full.arrive_expect(w.steps * kWeightBytes);
@@ -64,19 +64,12 @@ __device__ void load(S& s, const Work& w, const CUtensorMap* map_a, const CUtens
       load_tile(s.weight[k], map_w, s.weight_full, k, slice * kColumns, 0);
     }
   }
-  constexpr int share = kRows / Cluster;  // rows that this block loads, for all blocks of the cluster
-  const int rank = static_cast<int>(blockIdx.x) % Cluster;
   Place<Stages> at(0);
   for (int tile = first_tile; tile < w.row_tiles; tile += w.stride)
     for (int k = 0; k < w.steps; ++k, at.next()) {
       s.empty[at.stage].wait(at.parity ^ 1);
-      // Bytes of the other block may land first: the phase stays open until this arrival.
       s.full[at.stage].arrive_expect(kStepBytes);
-      if constexpr (Cluster > 1)
-        load_tile_everywhere(s.a[at.stage] + rank * share * kDepth, map_a, s.full[at.stage], k,
-                             tile * kRows + rank * share, 0, (1 << Cluster) - 1);
-      else
-        load_tile(s.a[at.stage], map_a, s.full[at.stage], k, tile * kRows, 0);
+      load_tile(s.a[at.stage], map_a, s.full[at.stage], k, tile * kRows, 0);
     }
 }
 
@@ -166,16 +159,11 @@ __device__ inline std::uint64_t weight_descriptor(std::uint32_t address) {
 }
 
 /// d = the sum of one tile; `issued` is called when its last products are on their way.
-template <bool Backward, int Cluster, int Stages, class S, class Issued>
+template <bool Backward, int Stages, class S, class Issued>
 __device__ void multiply(S& s, int steps, int first_step, float (&d)[64], const Issued& issued) {
   constexpr std::uint64_t next = Backward ? wgmma::next_rows : wgmma::next_columns;
-  const int lane = threadIdx.x % 32;
   const auto release = [&](int stage) {
-    if constexpr (Cluster > 1) {
-      if (lane < Cluster) s.empty[stage].arrive_in(lane);
-    } else {
-      if (lane == 0) s.empty[stage].arrive();
-    }
+    if (threadIdx.x % 32 == 0) s.empty[stage].arrive();
   };
   Place<Stages> at(first_step);
   int before = 0;
@@ -199,7 +187,7 @@ __device__ void multiply(S& s, int steps, int first_step, float (&d)[64], const 
 }
 
 /// One warpgroup: every Groups-th tile of the block.
-template <bool Backward, int Groups, int Stages, int Cluster, class S>
+template <bool Backward, int Groups, int Stages, class S>
 __device__ void compute(S& s, const Work& w, const CUtensorMap* map_h, const CUtensorMap* map_out, int slice,
                         int first_tile, int group) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = threadIdx.x % 32;
@@ -221,7 +209,7 @@ __device__ void compute(S& s, const Work& w, const CUtensorMap* map_h, const CUt
     // Turns are more than good manners: a parity tells two phases apart, no more, so nobody may wait for a
     // step before the tile before has got all of its own. 128 threads wait here, 128 arrive.
     if (i > 0) named_barrier(1 + group, 256);
-    multiply<Backward, Cluster, Stages>(s, w.steps, i * w.steps, d, [&] {
+    multiply<Backward, Stages>(s, w.steps, i * w.steps, d, [&] {
       if (i + 1 < tiles) named_barrier_arrive(1 + (group + 1) % Groups, 256);
     });
     if constexpr (Backward) {
@@ -234,7 +222,7 @@ __device__ void compute(S& s, const Work& w, const CUtensorMap* map_h, const CUt
   if (lane == 0) bulk_wait_read();
 }
 
-template <bool Backward, int Groups, int Stages, int Cluster>
+template <bool Backward, int Groups, int Stages>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_w,
            const __grid_constant__ CUtensorMap map_h, const __grid_constant__ CUtensorMap map_out,
@@ -244,29 +232,26 @@ __global__ void __launch_bounds__(Groups * 128 + 128, 1)
   S& s = *reinterpret_cast<S*>(raw + (-shared_address(raw) & 1023));
   if (threadIdx.x == 0) {
     s.weight_full.init(1);
-    for (int i = 0; i < Stages; ++i) s.full[i].init(1), s.empty[i].init(4 * Cluster);
+    for (int i = 0; i < Stages; ++i) s.full[i].init(1), s.empty[i].init(4);
     for (int i = 0; i < Groups * 4; ++i) s.rows_full[i].init(1);
     fence_barrier_init();
   }
   __syncthreads();
-  if constexpr (Cluster > 1) cluster_barrier();
   const int slice = static_cast<int>(blockIdx.x) % w.slices, first_tile = blockIdx.x / w.slices;
   // The compiler must see that a warpgroup takes one branch as a whole.
   const int role = __shfl_sync(0xFFFFFFFF, int(threadIdx.x) / 128, 0);
   if (role == Groups) {
     registers_down<32>();
-    if (threadIdx.x == Groups * 128) load<Backward, Cluster, Stages>(s, w, &map_a, &map_w, slice, first_tile);
+    if (threadIdx.x == Groups * 128) load<Backward, Stages>(s, w, &map_a, &map_w, slice, first_tile);
     __syncwarp();
   } else {
     registers_up<Groups == 4 ? 112 : Groups == 3 ? 160 : 208>();
-    compute<Backward, Groups, Stages, Cluster>(s, w, &map_h, &map_out, slice, first_tile, role);
+    compute<Backward, Groups, Stages>(s, w, &map_h, &map_out, slice, first_tile, role);
   }
-  // Nobody leaves while the other block may still arrive at barriers here or send it tiles.
-  if constexpr (Cluster > 1) cluster_barrier();
 }
 
-/// Groups warpgroups, Stages steps of `a` in flight, clusters of 1 or 2 blocks.
-template <bool Backward, int Groups, int Stages, int Cluster>
+/// Groups warpgroups, Stages steps of `a` in flight.
+template <bool Backward, int Groups, int Stages>
 cudaError_t launch(const SquareShape& shape, const void* a, const void* weight, const void* h, void* out,
                    bool add, cudaStream_t stream) {
   if (shape.m == 0) return cudaSuccess;
@@ -281,37 +266,27 @@ cudaError_t launch(const SquareShape& shape, const void* a, const void* weight, 
   cudaError_t e = cudaGetDevice(&device);
   if (e == cudaSuccess) e = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   if (e != cudaSuccess) return e;
-  if (shape.k % kDepth != 0 || w.steps < 1 || w.steps > kMostSteps || shape.n % kColumns != 0 ||
-      w.slices % Cluster != 0 || w.slices < 1)
+  if (shape.k % kDepth != 0 || w.steps < 1 || w.steps > kMostSteps || shape.n % kColumns != 0 || w.slices < 1)
     return cudaErrorInvalidValue;
   w.stride = processors / w.slices;
   if (w.stride > w.row_tiles) w.stride = w.row_tiles;  // every block has a tile
   if (w.stride < 1) w.stride = 1;
   CUtensorMap maps[4];
-  e = make_tile_map(maps[0], a, 1, shape.m, shape.k / 64, kRows / Cluster);
+  e = make_tile_map(maps[0], a, 1, shape.m, shape.k / 64, kRows);
   if (e == cudaSuccess)
     e = Backward ? make_tile_map(maps[1], weight, 1, shape.k, shape.n / 64, kDepth)
                  : make_tile_map(maps[1], weight, 1, shape.n, shape.k / 64, kColumns);
   const void* const either = h ? h : out;  // a map needs an address, also when nothing is stored there
   if (e == cudaSuccess) e = make_tile_map(maps[2], either, 1, shape.m, shape.n / 64, 16);
   if (e == cudaSuccess) e = make_tile_map(maps[3], out ? out : either, 1, shape.m, shape.n / 64, 16);
-  const auto run = kernel<Backward, Groups, Stages, Cluster>;
+  const auto run = kernel<Backward, Groups, Stages>;
   constexpr int bytes = sizeof(Shared<Groups, Stages>) + 1024;
   static_assert(bytes <= 227 * 1024);
   if (e == cudaSuccess) e = cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {Cluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(w.slices * w.stride));
-  config.blockDim = dim3(Groups * 128 + 128);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  e = cudaLaunchKernelEx(&config, run, maps[0], maps[1], maps[2], maps[3], w);
-  return e;
+  run<<<static_cast<unsigned>(w.slices * w.stride), Groups * 128 + 128, bytes, stream>>>(maps[0], maps[1],
+                                                                                         maps[2], maps[3], w);
+  return cudaGetLastError();
 }
 
 }  // namespace fairway::ops::cuda::square

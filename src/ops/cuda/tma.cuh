@@ -24,14 +24,6 @@ struct Barrier {
   __device__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&word)) : "memory");
   }
-  /// Arrives at the barrier in the same place of block `rank` of the cluster.
-  __device__ void arrive_in(int rank) {
-    asm volatile(
-        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(&word)),
-        "r"(rank)
-        : "memory");
-  }
   __device__ void arrive_expect(int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&word)),
                  "r"(bytes)
@@ -70,10 +62,6 @@ struct Barrier {
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-/// All threads of the cluster's blocks.
-__device__ inline void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
-}
 /// Makes ordinary writes to shared memory visible to the copy engine and the matrix units.
 __device__ inline void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void fence_async_all() { asm volatile("fence.proxy.async;" ::: "memory"); }
@@ -92,16 +80,6 @@ __device__ inline void load_tile(void* to, const CUtensorMap* map, Barrier& done
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
       "%6}], [%2];" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(&done.word)), "r"(0), "r"(head), "r"(row), "r"(batch)
-      : "memory");
-}
-/// The same, to this place of each block of the cluster whose bit is set; each block's own barrier counts the
-/// bytes that land in it.
-__device__ inline void load_tile_everywhere(void* to, const CUtensorMap* map, Barrier& done, int head,
-                                            int row, int batch, std::uint16_t blocks) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
-      "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(to)),
-      "l"(map), "r"(shared_address(&done.word)), "r"(0), "r"(head), "r"(row), "r"(batch), "h"(blocks)
       : "memory");
 }
 /// The reverse; rows outside the tensor are not written. Belongs to the thread's current bulk group.
@@ -152,6 +130,9 @@ __device__ inline int load_acquire(const int* p) {
 }
 __device__ inline void store_release(int* p, int v) {
   asm volatile("st.release.gpu.global.b32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+__device__ inline void add_release(int* p, int v) {
+  asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 
 /// 2^x by the special function unit (denormals to zero).

@@ -5,7 +5,7 @@
 #include "fairway/base/progress.h"
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/program.h"
-#include "fairway/model/config.h"
+#include "fairway/model/family.h"
 
 #include <memory>
 #include <optional>
@@ -41,6 +41,10 @@ class Engine {
   /// What activations and products of a model are in: f32 on the CPU; on a GPU bf16 (fp32 sums) where its
   /// attention has the heads' size, else f32.
   tensor::DType activations(const model::ModelConfig& config) const;
+  /// What every program of a model shares here: dtype, and on a GPU scales folded into the weights and
+  /// activations inside products (the store then has a working copy, which refresh_options() fills).
+  model::BuildOptions build_options(const model::ModelConfig& config) const;
+  model::RefreshOptions refresh_options(const model::ModelConfig& config) const;
 
  private:
   std::unique_ptr<base::ThreadPool> pool_;
