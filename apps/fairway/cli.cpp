@@ -155,6 +155,13 @@ void rethrow_usage(const CLI::App& app, const CLI::ParseError& error) {
   fail_input("{}; see {} --help", error.what(), path_of(command));
 }
 
+Json order_json(const pipeline::OrderPrice& price) {
+  return {{"steps", price.steps},
+          {"ordered_seconds", price.ordered_seconds},
+          {"any_order_seconds", price.any_order_seconds},
+          {"program_seconds", price.program_seconds}};
+}
+
 std::string read_standard_input(std::size_t max_bytes) {
   std::string text;
   char block[1 << 16];

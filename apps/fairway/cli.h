@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/order_price.h"
 #include "fairway/pipeline/recipe.h"
 #include "fairway/report/progress.h"
 
@@ -81,6 +82,8 @@ void add_doctor(CLI::App& app, Context& context, Action& action);
 
 /// Throws CLI11's error again as our one line: unknown options and commands with a suggestion.
 [[noreturn]] void rethrow_usage(const CLI::App& app, const CLI::ParseError& error);
+
+Json order_json(const pipeline::OrderPrice& price);
 
 /// Standard input to its end. Throws an input error beyond `max_bytes`.
 std::string read_standard_input(std::size_t max_bytes);

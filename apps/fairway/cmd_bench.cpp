@@ -38,7 +38,7 @@ Json report_json(const pipeline::BenchReport& r) {
   Json lines = Json::array(), memory = Json::object();
   for (const auto& l : r.lines) lines.push_back(line_json(l));
   for (const auto& m : r.memory) memory[m.what] = m.bytes;
-  return {
+  Json json = {
       {"device", r.device},
       {"machine",
        {{"flops_per_second", r.machine.flops_per_second}, {"bytes_per_second", r.machine.bytes_per_second}}},
@@ -55,6 +55,8 @@ Json report_json(const pipeline::BenchReport& r) {
       {"loss", r.loss},
       {"memory", memory},
       {"steps", lines}};
+  if (r.order) json["order"] = order_json(*r.order);
+  return json;
 }
 
 std::string lines_text(const pipeline::BenchReport& r) {
@@ -139,8 +141,9 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
                     const auto recipe = pipeline::load_recipe(arguments->recipe, *arguments->options).recipe;
                     const auto made = pipeline::bench(recipe, arguments->repeats, c.engine());
                     if (!arguments->tune.empty()) tune_products(arguments->tune, c.engine());
-                    c.print(report_json(made),
-                            lines_text(made) + "\n" + gaps_text(made) + "\n" + summary_text(recipe, made));
+                    c.print(report_json(made), lines_text(made) + "\n" + gaps_text(made) +
+                                                   (made.order ? pipeline::to_text(*made.order) + "\n" : "") +
+                                                   "\n" + summary_text(recipe, made));
                   });
   command
       ->add_option("recipe", arguments->recipe,

@@ -97,7 +97,12 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
     sum += line.bytes;
   }
   memory.add({"all", base::with_commas(static_cast<std::int64_t>(sum)), base::human_bytes(sum)});
-  context.print(json, text + report::to_text(memory));
+  text += report::to_text(memory);
+  if (made.order) {
+    json["order"] = order_json(*made.order);
+    text += "\n" + pipeline::to_text(*made.order) + "\n";
+  }
+  context.print(json, text);
 }
 
 }  // namespace

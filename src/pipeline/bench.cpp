@@ -93,19 +93,14 @@ std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, cons
 /// The training program alone, step by step.
 void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& report) {
   graph::ParameterStore store(model::make_layout(r.model), engine.device(), true);
-  const auto dtype = engine.activations(r.model);
-  if (engine.device().is_cuda()) store.add_working_copy(dtype);
+  if (engine.device().is_cuda()) store.add_working_copy(engine.activations(r.model));
   graph::Plan plan(store, engine.runtime(products(r)));
-  model::BuildOptions build;
+  auto build = engine.build_options(r.model);
   build.rows = report.micro_batch_rows;
-  build.dtype = dtype;
-  build.fold_scales = store.has_working_copy();
   build.z_loss = static_cast<float>(r.train.z_loss);
   auto& program = plan.add(model::build(r.model, store.layout(), build));
-  model::RefreshOptions refresh;
-  refresh.dtype = dtype;
-  refresh.fold_scales = build.fold_scales;
-  if (store.has_working_copy()) plan.add(model::build_refresh(r.model, store.layout(), refresh));
+  if (store.has_working_copy())
+    plan.add(model::build_refresh(r.model, store.layout(), engine.refresh_options(r.model)));
   graph::ParameterStore host(store.layout(), {}, false);
   initial_weights(r, host, engine.pool());
   write_weights(store, read_weights(host));
@@ -134,6 +129,7 @@ void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& 
   }
   report.micro_cost = program.cost();
   report.lines = by_kind(steps, report.machine);
+  report.order = price_of_order(program, fill, repeats, engine.cuda());
 }
 
 /// Median of the time between steps, the queue kept as full as the trainer keeps it.

@@ -35,7 +35,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   const auto products = recipe.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
   graph::Plan plan(store, engine.runtime(products));
 
-  std::vector<model::BuildOptions> builds(2);
+  std::vector<model::BuildOptions> builds(2, engine.build_options(recipe.model));
   builds[0].mode = model::Mode::train;
   builds[0].rows = result.micro_batch_rows;
   builds[0].z_loss = static_cast<float>(recipe.train.z_loss);
@@ -47,8 +47,6 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   }
   std::vector<graph::Program*> programs;
   for (auto& build : builds) {
-    build.dtype = engine.activations(recipe.model);
-    build.fold_scales = gpu;
     base::Stopwatch watch;
     programs.push_back(&plan.add(model::build(recipe.model, store.layout(), build)));
     Explanation::Program p;
@@ -60,10 +58,8 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
     graph::ParameterStore host(store.layout(), {}, false);
     initial_weights(recipe, host, engine.pool());
     write_weights(store, read_weights(host));
-    model::RefreshOptions refresh;
-    refresh.dtype = engine.activations(recipe.model);
-    refresh.fold_scales = gpu;
-    if (gpu) plan.add(model::build_refresh(recipe.model, store.layout(), refresh));
+    if (gpu)
+      plan.add(model::build_refresh(recipe.model, store.layout(), engine.refresh_options(recipe.model)));
     plan.allocate();
     if (gpu) plan.program("refresh").run();
   }
@@ -82,6 +78,9 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
     p.live_peak_bytes = programs[i]->memory().live_peak_bytes;
     p.in_place = programs[i]->memory().in_place;
   }
+  if (measure)
+    result.order = price_of_order(
+        *programs[0], [&] { fill_inputs(*programs[0]); }, 5, engine.cuda());
   result.memory = plan.memory_table();
   return result;
 }

@@ -1,5 +1,6 @@
 // Whole models on a GPU: against the originals' numbers in fp32, against our CPU in bf16.
 #include "fairway/base/random.h"
+#include "fairway/pipeline/explain.h"
 #include "fairway/pipeline/recipe.h"
 #include "fairway/pipeline/train_backend.h"
 #include "gpu.h"
@@ -221,6 +222,37 @@ TEST_F(BigModelOnGpu, RecordedRunsRepeatTheFirstToTheByte) {
     const auto again = trained.gradients();
     EXPECT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(float)), 0) << i;
   }
+}
+
+TEST_F(BigModelOnGpu, WithoutTurnsTheSumsAreTheSameButForRounding) {
+  Trained ordered(config_, *gpu_, tensor::DType::bf16, rows_, true);
+  ordered.run(*host_, tokens_, targets_);
+  gpu_->cuda()->set_ordered_sums(false);
+  Trained any(config_, *gpu_, tensor::DType::bf16, rows_, true);
+  any.run(*host_, tokens_, targets_);
+  const auto mine = any.gradients(), theirs = ordered.gradients();
+  std::vector<float> difference(mine.size());
+  for (std::size_t i = 0; i < mine.size(); ++i) difference[i] = mine[i] - theirs[i];
+  EXPECT_LE(norm(difference), 1e-2 * norm(theirs));
+}
+
+TEST_F(BigModelOnGpu, ThePriceOfOrderIsMeasured) {
+  pipeline::RecipeOptions options;
+  options.set = {"train.micro_batch=2", "train.batch_tokens=4096"};
+  const auto recipe = pipeline::load_recipe("cosine_ttt50", options).recipe;
+  EXPECT_FALSE(pipeline::explain(recipe, false, *gpu_).order);
+  const auto price = pipeline::explain(recipe, true, *gpu_).order;
+  ASSERT_TRUE(price);
+  EXPECT_EQ(price->steps, config_.layers);
+  EXPECT_GT(price->ordered_seconds, 0);
+  EXPECT_GT(price->any_order_seconds, 0);
+  EXPECT_GT(price->program_seconds, price->ordered_seconds);
+  std::cout << "[cuda] " << pipeline::to_text(*price) << '\n';
+  // Afterwards sums have their order again.
+  Trained first(config_, *gpu_, tensor::DType::bf16, rows_, true);
+  Trained second(config_, *gpu_, tensor::DType::bf16, rows_, true);
+  first.run(*host_, tokens_, targets_), second.run(*host_, tokens_, targets_);
+  EXPECT_EQ(first.gradients(), second.gradients());
 }
 
 }  // namespace

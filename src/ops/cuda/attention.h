@@ -28,11 +28,12 @@ std::size_t attention_backward_workspace(const AttentionShape& shape);
 
 /// bf16, head size 64, fp32 sums. dq, dk and dv are all written in full. Sums over query blocks stay in one
 /// block; partial dq are added in a fixed order of key blocks, passed on through a counter per block of
-/// queries.
+/// queries. Without `in_order` they are added as they come, and dq differs in its last bits from run to run:
+/// that is for measuring what the order costs.
 cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                                const std::int32_t* segment_start, const void* o, const float* lse,
                                const void* dout, void* dq, void* dk, void* dv, void* workspace,
-                               cudaStream_t stream);
+                               cudaStream_t stream, bool in_order = true);
 
 /// The plain fp32 form: head_dim <= 512, all tensors fp32, one warp for each row.
 cudaError_t attention_forward_plain(const AttentionShape& shape, const float* q, const float* k,

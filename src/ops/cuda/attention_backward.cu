@@ -57,7 +57,8 @@ __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& 
   }
 }
 
-/// One thread: adds a warpgroup's dQ shares to the sums in memory, each in its turn.
+/// One thread: adds a warpgroup's dQ shares to the sums in memory, each in its turn (or, to measure what that
+/// costs, in any order after the first, which overwrites what was there).
 __device__ void add_shares(BackwardShared& s, const BackwardArgs& a, const Work& w, int group) {
   int step = 0;
   for (Steps it(a, w); it.next(); ++step) {
@@ -69,7 +70,7 @@ __device__ void add_shares(BackwardShared& s, const BackwardArgs& a, const Work&
     if (order == 0) {
       store_bytes(to, s.dq[group], sizeof(s.dq[group]));
     } else {
-      while (load_acquire(a.turns + tile) != order) {
+      while (load_acquire(a.turns + tile) < min(order, a.turns_kept)) {
       }
       fence_async_all();
       add_floats(to, s.dq[group], sizeof(s.dq[group]));
@@ -78,7 +79,10 @@ __device__ void add_shares(BackwardShared& s, const BackwardArgs& a, const Work&
     bulk_wait_read();
     s.dq_empty[group].arrive();
     bulk_wait();
-    store_release(a.turns + tile, order + 1);
+    if (order < a.turns_kept)  // nobody else counts up now
+      store_release(a.turns + tile, order + 1);
+    else
+      add_release(a.turns + tile, 1);
   }
 }
 
@@ -425,7 +429,7 @@ std::size_t attention_backward_workspace(const AttentionShape& shape) { return L
 cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                                const std::int32_t* segment_start, const void* o, const float* lse,
                                const void* dout, void* dq, void* dk, void* dv, void* workspace,
-                               cudaStream_t stream) {
+                               cudaStream_t stream, bool in_order) {
   if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.queries <= 0 || shape.queries > shape.keys)
     return cudaErrorInvalidValue;
@@ -442,6 +446,7 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   // Enough work between a chunk and its finish that the blocks at work on the chunk are done by then.
   const int lag = (kFinishLag + a.chunk * a.tiles_k - 1) / (a.chunk * a.tiles_k);
   a.lag = std::min(lag, (units + a.chunk - 1) / a.chunk);
+  a.turns_kept = in_order ? a.tiles_k : 1;
   a.scale = shape.scale, a.scale_log2 = shape.scale * kLog2E;
   a.sums = reinterpret_cast<float*>(base + layout.sums);
   float* lse2 = reinterpret_cast<float*>(base + layout.lse2);

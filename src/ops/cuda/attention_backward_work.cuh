@@ -24,6 +24,7 @@ struct BackwardArgs {
   float* sums;          ///< dQ shares [batch, heads, tiles_q, 2, 4096] in the order of the registers
   int *turns, *ticket;  ///< shares added so far by [batch, heads, tiles_q, 2]; next piece of work
   int batch, queries, keys, heads, kv_heads, group, tiles_q, tiles_k, chunk, lag;
+  int turns_kept;  ///< a share waits for at most so many before it: all, or the one that starts the sum
   float scale, scale_log2;
 };
 

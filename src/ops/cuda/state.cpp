@@ -62,6 +62,8 @@ void State::make_current() const {
   check_cuda(cudaSetDevice(parts_->device.index), "cannot use " + parts_->device.str());
 }
 
+void State::set_ordered_sums(bool ordered) noexcept { parts_->ordered_sums = ordered; }
+
 void State::synchronize() {
   Fault fault{};
   check_cuda(cudaMemcpyAsync(&fault, parts_->fault, sizeof fault, cudaMemcpyDeviceToHost, parts_->stream),

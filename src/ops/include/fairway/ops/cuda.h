@@ -27,6 +27,9 @@ class State {
   /// Waits for the queued work. Throws when it failed, and when a kernel found an index out of range since
   /// the last call (the CPU kernels throw at once; here kernels go on with index 0).
   void synchronize();
+  /// Kernels launched from now on add up in a fixed order (as at first), so that results are the same in
+  /// every run, or as it comes. Only for measuring what the order costs; work already recorded keeps its way.
+  void set_ordered_sums(bool ordered) noexcept;
 
   struct Parts;  ///< seen by the kernels' host side
   Parts& parts() noexcept { return *parts_; }

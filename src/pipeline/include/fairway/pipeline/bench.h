@@ -3,6 +3,7 @@
 // machine can do, the whole step as the trainer runs it.
 
 #include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/order_price.h"
 #include "fairway/pipeline/recipe.h"
 
 #include <string>
@@ -36,12 +37,13 @@ struct BenchReport {
   std::vector<BenchLine> lines;  ///< longest first
   ops::Cost micro_cost;
   double micro_floor_seconds = 0;
-  double micro_steps_seconds = 0;  ///< the lines' sum
-  double step_seconds = 0;         ///< a whole training step, median: micro-batches and update
-  double micro_seconds = 0;        ///< its part of one micro-batch
-  double update_seconds = 0;       ///< the rest: working copy, clip, optimisers, averages
-  double start_seconds = 0;        ///< from nothing to the first step done, data not counted
-  double loss = 0;                 ///< of the last step
+  double micro_steps_seconds = 0;   ///< the lines' sum
+  double step_seconds = 0;          ///< a whole training step, median: micro-batches and update
+  double micro_seconds = 0;         ///< its part of one micro-batch
+  double update_seconds = 0;        ///< the rest: working copy, clip, optimisers, averages
+  double start_seconds = 0;         ///< from nothing to the first step done, data not counted
+  double loss = 0;                  ///< of the last step
+  std::optional<OrderPrice> order;  ///< what fixed orders of sums cost; nothing on a CPU
   std::vector<graph::MemoryLine> memory;
 };
 
