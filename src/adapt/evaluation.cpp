@@ -24,7 +24,7 @@ MachineOptions machine_options(const Protocol& p, const std::vector<Selection>& 
   m.train_windows = train_windows;
   m.score_windows = score_windows;
   m.fake_quantize = p.fake_quantize;
-  m.activations = options.activations;
+  m.build = options.build;
   m.phases = selections;
   m.score_lengths = windows.score_lengths();
   m.logits = options.audit_windows > 0;
@@ -113,8 +113,7 @@ double Evaluation::train_step(int phase, const std::vector<RankLessons>& batches
         1.0 / (static_cast<double>(batch.lessons.size()) * static_cast<double>(batches.size()));
     for (const auto& lesson : batch.lessons) lessons.push_back({lesson, weight});
   }
-  machine_.zero_gradients();
-  double loss = machine_.accumulate(phase, lessons);
+  double loss = machine_.backward(phase, lessons);
   for (auto part : machine_.gradients(phase)) ranks_->sum(part);
   ranks_->sum(std::span(&loss, 1));
   ++steps_;

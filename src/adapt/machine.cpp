@@ -5,7 +5,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
-#include "fairway/model/family.h"
+#include "fairway/ops/cuda_work.h"
 #include "fairway/optim/device_adapter.h"
 #include "fairway/tensor/cuda.h"
 
@@ -66,7 +66,10 @@ struct Machine::State {
     const auto from = weights.flat_values(), to = store.flat_values();
     tensor::copy_bytes(r.device, to.data, weights.device(), from.data, from.bytes());
     add_refreshes();
-    for (const auto& phase : options.phases) trainers.push_back(&plan.add(build_trainer(phase)));
+    for (const auto& phase : options.phases) {
+      trainers.push_back(&plan.add(build_trainer(phase)));
+      unfolds.push_back(options.build.fold_scales ? &plan.add(build_unfold(phase)) : nullptr);
+    }
     for (const auto n : options.score_lengths) scorers[n] = &plan.add(build_scorer(n));
     if (options.logits) {
       const auto build = base_options(model::Mode::logits, 1);
@@ -84,24 +87,34 @@ struct Machine::State {
     return static_cast<int>(std::clamp<std::int64_t>(windows, 1, most));
   }
   model::BuildOptions base_options(model::Mode mode, int batch) const {
-    model::BuildOptions build;
+    auto build = options.build;
     build.mode = mode;
     build.rows = batch;
-    build.dtype = options.activations;
     return build;
   }
   /// The one place that decides what training sees of the weights and scoring does not: products read a
   /// working copy, rounded for a GPU, int6 rows while a fake-quantised phase trains.
   void add_refreshes() {
-    const bool rounded = options.activations != tensor::DType::f32;
-    if (!rounded && !options.fake_quantize && !runtime.device.is_cuda()) return;
-    store.add_working_copy(options.activations);
-    model::RefreshOptions refresh;
-    refresh.dtype = options.activations;
-    refresh_plain = &plan.add(model::build_refresh(config, store.layout(), refresh));
+    const auto& b = options.build;
+    const bool rounded = b.dtype != tensor::DType::f32;
+    if (!rounded && !b.fold_scales && !options.fake_quantize && !runtime.device.is_cuda()) return;
+    store.add_working_copy(b.dtype);
+    refresh_plain = &plan.add(model::build_refresh(config, store.layout(), refresh_options(false)));
     if (!options.fake_quantize) return;
-    refresh.quantize = [](std::string_view) { return 31; };
-    refresh_quantised = &plan.add(model::build_refresh(config, store.layout(), refresh));
+    refresh_quantised = &plan.add(model::build_refresh(config, store.layout(), refresh_options(true)));
+  }
+  model::RefreshOptions refresh_options(bool quantised) const {
+    model::RefreshOptions refresh;
+    refresh.dtype = options.build.dtype;
+    refresh.fold_scales = options.build.fold_scales;
+    if (quantised) refresh.quantize = [](std::string_view) { return 31; };
+    return refresh;
+  }
+  /// Gradients of folded weights become those of the weights and scales that a phase trains.
+  graph::Graph build_unfold(const Selection& phase) const {
+    auto refresh = refresh_options(options.fake_quantize);
+    refresh.trainable = [&phase](std::string_view name) { return phase.contains(name); };
+    return model::build_unfold(config, store.layout(), refresh);
   }
   enum class Working { stale, plain, quantised };
   void prepare(Working wanted) {
@@ -125,6 +138,13 @@ struct Machine::State {
     build.last = last;
     return model::build(config, store.layout(), build);
   }
+  void zero_gradients() {
+    const auto all = store.flat_gradients();
+    if (runtime.cuda)
+      ops::cuda::zero_on_device(*runtime.cuda, all.data, all.bytes());
+    else
+      store.zero_gradients();
+  }
   void run_trainer(int phase) {
     prepare(Working::quantised);
     auto& program = *trainers.at(static_cast<std::size_t>(phase));
@@ -140,8 +160,8 @@ struct Machine::State {
   const int rows, train_rows;
   graph::ParameterStore store;
   graph::Plan plan;
-  std::vector<Program*> trainers;
-  std::map<int, Program*> scorers;  ///< by scored length
+  std::vector<Program*> trainers, unfolds;  ///< by phase; null: scales are not folded
+  std::map<int, Program*> scorers;          ///< by scored length
   Program *logits_program = nullptr, *refresh_plain = nullptr, *refresh_quantised = nullptr;
   Working working = Working::stale;
   std::vector<std::int32_t> inputs, targets;
@@ -170,10 +190,6 @@ Machine::~Machine() = default;
 int Machine::rows() const { return state_->rows; }
 int Machine::train_rows() const { return state_->train_rows; }
 const graph::ParameterStore& Machine::weights() const { return state_->store; }
-void Machine::zero_gradients() {
-  state_->wait();
-  state_->store.zero_gradients();
-}
 std::vector<graph::MemoryLine> Machine::memory_table() const { return state_->plan.memory_table(); }
 const graph::Program& Machine::training_program(int phase) const {
   return *state_->trainers.at(static_cast<std::size_t>(phase));
@@ -189,10 +205,11 @@ void Machine::score(std::span<const std::int32_t> inputs, std::span<const std::i
   program.read("nll", nll);
 }
 
-double Machine::accumulate(int phase, std::span<const WeightedLesson> lessons) {
+double Machine::backward(int phase, std::span<const WeightedLesson> lessons) {
   auto& s = *state_;
   const auto window = static_cast<std::size_t>(s.config.window);
   double loss = 0;
+  s.zero_gradients();
   for (std::size_t first = 0; first < lessons.size(); first += static_cast<std::size_t>(s.train_rows)) {
     std::ranges::fill(s.inputs, 0);
     std::ranges::fill(s.targets, 0);
@@ -209,6 +226,7 @@ double Machine::accumulate(int phase, std::span<const WeightedLesson> lessons) {
     s.trainers[static_cast<std::size_t>(phase)]->read<float>("loss", std::span(&part, 1));
     loss += static_cast<double>(part);
   }
+  if (auto* unfold = s.unfolds[static_cast<std::size_t>(phase)]) unfold->run();
   return loss;
 }
 
@@ -270,9 +288,7 @@ double Machine::measure_training(int phase) {
   base::Stopwatch watch;
   s.run_trainer(phase);
   tensor::synchronize(s.runtime.device);
-  const double seconds = watch.seconds();
-  zero_gradients();
-  return seconds;
+  return watch.seconds();
 }
 
 double Machine::measure_scoring(int score_last) {

@@ -1,6 +1,7 @@
 // The forward pass of the family (spec/model.md section 2), recorded for one program.
 
 #include "fairway/model/family.h"
+
 #include "fairway/ops/activation.h"
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
@@ -11,6 +12,7 @@
 #include "fairway/ops/overwrite_head.h"
 #include "fairway/ops/qkv.h"
 #include "fairway/ops/residual.h"
+#include "folding.h"
 
 #include <algorithm>
 #include <cmath>
@@ -63,7 +65,15 @@ class FamilyBuilder {
   }
   static std::function<bool(std::string_view)> trainable_of(const BuildOptions& o) {
     if (o.mode != Mode::train) return {};
-    return o.trainable ? o.trainable : [](std::string_view) { return true; };
+    if (!o.trainable) return [](std::string_view) { return true; };
+    if (!o.fold_scales) return o.trainable;
+    // A folded scale's gradient is made of its matrix's: cheaper than a pass over activations even where the
+    // matrix itself is frozen.
+    return [trains = o.trainable](std::string_view name) {
+      if (trains(name)) return true;
+      const auto scale = folded_scale(name);
+      return !scale.empty() && trains(scale);
+    };
   }
   bool decoding() const { return o_.mode == Mode::decode; }
   int capacity() const { return o_.capacity ? o_.capacity : c_.window; }

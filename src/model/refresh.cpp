@@ -3,6 +3,8 @@
 #include "fairway/model/family.h"
 #include "fairway/ops/working_rows.h"
 
+#include "folding.h"
+
 #include <memory>
 
 namespace fairway::model {
@@ -25,9 +27,9 @@ std::vector<Linear> linears(const ModelConfig& c) {
   for (int l = 0; l < c.layers; ++l) {
     const auto name = fmt::format("blocks.{}.", l);
     list.push_back({name + "attn.qkv.weight", ""});
-    list.push_back({name + "attn.proj.weight", name + "attn_scale"});
+    for (const auto* matrix : {"attn.proj.weight", "mlp.proj.weight"})
+      list.push_back({name + matrix, folded_scale(name + matrix)});
     list.push_back({name + "mlp.fc.weight", ""});
-    list.push_back({name + "mlp.proj.weight", name + "mlp_scale"});
   }
   return list;
 }
@@ -62,6 +64,7 @@ graph::Graph build_unfold(const ModelConfig& config, const graph::ParameterLayou
   graph::Builder b(o.quantize ? "unfold-quantised" : "unfold", layout, o.dtype);
   for (const auto& linear : linears(config)) {
     if (linear.scale.empty()) continue;
+    if (o.trainable && !o.trainable(linear.weight) && !o.trainable(linear.scale)) continue;
     b.scope(linear.weight);
     const auto gradient = b.gradient(linear.weight);
     b.write(std::make_shared<const ops::WorkingRowsBackward>(levels(o, layout, linear)),

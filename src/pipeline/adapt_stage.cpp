@@ -91,7 +91,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   if (options.tail == score::Tail::clean)
     for (auto first : text.first_target)
       if (first + 1 < static_cast<std::int64_t>(tokens.size())) options.documents.push_back(first);
-  options.activations = engine.activations(recipe.model);
+  options.build = engine.build_options(recipe.model);
   options.budget_seconds = recipe.budget.eval_seconds;
   options.budget =
       recipe.budget.enforce && extras.enforce_budget ? adapt::Budget::enforce : adapt::Budget::report;

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace fairway::adapt {
 namespace {
 
@@ -114,8 +116,7 @@ TEST(Machine, WeightsComeBackToTheBit) {
   const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
   const auto updater = machine.make_updater(0, {});
   auto step = [&] {
-    machine.zero_gradients();
-    machine.accumulate(0, std::span(&lesson, 1));
+    machine.backward(0, std::span(&lesson, 1));
     machine.update(*updater, 1e-3);
   };
   step();
@@ -127,6 +128,42 @@ TEST(Machine, WeightsComeBackToTheBit) {
   updater->reset();
   step();
   EXPECT_EQ(bytes(machine.weights()), after) << "the optimiser was not as new";
+}
+
+/// What a GPU's programs do to be fast changes no gradient that a phase trains, whatever else it freezes.
+TEST(Machine, FoldedScalesGiveTheSameGradients) {
+  const auto config = small_config();
+  const auto weights = small_weights(config);
+  const auto tokens = testing::small_text(33);
+  score::ScoreLedger ledger({.targets = 32});
+  score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
+  score::Knowledge knowledge;
+  std::vector<WeightedLesson> lessons;
+  for (const std::int64_t first : {0, 16})
+    lessons.push_back({gate.before_its_score(first, 16, knowledge), 0.5});
+  for (const bool quantised : {false, true}) {
+    MachineOptions options;
+    options.train_windows = 1;  // two calls of the program
+    options.phases = {select_named({"all"}, config), select_named({"scales"}, config),
+                      select_named({"last:1", "scales", "tok_emb.weight"}, config),
+                      select_named({"matrices"}, config)};
+    options.fake_quantize = quantised;
+    Machine plain(config, weights, runtime(), options);
+    options.build.fold_scales = options.build.fuse_activation = true;
+    Machine folded(config, weights, runtime(), options);
+    for (int phase = 0; phase < 4; ++phase) {
+      EXPECT_NEAR(plain.backward(phase, lessons), folded.backward(phase, lessons), 1e-5);
+      const auto want = plain.gradients(phase), got = folded.gradients(phase);
+      double difference = 0, norm = 0;
+      for (std::size_t r = 0; r < want.size(); ++r)
+        for (std::size_t i = 0; i < want[r].size(); ++i) {
+          difference += std::pow(static_cast<double>(want[r][i] - got[r][i]), 2);
+          norm += std::pow(static_cast<double>(want[r][i]), 2);
+        }
+      EXPECT_GT(norm, 0);
+      EXPECT_LT(std::sqrt(difference), 2e-5 * std::sqrt(norm)) << "phase " << phase << " " << quantised;
+    }
+  }
 }
 
 }  // namespace

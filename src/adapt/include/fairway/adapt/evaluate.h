@@ -11,7 +11,7 @@
 #include "fairway/base/progress.h"
 #include "fairway/dist/communicator.h"
 #include "fairway/graph/program.h"
-#include "fairway/model/config.h"
+#include "fairway/model/family.h"
 #include "fairway/score/score.h"
 
 namespace fairway::adapt {
@@ -28,8 +28,8 @@ struct EvaluateOptions {
   std::vector<std::int64_t> documents = {};  ///< first target of each; may be empty
   int stride = 0;                            ///< of the final or the chunks' scores; 0: windows side by side
   score::Tail tail = score::Tail::clean;
-  tensor::DType activations = tensor::DType::f32;  ///< of programs; a GPU takes bf16
-  double budget_seconds = 0;                       ///< 0: none
+  model::BuildOptions build = {};  ///< dtype, folding and fusing of programs (MachineOptions)
+  double budget_seconds = 0;       ///< 0: none
   Budget budget = Budget::enforce;
   base::ProgressSink* progress = nullptr;
   std::stop_token stop;

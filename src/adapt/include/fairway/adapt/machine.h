@@ -9,7 +9,7 @@
 
 #include "fairway/adapt/selection.h"
 #include "fairway/graph/program.h"
-#include "fairway/model/config.h"
+#include "fairway/model/family.h"
 #include "fairway/score/knowledge.h"
 #include "fairway/score/score.h"
 
@@ -19,7 +19,8 @@ struct MachineOptions {
   /// The most windows that a step or a call of the scorer has; programs are no larger.
   std::int64_t train_windows = 1, score_windows = 1;
   bool fake_quantize = false;  ///< training sees int6 matrices
-  tensor::DType activations = tensor::DType::f32;
+  /// How programs are built: dtype, folded scales, fused activations. The rest is chosen here.
+  model::BuildOptions build;
   std::vector<Selection> phases;            ///< one training program each
   std::vector<std::int32_t> score_lengths;  ///< one scoring program each
   bool logits = false;                      ///< a program for whole distributions
@@ -53,13 +54,12 @@ class Machine final : public score::WindowScorer {
   int train_rows() const;
   void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
              std::span<float> nll) override;
-  /// Forward and backward of any number of windows with a phase's trainable parameters: adds to the
-  /// gradients. Returns the sum of weight * mean loss of each window.
-  double accumulate(int phase, std::span<const WeightedLesson> lessons);
+  /// Forward and backward of any number of windows: sets the gradients of a phase's parameters. Returns the
+  /// sum of weight * mean loss of each window.
+  double backward(int phase, std::span<const WeightedLesson> lessons);
   /// Soft-capped logits [S, V] of one window; needs `logits`. Valid until the next call.
   std::span<const float> logits(std::span<const std::int32_t> inputs);
 
-  void zero_gradients();
   /// Gradients of a phase's parameters, for the sum over ranks.
   std::vector<std::span<float>> gradients(int phase);
   std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
@@ -72,7 +72,7 @@ class Machine final : public score::WindowScorer {
 
   const graph::ParameterStore& weights() const;
   const graph::Program& training_program(int phase) const;
-  /// Seconds of one call of a program, run once for timing; weights and gradients are as before.
+  /// Seconds of one call of a program, run once for timing; weights are as before.
   double measure_training(int phase);
   double measure_scoring(int score_last);
   std::vector<graph::MemoryLine> memory_table() const;

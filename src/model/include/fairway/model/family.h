@@ -33,18 +33,18 @@ enum class Mode {
 /// The shape and the switches of one program.
 struct BuildOptions {
   Mode mode = Mode::train;
-  int rows = 1;      ///< B
-  int length = 0;    ///< S; 0: the configuration's window
-  int last = 0;      ///< score: n; 0: all positions
-  int capacity = 0;  ///< decode: cache entries; 0: the window
-  bool fold_scales =
-      false;  ///< see RefreshOptions; not with a `trainable` that parts a matrix from its scale
+  int rows = 1;              ///< B
+  int length = 0;            ///< S; 0: the configuration's window
+  int last = 0;              ///< score: n; 0: all positions
+  int capacity = 0;          ///< decode: cache entries; 0: the window
+  bool fold_scales = false;  ///< see RefreshOptions
   bool fuse_activation =
       false;         ///< with fold_scales: the MLP's activation inside its products (ops/linear_square.h)
   float z_loss = 0;  ///< train: weight of the squared normaliser (ops/cross_entropy.h)
   bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
   tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
-  /// Trainable parameters by name; empty: all of them in train mode.
+  /// Trainable parameters by name; empty: all of them in train mode. With folded scales, the matrix of a
+  /// trainable scale gets a gradient too.
   std::function<bool(std::string_view)> trainable;
 };
 
@@ -63,6 +63,8 @@ struct RefreshOptions {
   /// attn_scale and mlp_scale are multiplied into the rows of the projections before them, and the residual
   /// is added inside the product: no pass over activations is left of them.
   bool fold_scales = false;
+  /// Unfold: the trainable parameters of the training program, as there.
+  std::function<bool(std::string_view)> trainable;
 };
 
 /// The program "refresh" (or "refresh-quantised") that rewrites a store's working copy from its values. Run
