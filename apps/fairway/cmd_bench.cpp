@@ -46,6 +46,7 @@ Json report_json(const pipeline::BenchReport& r) {
       {"micro_batch_tokens", r.micro_batch_tokens},
       {"step_tokens", r.step_tokens},
       {"step_seconds", r.step_seconds},
+      {"roofline_seconds", r.roofline_seconds},
       {"micro_seconds", r.micro_seconds},
       {"update_seconds", r.update_seconds},
       {"micro_floor_seconds", r.micro_floor_seconds},
@@ -102,13 +103,16 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
   return fmt::format(
       "{} on {}\n"
       "machine   {:.1f} TFLOP/s (large product), {:.0f} GB/s (large copy)\n"
-      "step      {} ms for {} tokens: {} tokens/s\n"
+      "step      {} ms for {} tokens: {} tokens/s{}\n"
       "          micro-batch of {} tokens {} ms ({} % of the floor of {} ms), update {} ms\n"
       "start     {:.2f} s to the first step done, data not counted\n"
       "memory    {}\n",
       recipe.name, r.device, r.machine.flops_per_second / 1e12, r.machine.bytes_per_second / 1e9,
       milliseconds(r.step_seconds), base::with_commas(r.step_tokens),
       base::with_commas(static_cast<std::int64_t>(static_cast<double>(r.step_tokens) / r.step_seconds)),
+      r.roofline_seconds > 0
+          ? fmt::format(" ({} % of the roofline)", percent(r.roofline_seconds, r.step_seconds))
+          : "",
       base::with_commas(r.micro_batch_tokens), milliseconds(r.micro_seconds),
       percent(r.micro_floor_seconds, r.micro_seconds), milliseconds(r.micro_floor_seconds),
       milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(bytes));

@@ -43,6 +43,7 @@ const OptimizerConfig& DeviceOptimizer::config() const noexcept {
   return none;
 }
 std::size_t DeviceOptimizer::device_bytes() const noexcept { return 0; }
+std::vector<DeviceWork> DeviceOptimizer::work() const { refuse(); }
 std::vector<DeviceWork> DeviceOptimizer::measure(int) { refuse(); }
 
 struct DeviceAdapter::Parts {};

@@ -3,8 +3,6 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
-#include "fairway/ops/matmul.h"
-#include "fairway/ops/residual.h"
 #include "fairway/pipeline/train_backend.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
@@ -21,45 +19,6 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
-}
-
-/// Seconds of the one step of a graph over an input (not zeros: those multiply faster on some processors).
-double seconds_of(graph::Graph graph, Engine& engine) {
-  graph::ParameterLayout layout;
-  layout.finish();
-  graph::ParameterStore none(layout, engine.device(), false);
-  graph::Plan plan(none, engine.runtime());
-  auto& program = plan.add(std::move(graph));
-  plan.allocate();
-  const base::Random random(1, "bench");
-  const auto view = program.view("x");
-  std::vector<std::byte> values(view.bytes());
-  for (std::size_t i = 0; i + 4 <= values.size(); i += 4) {  // small numbers of either type
-    const std::uint32_t bits = 0x3c003c00u | (static_cast<std::uint32_t>(random.bits(i)) & 0x80ff80ffu);
-    std::memcpy(values.data() + i, &bits, 4);
-  }
-  tensor::copy_bytes(engine.device(), view.data, {}, values.data(), values.size());
-  program.run_measured(3);
-  program.run_measured(9);
-  return program.steps().front().seconds;
-}
-
-graph::Graph square(std::int64_t n, tensor::DType dtype) {
-  graph::ParameterLayout layout;
-  layout.finish();
-  graph::Builder b("product", layout, dtype);
-  const auto x = b.state("x", {dtype, {n, n}});
-  b.output(b.op1<ops::Matmul>({x, x}, false, true), "y");
-  return b.finish();
-}
-
-graph::Graph copy(std::int64_t n) {
-  graph::ParameterLayout layout;
-  layout.finish();
-  graph::Builder b("copy", layout, tensor::DType::f32);
-  const auto x = b.state("x", {tensor::DType::f32, {n}});
-  b.output(b.op1<ops::Copy>({x}), "y");
-  return b.finish();
 }
 
 /// Tokens as frequent as those of text: their gradients collide as much.
@@ -157,19 +116,6 @@ double step_seconds(TrainBackend& backend, data::BatchLoader& loader, int repeat
 
 }  // namespace
 
-double MachineRates::floor(const ops::Cost& cost) const {
-  return std::max(cost.flops / flops_per_second, cost.bytes / bytes_per_second);
-}
-
-MachineRates measure_machine(tensor::DType products, Engine& engine) {
-  const bool gpu = engine.device().is_cuda();
-  const std::int64_t n = gpu ? 8192 : 1536, elements = gpu ? 1 << 28 : 1 << 25;
-  MachineRates rates;
-  rates.flops_per_second = 2.0 * static_cast<double>(n * n * n) / seconds_of(square(n, products), engine);
-  rates.bytes_per_second = 8.0 * static_cast<double>(elements) / seconds_of(copy(elements), engine);
-  return rates;
-}
-
 BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
   if (repeats < 1) base::fail_input("--repeats {}: must be positive", repeats);
   BenchReport report;
@@ -191,6 +137,7 @@ BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
     report.start_seconds = start.seconds();
     report.micro_batch_rows = backend->micro_batch_rows();
     report.memory = backend->memory_table();
+    report.roofline_seconds = backend->roofline_seconds();
     report.step_seconds = step_seconds(*backend, loader, repeats, report.loss);
     report.update_seconds = backend->measure_update(std::max(3, repeats));
     without_update = report.step_seconds - report.update_seconds;

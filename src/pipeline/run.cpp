@@ -32,16 +32,18 @@ namespace fs = std::filesystem;
 namespace {
 
 Json outcome_json(const TrainOutcome& t) {
-  return {{"steps", t.steps},
-          {"loss", t.last_loss},
-          {"seconds", t.seconds},
-          {"tokens_per_second", t.tokens_per_second},
-          {"start_seconds", t.start_seconds},
-          {"parameters", t.parameters},
-          {"end", train_end_name(t.end)},
-          {"qat_step", t.qat_step},
-          {"averaged", t.average_count},
-          {"changes", t.changes}};
+  Json json = {{"steps", t.steps},
+               {"loss", t.last_loss},
+               {"seconds", t.seconds},
+               {"tokens_per_second", t.tokens_per_second},
+               {"start_seconds", t.start_seconds},
+               {"parameters", t.parameters},
+               {"end", train_end_name(t.end)},
+               {"qat_step", t.qat_step},
+               {"averaged", t.average_count},
+               {"changes", t.changes}};
+  if (t.roofline) json["roofline"] = *t.roofline;
+  return json;
 }
 
 Json score_json(const score::ScoreResult& s) { return Json::parse(s.to_json()); }
@@ -129,6 +131,7 @@ class RunStages {
       Json line = {
           {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
           {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
+      if (m.roofline) line["roofline"] = *m.roofline;
       if (m.fake_quantised) line["fake_quantised"] = true;
       if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
       log.append(line);

@@ -56,6 +56,12 @@ std::size_t free_bytes(const tensor::Device& device) {
   return tensor::cuda_devices().at(static_cast<std::size_t>(device.index)).free_bytes;
 }
 
+/// Measured before a run takes its memory; nothing where there is little, which the run itself will tell.
+std::optional<MachineRates> measured_rates(const Recipe& r, Engine& engine) {
+  if (free_bytes(engine.device()) < 2ull << 30) return {};
+  return measure_machine(engine.activations(r.model), engine);
+}
+
 }  // namespace
 
 int device_micro_batch_rows(const Recipe& r, Engine& engine) {
@@ -85,6 +91,7 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
     : recipe_(r),
       engine_(e),
       cuda_(*e.cuda()),
+      machine_(measured_rates(r, e)),
       rows_(device_micro_batch_rows(r, e)),
       store_(model::make_layout(r.model), e.device(), true),
       plan_(store_, e.runtime(products(r))) {
@@ -122,6 +129,14 @@ CudaTrainBackend::~CudaTrainBackend() {
   }
 }
 
+/// Of a step without fake quantisation.
+void CudaTrainBackend::note_least_time(const graph::Graph& refresh, const graph::Graph& unfold) {
+  if (!machine_) return;
+  roofline_seconds_ = static_cast<double>(micro_steps()) * machine_->floor(program_->graph()) +
+                      machine_->floor(refresh) + machine_->floor(unfold);
+  for (const auto& work : optimizer_->work()) roofline_seconds_ += machine_->floor({work.flops, work.bytes});
+}
+
 void CudaTrainBackend::add_programs() {
   program_ = &plan_.add(model::build(recipe_.model, store_.layout(), train_options(recipe_, engine_, rows_)));
   const int kinds = recipe_.qat.any() && !recipe_.qat.inert ? 2 : 1;
@@ -129,6 +144,7 @@ void CudaTrainBackend::add_programs() {
     const auto options = refresh_of(recipe_, engine_, kind == 1);
     auto& refresh = plan_.add(model::build_refresh(recipe_.model, store_.layout(), options));
     auto& unfold = plan_.add(model::build_unfold(recipe_.model, store_.layout(), options));
+    if (kind == 0) note_least_time(refresh.graph(), unfold.graph());
     begin_[static_cast<std::size_t>(kind)].queue = [&refresh, this] {
       optimizer_->enqueue_zero_gradients();
       refresh.launch();

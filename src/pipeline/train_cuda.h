@@ -4,6 +4,7 @@
 
 #include "fairway/ops/cuda_work.h"
 #include "fairway/optim/device_optimizer.h"
+#include "fairway/pipeline/machine.h"
 #include "fairway/pipeline/train_backend.h"
 
 #include <array>
@@ -27,6 +28,7 @@ class CudaTrainBackend final : public TrainBackend {
   StepOutcome collect() override;
   int depth() const override { return 1; }
   int micro_batch_rows() const override { return rows_; }
+  double roofline_seconds() const override { return roofline_seconds_; }
   std::vector<graph::MemoryLine> memory_table() const override;
   graph::ParameterStore& weights() override { return store_; }
   bool read_average(std::span<float> flat) override;
@@ -56,6 +58,7 @@ class CudaTrainBackend final : public TrainBackend {
   static constexpr int feeds = 3, steps_in_flight = 2;
 
   void add_programs();
+  void note_least_time(const graph::Graph& refresh, const graph::Graph& unfold);
   void replay(Replayed& work);
   void micro_step(const data::BatchLoader& loader, std::int64_t row, float* loss);
   std::int64_t micro_steps() const { return recipe_.train.batch_tokens / recipe_.model.window / rows_; }
@@ -63,6 +66,7 @@ class CudaTrainBackend final : public TrainBackend {
   const Recipe recipe_;
   Engine& engine_;
   ops::cuda::State& cuda_;
+  const std::optional<MachineRates> machine_;
   const int rows_;
   graph::ParameterStore store_;
   graph::Plan plan_;
@@ -72,6 +76,7 @@ class CudaTrainBackend final : public TrainBackend {
   ops::cuda::PinnedBuffer weights_;                          ///< of the targets in the loss
   std::array<Feed, feeds> feeds_;
   std::array<Returned, steps_in_flight> returned_;
+  double roofline_seconds_ = 0;
   std::int64_t fed_ = 0, submitted_ = 0, collected_ = 0;
   std::vector<optim::SavedState> saved_;
 };

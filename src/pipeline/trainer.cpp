@@ -187,6 +187,7 @@ std::optional<StepMetrics> Trainer::State::collect() {
   m.fake_quantised = step.plan.fake_quantise;
   m.seconds = clock.seconds();
   m.tokens_per_second = static_cast<double>(recipe.train.batch_tokens) / took;
+  if (backend->roofline_seconds() > 0) m.roofline = backend->roofline_seconds() / took;
   return m;
 }
 
@@ -235,6 +236,7 @@ void Trainer::State::show(const StepMetrics& m) const {
        .unit = "step",
        .rate = m.tokens_per_second,
        .rate_unit = "tokens",
+       .roofline = m.roofline,
        .loss = m.loss,
        .budget_left_seconds = left});
 }
@@ -314,7 +316,10 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   outcome.average_count = s.average_applies() ? s.backend->average_count() : 0;
   outcome.changes = s.changes;
   const auto trained = static_cast<double>((s.steps - first) * s.recipe.train.batch_tokens);
-  outcome.tokens_per_second = s.clock.seconds() > before ? trained / (s.clock.seconds() - before) : 0;
+  const double took = s.clock.seconds() - before;
+  outcome.tokens_per_second = took > 0 ? trained / took : 0;
+  if (const double least = s.backend->roofline_seconds(); least > 0 && took > 0)
+    outcome.roofline = least * static_cast<double>(s.steps - first) / took;
   if (!checkpoint.empty()) save(checkpoint);
   return outcome;
 }

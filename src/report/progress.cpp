@@ -33,14 +33,16 @@ double fraction(const base::Progress& p) {
   return p.total > 0 ? std::clamp(static_cast<double>(p.done) / static_cast<double>(p.total), 0.0, 1.0) : 0;
 }
 
-/// What follows the bar, most wanted first.
-std::vector<std::string> parts(const base::Progress& p, double seconds_left) {
+/// What follows the bar, most wanted first. `wide`: with what is only nice to know.
+std::vector<std::string> parts(const base::Progress& p, double seconds_left, bool wide) {
   std::vector<std::string> out;
   out.push_back(p.total > 0 ? fmt::format("{}/{} {}", p.done, p.total, p.unit)
                             : fmt::format("{} {}", p.done, p.unit));
   if (p.loss) out.push_back(fmt::format("loss {:.4f}", *p.loss));
   if (seconds_left >= 0) out.push_back("left " + base::human_seconds(seconds_left));
   if (p.rate) out.push_back(fmt::format("{} {}/s", short_number(*p.rate), p.rate_unit));
+  if (p.rate && p.roofline && wide)
+    out.back() += fmt::format(" ({:.0f} % of the roofline)", 100 * *p.roofline);
   if (p.budget_left_seconds)
     out.push_back("budget " + base::human_seconds(std::max(0.0, *p.budget_left_seconds)));
   return out;
@@ -67,7 +69,7 @@ ProgressOptions progress_options_for(std::FILE* out) {
 
 std::string render_line(const base::Progress& progress, double seconds_left) {
   std::string line{progress.task};
-  for (const auto& part : parts(progress, seconds_left)) line += "  " + part;
+  for (const auto& part : parts(progress, seconds_left, true)) line += "  " + part;
   return line;
 }
 
@@ -75,13 +77,14 @@ std::string render_bar(const base::Progress& progress, double seconds_left, int 
   constexpr int kLongest = 30, kShortest = 8;
   const auto limit =
       static_cast<std::size_t>(std::max(width - 1, 0));  // the last column would wrap on some terminals
-  auto tail = parts(progress, seconds_left);
+  auto tail = parts(progress, seconds_left, true);
   auto tail_width = [&] {
     std::size_t sum = 0;
     for (const auto& part : tail) sum += 2 + display_width(part);
     return sum;
   };
   const std::size_t head = display_width(progress.task) + 2 + (progress.total > 0 ? 7 : 0);  // "[] 100%"
+  if (head + kShortest + tail_width() > limit) tail = parts(progress, seconds_left, false);
   while (tail.size() > 1 && head + kShortest + tail_width() > limit) tail.pop_back();
   std::string line{progress.task};
   if (progress.total > 0) {

@@ -101,9 +101,12 @@ std::vector<Headline> headlines(const Json& result) {
     if (at(train, {"seconds"}).is_number())
       out.push_back({base::human_seconds(at(train, {"seconds"}).get<double>()),
                      fmt::format("training, {} steps", count(at(train, {"steps"}))), Tone::plain});
+    std::string of_roofline;
+    if (const auto& part = at(train, {"roofline"}); part.is_number())
+      of_roofline = fmt::format(", {:.0f} % of the roofline", 100 * part.get<double>());
     if (at(train, {"tokens_per_second"}).is_number())
       out.push_back({base::with_commas(std::llround(at(train, {"tokens_per_second"}).get<double>())),
-                     "tokens per second", Tone::plain});
+                     "tokens per second" + of_roofline, Tone::plain});
   }
   return out;
 }

@@ -35,6 +35,9 @@ class DelayedBackend final : public TrainBackend {
   std::vector<artifact::CheckpointBuffer> save_state() override { return idle().save_state(); }
   void restore_state(const SavedState& saved) override { idle().restore_state(saved); }
 
+  double roofline_seconds() const override { return roofline; }
+
+  double roofline = 0;
   int deepest = 0;  ///< most steps that were ever in flight
 
  private:

@@ -86,6 +86,25 @@ TEST_F(Depth, ABadStepIsNamedThoughLaterOnesWereOnTheirWay) {
   EXPECT_EQ(late.checkpoints, expected.checkpoints);
 }
 
+TEST_F(Depth, TheRooflineIsLoggedWhereTheBackendKnowsIt) {
+  const auto recipe = small_recipe();
+  Engine engine(with_threads(2));
+  const auto corpus = prepare_corpus(recipe, engine);
+  for (const double least : {0.0, 0.001}) {
+    auto backend = std::make_unique<DelayedBackend>(make_train_backend(recipe, engine), 1);
+    backend->roofline = least;
+    Trainer trainer(recipe, corpus, engine, std::move(backend));
+    std::vector<StepMetrics> log;
+    const auto outcome = trainer.run({[&](const StepMetrics& m) { log.push_back(m); }}, {});
+    EXPECT_EQ(outcome.roofline.has_value(), least > 0);
+    for (const auto& m : log) EXPECT_EQ(m.roofline.has_value(), least > 0);
+    if (least == 0) continue;
+    const auto tokens = static_cast<double>(recipe.train.batch_tokens);
+    EXPECT_NEAR(*outcome.roofline, least * outcome.tokens_per_second / tokens, 1e-9);
+    EXPECT_NEAR(*log[2].roofline, least * log[2].tokens_per_second / tokens, 1e-9);
+  }
+}
+
 TEST_F(Depth, AStopFinishesTheStepsInFlightAndGoesOnToTheSameBytes) {
   const auto recipe = small_recipe({"train.steps=8"});
   const auto expected = train(recipe, 0);

@@ -30,6 +30,7 @@ class TrainOnGpu : public fairway::testing::OnGpu {
     std::vector<std::byte> exported;
     quant::Sensitivity sensitivity;
     std::string error;
+    std::optional<double> roofline;
   };
   Run train(const Recipe& recipe, tensor::Device device, const std::filesystem::path& checkpoint = {},
             const std::filesystem::path& from = {}) {
@@ -39,7 +40,8 @@ class TrainOnGpu : public fairway::testing::OnGpu {
     if (!from.empty()) trainer.restore(from);
     Run run;
     run.error = error_of(base::ErrorKind::failure, [&] {
-      trainer.run({[&](const StepMetrics& m) { run.losses.push_back(m.loss); }}, checkpoint);
+      run.roofline =
+          trainer.run({[&](const StepMetrics& m) { run.losses.push_back(m.loss); }}, checkpoint).roofline;
     });
     run.exported = weights_of(*trainer.exported_weights());
     run.sensitivity = trainer.sensitivity();
@@ -57,6 +59,9 @@ TEST_F(TrainOnGpu, TwiceTheSameBytes) {
     EXPECT_EQ(first.losses, second.losses);
     EXPECT_EQ(first.exported, second.exported);
     EXPECT_LT(first.losses.back(), first.losses.front() - 0.8);
+    ASSERT_TRUE(first.roofline);
+    EXPECT_GT(*first.roofline, 0);
+    EXPECT_LT(*first.roofline, 1.05) << "no step is faster than its work takes at best";
   }
 }
 

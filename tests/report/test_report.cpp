@@ -98,6 +98,18 @@ TEST(Progress, TheBarFitsAnyWidth) {
       << "what matters least goes first";
 }
 
+TEST(Progress, TheRooflineIsShownWhereThereIsRoom) {
+  auto p = train_progress(100);
+  p.roofline = 0.714;
+  EXPECT_EQ(
+      render_line(p, 65),
+      "train  100/400 step  loss 3.1416  left 1m05s  41.2k tokens/s (71 % of the roofline)  budget 2m03s");
+  EXPECT_EQ(render_bar(p, 65, 140),
+            "train  [########......................]  25%  100/400 step  loss 3.1416  left 1m05s  41.2k "
+            "tokens/s (71 % of the roofline)  budget 2m03s");
+  EXPECT_EQ(render_bar(p, 65, 100), render_bar(train_progress(100), 65, 100));
+}
+
 TEST(Progress, UnknownTotalsHaveNoBar) {
   base::Progress p;
   p.task = "read";

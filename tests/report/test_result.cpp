@@ -44,6 +44,13 @@ TEST(Result, TablesHoldTheNumbers) {
   EXPECT_THAT(text, HasSubstr("The Mole had <been>"));
 }
 
+TEST(Result, TheRooflineStandsBesideTheRateWhereItIsKnown) {
+  auto result = run_result();
+  EXPECT_THAT(to_html(run_report(result, {}, {}, "")), Not(HasSubstr("roofline")));
+  result["train"]["roofline"] = 0.714;
+  EXPECT_THAT(to_html(run_report(result, {}, {}, "")), HasSubstr("tokens per second, 71 % of the roofline"));
+}
+
 TEST(Result, OnlyValidScoresStandBesideTheCompressors) {
   const auto table = compressor_table(run_result());
   ASSERT_EQ(table.rows.size(), 2u);

@@ -135,6 +135,28 @@ struct DeviceOptimizer::Parts {
     enqueue_ema();
   }
 
+  struct Kind {
+    DeviceWork work;
+    std::function<void()> queue;
+  };
+  /// What every step does.
+  std::vector<Kind> kinds() {
+    const auto all = static_cast<double>(elements()), matrices = static_cast<double>(muon.elements());
+    const auto width = static_cast<double>(muon.element_bytes());
+    std::vector<Kind> result{
+        {{"clear gradients", 4 * all, 0}, [this] { enqueue_zero(); }},
+        {{"norm", 4.0 * static_cast<double>(ranges.norm_elements()), 0}, [this] { enqueue_norm(); }},
+        {{"muon direction", (12 + width) * matrices, 0}, [this] { muon.enqueue_direction(); }},
+        {{"muon normalise", 2 * width * matrices, 0}, [this] { muon.enqueue_normalise(); }},
+        {{"muon products", muon.product_bytes(), muon.flops()}, [this] { muon.enqueue_iterations(); }},
+        {{"muon apply", (8 + width) * matrices, 0}, [this] { muon.enqueue_apply(); }},
+        {{"adamw", 28.0 * static_cast<double>(ranges.update_elements()), 0},
+         [this] { ranges.enqueue_update(); }},
+    };
+    if (averages.ema_decay) result.push_back({{"ema", 12 * all, 0}, [this] { enqueue_ema(); }});
+    return result;
+  }
+
   /// Loads every kernel and chooses every algorithm, so that a capture finds all in place. With the flag set
   /// nothing changes but workspaces.
   void warm_up() {
@@ -266,26 +288,17 @@ std::size_t DeviceOptimizer::device_bytes() const noexcept {
   return bytes + (parts_->squares ? parts_->squares->device_bytes() : 0);
 }
 
+std::vector<DeviceWork> DeviceOptimizer::work() const {
+  std::vector<DeviceWork> all;
+  for (auto& kind : parts_->kinds()) all.push_back(std::move(kind.work));
+  return all;
+}
+
 std::vector<DeviceWork> DeviceOptimizer::measure(int repeats) {
   Parts& p = *parts_;
-  const auto all = static_cast<double>(p.elements()), matrices = static_cast<double>(p.muon.elements());
-  const auto width = static_cast<double>(p.muon.element_bytes());
-  struct Kind {
-    DeviceWork work;
-    std::function<void()> queue;
-  };
-  std::vector<Kind> kinds{
-      {{"clear gradients", 4 * all, 0}, [&] { p.enqueue_zero(); }},
-      {{"norm", 4.0 * static_cast<double>(p.ranges.norm_elements()), 0}, [&] { p.enqueue_norm(); }},
-      {{"muon direction", (12 + width) * matrices, 0}, [&] { p.muon.enqueue_direction(); }},
-      {{"muon normalise", 2 * width * matrices, 0}, [&] { p.muon.enqueue_normalise(); }},
-      {{"muon products", p.muon.product_bytes(), p.muon.flops()}, [&] { p.muon.enqueue_iterations(); }},
-      {{"muon apply", (8 + width) * matrices, 0}, [&] { p.muon.enqueue_apply(); }},
-      {{"adamw", 28.0 * static_cast<double>(p.ranges.update_elements()), 0},
-       [&] { p.ranges.enqueue_update(); }},
-  };
-  if (p.averages.ema_decay) kinds.push_back({{"ema", 12 * all, 0}, [&] { p.enqueue_ema(); }});
-  if (p.averages.swa) kinds.push_back({{"swa", 12 * all, 0}, [&] { p.enqueue_swa(); }});
+  auto kinds = p.kinds();
+  if (p.averages.swa)
+    kinds.push_back({{"swa", 12 * static_cast<double>(p.elements()), 0}, [&] { p.enqueue_swa(); }});
   if (p.squares)
     kinds.push_back({{"squared gradients", 4.0 * static_cast<double>(p.squares->elements()), 0},
                      [&] { p.squares->enqueue(); }});

@@ -16,6 +16,7 @@ struct Progress {
   std::string_view unit = "";       ///< "step", "MB", "window"
   std::optional<double> rate;       ///< per second, in `rate_unit`
   std::string_view rate_unit = "";  ///< "tokens", "MB"
+  std::optional<double> roofline;   ///< the rate as part of what the device could do at best
   std::optional<double> loss;       ///< nats per token
   std::optional<double> budget_left_seconds;
 };

@@ -30,7 +30,7 @@ struct DeviceAverages {
 /// What a step does to the EMA after its update: nothing, e <- theta (Ema::start), or Ema::update.
 enum class EmaStep { none, start, update };
 
-/// One kind of work of a step: what it moves and computes by count, and how long it took.
+/// One kind of work of a step: what it moves and computes by count, and (measured) how long it took.
 struct DeviceWork {
   std::string name;
   double bytes = 0, flops = 0;
@@ -110,6 +110,7 @@ class DeviceOptimizer {
 
   const OptimizerConfig& config() const noexcept;
   std::size_t device_bytes() const noexcept;  ///< that it allocated
+  std::vector<DeviceWork> work() const;       ///< of enqueue_zero_gradients and enqueue, not measured
   /// Runs each kind of work `repeats` times and times it. For benchmarks: it changes values and state.
   std::vector<DeviceWork> measure(int repeats);
 

@@ -3,6 +3,7 @@
 // machine can do, the whole step as the trainer runs it.
 
 #include "fairway/pipeline/engine.h"
+#include "fairway/pipeline/machine.h"
 #include "fairway/pipeline/order_price.h"
 #include "fairway/pipeline/recipe.h"
 
@@ -10,14 +11,6 @@
 #include <vector>
 
 namespace fairway::pipeline {
-
-/// What this machine does at best, measured: a large product and a large copy (bytes read plus written).
-struct MachineRates {
-  double flops_per_second = 0, bytes_per_second = 0;
-  /// The least time that so much work takes.
-  double floor(const ops::Cost& cost) const;
-};
-MachineRates measure_machine(tensor::DType products, Engine& engine);
 
 /// Steps of one kind and shape.
 struct BenchLine {
@@ -41,6 +34,7 @@ struct BenchReport {
   double step_seconds = 0;          ///< a whole training step, median: micro-batches and update
   double micro_seconds = 0;         ///< its part of one micro-batch
   double update_seconds = 0;        ///< the rest: working copy, clip, optimisers, averages
+  double roofline_seconds = 0;      ///< TrainBackend's, of a whole step; 0 on a CPU
   double start_seconds = 0;         ///< from nothing to the first step done, data not counted
   double loss = 0;                  ///< of the last step
   std::optional<OrderPrice> order;  ///< what fixed orders of sums cost; nothing on a CPU

@@ -64,6 +64,9 @@ class TrainBackend {
   virtual int depth() const = 0;
 
   virtual int micro_batch_rows() const = 0;
+  /// The least time that a step's work takes at the device's measured rates (MachineRates::floor of each of
+  /// its parts); 0: not measured here.
+  virtual double roofline_seconds() const { return 0; }
   virtual std::vector<graph::MemoryLine> memory_table() const = 0;
 
   // Below: only while no step is in flight.

@@ -25,7 +25,8 @@ struct StepMetrics {
   double lr_scale = 0;
   double seconds = 0;  ///< training time so far
   double tokens_per_second = 0;
-  bool fake_quantised = false;  ///< late QAT acted in this step
+  std::optional<double> roofline;  ///< on a GPU: the least time the step could take, as part of what it took
+  bool fake_quantised = false;     ///< late QAT acted in this step
   std::optional<double> validation_loss;
 };
 
@@ -41,9 +42,10 @@ std::string_view train_end_name(TrainEnd end);
 struct TrainOutcome {
   std::int64_t steps = 0;
   double last_loss = 0;
-  double seconds = 0;            ///< training time, validation and checkpoints not counted
-  double tokens_per_second = 0;  ///< over the whole run
-  double start_seconds = 0;      ///< from construction to the first step
+  double seconds = 0;              ///< training time, validation and checkpoints not counted
+  double tokens_per_second = 0;    ///< over the whole run
+  std::optional<double> roofline;  ///< as StepMetrics has it, over the whole run
+  double start_seconds = 0;        ///< from construction to the first step
   std::int64_t parameters = 0;
   std::int64_t qat_step = 0;       ///< first step with late QAT (or its inert switch); 0: none
   std::int64_t average_count = 0;  ///< updates or snapshots in the exported average; 0: the last weights
