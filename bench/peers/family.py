@@ -38,11 +38,14 @@ class Config:
     ve_layers: list = field(default_factory=lambda: [9, 10])
     xsa_layers: list = field(default_factory=lambda: [7, 8, 9, 10])
     softcap: float = 30.0
+    fake_quantize: bool = False  # not of [model]: matrices pass the int6 straight-through quantiser (test-time training)
 
     @classmethod
     def from_recipe(cls, path):
         with open(path, "rb") as file:
             table = tomllib.load(file)["model"]
+        if not table.get("unet_skips", True):
+            raise ValueError(f"{path}: model.unet_skips = false is not written here")
         known = {f.name for f in fields(cls)}
         return cls(**{key: value for key, value in table.items() if key in known})
 
@@ -52,7 +55,7 @@ class Config:
 
 
 def norm(x, eps):
-    return F.rms_norm(x, (x.shape[-1],), eps=eps)
+    return F.rms_norm(x, (x.shape[-1],), eps=eps).to(x.dtype)  # autocast must not widen a bf16 stream
 
 
 def rope_table(config, length):
@@ -72,9 +75,18 @@ def rotate(x, cos, sin):
     return torch.cat((p * cos + r * sin, r * cos - p * sin, rest), dim=-1)
 
 
+def fake_int6(weight):
+    """Rows rounded to 6 bits of their maximum; the gradient goes straight through (spec/training.md section 11)."""
+    with torch.no_grad():
+        scale = (weight.abs().amax(dim=1, keepdim=True) / 31).clamp_min(1 / 31)
+        step = torch.round(weight / scale).clamp(-32, 31) * scale - weight
+    return weight + step
+
+
 class Linear(nn.Module):
-    def __init__(self, inputs, outputs, scale=1.0):
+    def __init__(self, config, inputs, outputs, scale=1.0):
         super().__init__()
+        self.fake_quantize = config.fake_quantize
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         if scale:
             nn.init.orthogonal_(self.weight, scale)
@@ -82,7 +94,7 @@ class Linear(nn.Module):
             nn.init.zeros_(self.weight)
 
     def forward(self, x):
-        return F.linear(x, self.weight)
+        return F.linear(x, fake_int6(self.weight) if self.fake_quantize else self.weight)
 
 
 class HashedBigram(nn.Module):
@@ -91,7 +103,7 @@ class HashedBigram(nn.Module):
         self.rows = config.bigram_rows
         self.embed = nn.Embedding(config.bigram_rows, config.bigram_dim)
         nn.init.zeros_(self.embed.weight)
-        self.proj = Linear(config.bigram_dim, config.width, 1 / math.sqrt(2 * config.layers))
+        self.proj = Linear(config, config.bigram_dim, config.width, 1 / math.sqrt(2 * config.layers))
         self.scale = nn.Parameter(torch.tensor(0.05))
 
     def forward(self, tokens):
@@ -107,7 +119,7 @@ class Smear(nn.Module):
         self.gate = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, x):
-        s = torch.sigmoid(self.gate)
+        s = torch.sigmoid(self.gate).to(x.dtype)
         return (1 - s) * x + s * F.pad(x[:, :-1], (0, 0, 1, 0))
 
 
@@ -116,7 +128,7 @@ class ValueEmbedding(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(config.vocab_size, config.ve_dim)
         nn.init.normal_(self.embed.weight, std=0.01)
-        self.proj = Linear(config.ve_dim, config.kv_heads * config.head_dim, 1 / math.sqrt(2 * config.layers))
+        self.proj = Linear(config, config.ve_dim, config.kv_heads * config.head_dim, 1 / math.sqrt(2 * config.layers))
         self.scale = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, tokens):
@@ -128,10 +140,10 @@ class Attention(nn.Module):
         super().__init__()
         self.config, self.xsa, self.gqa = config, layer in config.xsa_layers, gqa
         kv_width = config.kv_heads * config.head_dim
-        self.c_q = Linear(config.width, config.width)
-        self.c_k = Linear(config.width, kv_width)
-        self.c_v = Linear(config.width, kv_width)
-        self.proj = Linear(config.width, config.width, 0)
+        self.c_q = Linear(config, config.width, config.width)
+        self.c_k = Linear(config, config.width, kv_width)
+        self.c_v = Linear(config, config.width, kv_width)
+        self.proj = Linear(config, config.width, config.width, 0)
         self.q_gain = nn.Parameter(torch.full((config.heads,), 1.5))
 
     def forward(self, x, ve, cos, sin):
@@ -166,8 +178,8 @@ class Mlp(nn.Module):
         super().__init__()
         hidden = int(config.mlp_mult * config.width + 0.5)
         self.slope = config.leaky_slope if config.activation == "leaky_square" else 0.0
-        self.fc = Linear(config.width, hidden)
-        self.proj = Linear(hidden, config.width, 0)
+        self.fc = Linear(config, config.width, hidden)
+        self.proj = Linear(config, hidden, config.width, 0)
 
     def forward(self, x):
         a = self.fc(x)
@@ -187,9 +199,10 @@ class Block(nn.Module):
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(config.width), torch.zeros(config.width))))
 
     def forward(self, u, x0, ve, cos, sin):
-        m = self.resid_mix[0] * u + self.resid_mix[1] * x0
-        p = m + self.attn_scale * self.attn(norm(m, self.eps) * self.ln_scale, ve, cos, sin)
-        return p + self.mlp_scale * self.mlp(norm(p, self.eps) * self.ln_scale)
+        mix = self.resid_mix.to(u.dtype)  # a stream of bf16 stays one
+        m = mix[0] * u + mix[1] * x0
+        p = m + self.attn_scale.to(u.dtype) * self.attn(norm(m, self.eps) * self.ln_scale, ve, cos, sin)
+        return p + self.mlp_scale.to(u.dtype) * self.mlp(norm(p, self.eps) * self.ln_scale)
 
 
 class Family(nn.Module):
@@ -209,6 +222,12 @@ class Family(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
+    def tables(self):
+        """The embedding tables by name."""
+        owners = {"tok_emb": self.tok_emb, "bigram.embed": self.bigram and self.bigram.embed}
+        owners["ve_shared.embed"] = self.ve_shared and self.ve_shared.embed
+        return {f"{name}.weight": owner.weight for name, owner in owners.items() if owner is not None}
+
     def logits(self, tokens):
         """Soft-capped logits [B, S, V]."""
         c = self.config
@@ -223,10 +242,10 @@ class Family(nn.Module):
         encoders = c.layers // 2
         for layer, block in enumerate(self.blocks):
             if layer >= encoders and stack:
-                u = u + self.skip_weights[layer - encoders] * stack.pop()
+                u = u + self.skip_weights[layer - encoders].to(u.dtype) * stack.pop()
             mine = None
             if ve is not None and layer in c.ve_layers:
-                mine = self.ve_layer_scales[c.ve_layers.index(layer)] * ve
+                mine = self.ve_layer_scales[c.ve_layers.index(layer)].to(ve.dtype) * ve
             u = block(u, x0, mine, self.cos, self.sin)
             if layer < encoders:
                 stack.append(u)
@@ -236,6 +255,11 @@ class Family(nn.Module):
     def forward(self, tokens, targets):
         """Mean cross-entropy."""
         return F.cross_entropy(self.logits(tokens).flatten(0, 1).float(), targets.flatten())
+
+    def nll(self, tokens, targets):
+        """Cross-entropy of every target [B, S]."""
+        z = self.logits(tokens).flatten(0, 1).float()
+        return F.cross_entropy(z, targets.flatten(), reduction="none").view(targets.shape)
 
 
 def newton_schulz(g, dtype, steps=5):

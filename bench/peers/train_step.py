@@ -62,6 +62,7 @@ def golden_model(golden, config, activation, gqa):
             ve_dim=config["ve_dim"] if config["ve_enabled"] else 0,
             ve_layers=[int(l) for l in config["ve_layers"].split(",")] if config["ve_enabled"] else [],
             xsa_layers=list(range(layers - config["xsa_last_n"], layers)),
+            fake_quantize=config.get("late_qat_active", False),
         ),
         gqa,
     )
@@ -125,6 +126,7 @@ def check(folder, compiled, gqa):
         ("sp1024_pr518_long", "leaky_square"),
         ("sp1024_pr417", "relu_square"),
         ("sp1024_plain_no_ve_no_xsa", "relu_square"),
+        ("sp1024_pr518_qat", "leaky_square"),
     ]
     results = [check_gradients(folder, name, activation, compiled, gqa) for name, activation in cases]
     results.append(check_steps(folder, gqa))
