@@ -138,7 +138,9 @@ void add_recipe_options(CLI::App* command, std::shared_ptr<pipeline::RecipeOptio
   command->add_option("--set", options->set, "KEY=VALUE: a recipe key, as often as needed")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command->add_option("--scale", options->scale, "tiny (seconds), small (minutes) or full")
+  command
+      ->add_option("--scale", options->scale,
+                   "tiny (seconds), small (minutes), full, or a part of the training: 0.2")
       ->type_name("SCALE");
   command->add_option_function<std::int64_t>(
       "--seed", [options](std::int64_t seed) { options->seed = seed; }, "Seed of the run");

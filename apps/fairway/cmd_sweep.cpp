@@ -48,7 +48,8 @@ void add_sweep(CLI::App& app, Context& context, Action& action) {
   command->add_option("--set", more.set, "KEY=VALUE for every variant")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command->add_option("--scale", more.scale, "tiny, small or full instead of the file's")->type_name("SCALE");
+  command->add_option("--scale", more.scale, "tiny, small, full or a part (0.2) instead of the file's")
+      ->type_name("SCALE");
   command->add_option("--seeds", more.seeds, "Seeds instead of the file's, by commas")->delimiter(',');
 }
 

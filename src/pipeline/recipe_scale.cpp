@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
@@ -107,18 +108,15 @@ void shrink_steps(Recipe& recipe, double factor) {
   recipe.average.decay = std::pow(recipe.average.decay, 1 / factor);
 }
 
-}  // namespace
+/// The whole model, a part of its training: steps, seconds and all that is counted in steps.
+void shorten(Recipe& recipe, double part) {
+  shrink_steps(recipe, part);
+  recipe.train.seconds *= part;
+  recipe.budget.train_seconds *= part;
+}
 
-void apply_scale(LoadedRecipe& loaded, const std::string& scale) {
-  const std::vector<std::string> scales = {"tiny", "small", "full"};
-  if (std::find(scales.begin(), scales.end(), scale) == scales.end())
-    base::fail_input("--scale {}: must be tiny, small or full{}", scale, base::did_you_mean(scale, scales));
-  loaded.scale = scale;
-  if (scale == "full") return;
-
-  const Recipe before = loaded.recipe;
-  auto& recipe = loaded.recipe;
-  const auto& limits = scale == "tiny" ? kTiny : kSmall;
+void shrink(Recipe& recipe, const Limits& limits) {
+  const Recipe before = recipe;
   const int reference = before.train.reference_steps();
   shrink_model(recipe, limits);
   shrink_work(recipe, limits);
@@ -130,6 +128,35 @@ void apply_scale(LoadedRecipe& loaded, const std::string& scale) {
     recipe.train.schedule = "steps";
     recipe.train.steps = std::min(reference, limits.steps);
   }
+}
+
+/// Nothing for what is no number between 0 and 1.
+std::optional<double> part_of(const std::string& scale) {
+  double part = 0;
+  const auto* end = scale.data() + scale.size();
+  const auto parsed = std::from_chars(scale.data(), end, part);
+  if (parsed.ec != std::errc() || parsed.ptr != end || !(part > 0 && part < 1)) return {};
+  return part;
+}
+
+}  // namespace
+
+void apply_scale(LoadedRecipe& loaded, const std::string& scale) {
+  const std::vector<std::string> scales = {"tiny", "small", "full"};
+  const auto part = part_of(scale);
+  if (!part && std::ranges::find(scales, scale) == scales.end())
+    base::fail_input(
+        "--scale {}: must be tiny, small, full, or the part of the training to run, as 0.2 for a fifth{}",
+        scale, base::did_you_mean(scale, scales));
+  loaded.scale = scale;
+  if (scale == "full") return;
+
+  const Recipe before = loaded.recipe;
+  auto& recipe = loaded.recipe;
+  if (part)
+    shorten(recipe, *part);
+  else
+    shrink(recipe, scale == "tiny" ? kTiny : kSmall);
   for (const auto& name : changed_keys(before, recipe))
     loaded.comments[name] = fmt::format("{} before --scale {}", toml_value(*find_key(name), before), scale);
 }

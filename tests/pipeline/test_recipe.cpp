@@ -269,6 +269,24 @@ TEST(Scale, EverythingCountedInStepsKeepsItsProportion) {
   EXPECT_THAT(to_toml(loaded), HasSubstr("warmdown_steps = 20  # 3500 before --scale tiny"));
 }
 
+TEST(Scale, APartOfTheTrainingKeepsTheModel) {
+  const auto full = load_recipe("cosine_ttt50").recipe;
+  const auto loaded = load_recipe("cosine_ttt50", {.scale = "0.2"});
+  const auto& part = loaded.recipe;
+  EXPECT_EQ(part.train.schedule, "wall_clock");
+  EXPECT_DOUBLE_EQ(part.train.seconds, 120);
+  EXPECT_DOUBLE_EQ(part.budget.train_seconds, 120);
+  EXPECT_DOUBLE_EQ(part.budget.eval_seconds, full.budget.eval_seconds);
+  EXPECT_EQ(part.train.planned_steps, 1187);
+  EXPECT_EQ(part.train.warmdown_steps, 700);
+  EXPECT_EQ(part.optim.muon_momentum_steps, 300);
+  EXPECT_NEAR(part.average.decay, std::pow(0.997, 5), 1e-12);
+  EXPECT_EQ(part.model.width, full.model.width);
+  EXPECT_EQ(part.train.batch_tokens, full.train.batch_tokens);
+  EXPECT_EQ(part.adapt.first.epochs, full.adapt.first.epochs);
+  EXPECT_THAT(to_toml(loaded), HasSubstr("warmdown_steps = 700  # 3500 before --scale 0.2"));
+}
+
 TEST(Scale, WhatIsSetStands) {
   const auto tiny = load_recipe("rec", {.set = {"train.steps=3", "model.layers=11", "model.xsa_layers=[]"},
                                         .scale = "tiny"})

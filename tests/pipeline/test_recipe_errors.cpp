@@ -133,8 +133,12 @@ TEST(RecipeLoad, NamesWhatIsMissing) {
   EXPECT_THAT(error("dem"),
               testing::StartsWith("no built-in recipe 'dem' (did you mean 'demo'?); there are demo, "));
   EXPECT_THAT(error("/nowhere/x.toml"), testing::HasSubstr("/nowhere/x.toml"));
-  EXPECT_EQ(error_of("", {.scale = "tinny"}),
-            "--scale tinny: must be tiny, small or full (did you mean 'tiny'?)");
+  EXPECT_EQ(
+      error_of("", {.scale = "tinny"}),
+      "--scale tinny: must be tiny, small, full, or the part of the training to run, as 0.2 for a fifth "
+      "(did you mean 'tiny'?)");
+  for (const auto* part : {"0", "1", "1.5", "-0.2", "nan", "0.2x", ""})
+    EXPECT_THAT(error_of("", {.scale = part}), testing::HasSubstr("as 0.2 for a fifth")) << part;
   EXPECT_EQ(error_of("", {.seed = -1}), "--seed: seed = -1: must be 0 to 9007199254740992");
 }
 

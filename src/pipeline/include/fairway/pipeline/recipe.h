@@ -204,7 +204,8 @@ void validate(const Recipe& recipe);
 /// What the command line adds to a recipe.
 struct RecipeOptions {
   std::vector<std::string> set = {};  ///< "train.steps=100", applied in order after the file
-  std::string scale = "full";  ///< "tiny" | "small" | "full"; applied before `set`, so what is set stands
+  std::string scale =
+      "full";  ///< "tiny" | "small" | "full" | a part ("0.2"); applied before `set`, so what is set stands
   std::optional<std::int64_t> seed = {};  ///< --seed: the last word
 };
 
