@@ -53,7 +53,9 @@ const Mistake kMistakes[] = {
      "--set train.step=1: unknown key 'train.step' (did you mean 'train.steps'?)"},
     {"BadScale",
      {"recipes", "demo", "--scale", "tny"},
-     "--scale tny: must be tiny, small or full (did you mean 'tiny'?)"},
+     "--scale tny: must be tiny, small, full, or the part of the training to run, as 0.2 for a fifth (did "
+     "you mean "
+     "'tiny'?)"},
     {"ResumeWithoutFolder", {"run", "demo", "--resume"}, "--resume: say which run with --out FOLDER"},
     {"MissingModel", {"inspect", "none.fairway"}, "cannot open none.fairway: No such file"},
     {"NothingToScore",

@@ -66,16 +66,40 @@ int continued_after(const std::string& said) {
   return at == said.npos ? -1 : std::stoi(said.substr(at + words.size()));
 }
 
-TEST(Kill, TwentyTimesAtRandomInstantsEndsWithTheSameArtifact) {
+/// Where the run is made, and what that needs.
+struct Place {
+  std::string name;
+  Arguments more;
+};
+
+void PrintTo(const Place& place, std::ostream* out) { *out << place.name; }
+
+class Kill : public ::testing::TestWithParam<Place> {
+ protected:
+  Arguments run(const std::string& out, Arguments more = {}) const {
+    more.insert(more.begin(), GetParam().more.begin(), GetParam().more.end());
+    return tiny_run(out, more);
+  }
+};
+
+// A GPU's steps are in bf16 with heads of 64, and there is more than one micro-batch.
+INSTANTIATE_TEST_SUITE_P(Devices, Kill,
+                         ::testing::Values(Place{"cpu", {}},
+                                           Place{"cuda",
+                                                 {"--device", "cuda", "--set", "model.width=64", "--set",
+                                                  "train.batch_tokens=512", "--set", "train.micro_batch=8"}}),
+                         [](const auto& instance) { return instance.param.name; });
+
+TEST_P(Kill, TwentyTimesAtRandomInstantsEndsWithTheSameArtifact) {
   Folder folder;
   base::Stopwatch clock;
-  const auto first = fairway(folder, tiny_run("whole"));
+  const auto first = fairway(folder, run("whole"));
+  if (GetParam().name != "cpu" && first.code == 2) GTEST_SKIP() << "needs a GPU: " << first.err;
   ASSERT_EQ(first.code, 0) << first.err;
   const double whole = clock.seconds();
   // What it takes to get to the first checkpoint: start-up and one interval.
   clock.restart();
-  const auto start =
-      fairway(folder, tiny_run("start", {"--set", "train.steps=" + std::to_string(kInterval)}));
+  const auto start = fairway(folder, run("start", {"--set", "train.steps=" + std::to_string(kInterval)}));
   ASSERT_EQ(start.code, 0) << start.err;
   const double start_up = clock.seconds();
 
@@ -85,7 +109,7 @@ TEST(Kill, TwentyTimesAtRandomInstantsEndsWithTheSameArtifact) {
   int kills = 0, resumed = 0, reached = -1, runs = 1;
   const auto finish = [&] {  // what is left of the run, unharmed
     const auto name = "x" + std::to_string(runs);
-    const auto last = fairway(folder, tiny_run(name));
+    const auto last = fairway(folder, run(name));
     ASSERT_EQ(last.code, 0) << last.err;
     EXPECT_EQ(artifact_of(folder, name), artifact_of(folder, "whole"));
     for (const auto& entry : fs::directory_iterator(folder / name))
@@ -94,18 +118,19 @@ TEST(Kill, TwentyTimesAtRandomInstantsEndsWithTheSameArtifact) {
   base::Stopwatch total;
   while (kills < kKills) {
     const auto name = "x" + std::to_string(runs);
-    Background run(folder, tiny_run(name));
+    Background running(folder, run(name));
     const auto wait = std::uniform_real_distribution<double>(0, longest)(random);
     base::Stopwatch since;
-    while (since.seconds() < wait && run.running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    if (!run.running()) {  // done before its time: the kills that are left are for another run
+    while (since.seconds() < wait && running.running())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (!running.running()) {  // done before its time: the kills that are left are for another run
       finish();
       ++runs;
       reached = -1;
       continue;
     }
-    run.send(SIGKILL);
-    const auto said = run.wait();
+    running.send(SIGKILL);
+    const auto said = running.wait();
     ++kills;
     if (const int from = continued_after(said.err); from >= 0) {
       ++resumed;
@@ -123,7 +148,7 @@ TEST(Kill, TwentyTimesAtRandomInstantsEndsWithTheSameArtifact) {
             << " resumed, " << runs << " runs, in all " << total.seconds() << " s\n";
 }
 
-TEST(Kill, AFolderIsWorkedInByOneAtATime) {
+TEST(RunFolder, AFolderIsWorkedInByOneAtATime) {
   Folder folder;
   Background run(folder, tiny_run("x", {"--set", "train.steps=1000000"}));
   ASSERT_TRUE(run.until([&] { return fs::exists(folder / "x/checkpoint.fwck"); }));
