@@ -159,6 +159,18 @@ void check_step_outputs(const OpCase& c, const Setting& s, const Forward& f, con
   }
 }
 
+std::string difference(const Block& got, const Block& want) {
+  const auto a = got.values(), b = want.values();
+  std::size_t count = 0, worst = 0;
+  const auto distance = [&](std::size_t i) { return std::abs(a[i] - b[i]); };
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    count += a[i] == b[i] ? 0 : 1;
+    if (!(distance(i) <= distance(worst))) worst = i;
+  }
+  return fmt::format("{} of {} elements, most at {}: {} instead of {}", count, a.size(), worst, a[worst],
+                     b[worst]);
+}
+
 /// Every in-place pair of an operator gives the bytes of the plain call.
 void check_in_place(const OpCase& c, const Setting& s, const Operator& op,
                     const std::function<Forward()>& fresh, const BackwardStep* step, std::string& problem) {
@@ -173,8 +185,8 @@ void check_in_place(const OpCase& c, const Setting& s, const Operator& op,
     const Blocks got = execute(c, s, {op, in, {}, {}, pair}, problem);
     for (std::size_t k = 0; k < want.size(); ++k)
       if (!got[k].same_bytes(want[k]))
-        complain(problem, fmt::format("{}: output {} in place of input {}: output {} differs", op.name(),
-                                      pair.output, pair.input, k));
+        complain(problem, fmt::format("{}: output {} in place of input {}: output {} differs: {}", op.name(),
+                                      pair.output, pair.input, k, difference(got[k], want[k])));
   }
 }
 

@@ -17,7 +17,8 @@ class AdaptOnGpu : public fairway::testing::OnGpu {
     const auto config = small_config();
     const auto weights = small_weights(config);
     const auto tokens = small_text(37 * config.window + 5);
-    auto options = small_options(protocol.when == When::streaming ? 4 : 0, score::Tail::clean);
+    const bool by_targets = protocol.shards == Shards::targets;
+    auto options = small_options(0, by_targets ? score::Tail::published : score::Tail::clean);
     options.build = engine.build_options(config);
     return evaluate(protocol, config, weights, engine.runtime(), std::span<const std::int32_t>(tokens),
                     options);

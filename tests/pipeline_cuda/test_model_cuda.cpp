@@ -238,7 +238,7 @@ TEST_F(BigModelOnGpu, WithoutTurnsTheSumsAreTheSameButForRounding) {
 
 TEST_F(BigModelOnGpu, ThePriceOfOrderIsMeasured) {
   pipeline::RecipeOptions options;
-  options.set = {"train.micro_batch=2", "train.batch_tokens=4096"};
+  options.set = {"train.micro_batch=2", "train.batch_tokens=16384"};
   const auto recipe = pipeline::load_recipe("cosine_ttt50", options).recipe;
   EXPECT_FALSE(pipeline::explain(recipe, false, *gpu_).order);
   const auto price = pipeline::explain(recipe, true, *gpu_).order;

@@ -33,7 +33,8 @@ struct BackwardShared {
 };
 
 __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& w, const CUtensorMap* map_q,
-                          const CUtensorMap* map_k, const CUtensorMap* map_v, const CUtensorMap* map_dout) {
+                          const CUtensorMap* map_k, const CUtensorMap* map_v, const CUtensorMap* map_dout,
+                          const CUtensorMap* map_words) {
   s.kv_full.arrive_expect(sizeof(s.k) + sizeof(s.v));
   load_tile(s.k, map_k, s.kv_full, w.head, w.n * kKeys, w.batch);
   load_tile(s.v, map_v, s.kv_full, w.head, w.n * kKeys, w.batch);
@@ -41,19 +42,19 @@ __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& 
   for (Steps it(a, w); it.next(); ++step) {
     const int stage = step % kStages, m = it.m, head = it.head();
     const std::uint32_t over = (step / kStages + 1) % 2;
-    const std::int64_t row = (std::int64_t(w.batch) * a.heads + head) * a.tiles_q * kQueries + m * kQueries;
-    const int extra = a.segment != nullptr ? int(sizeof(s.segment[0])) : 0;
+    const int row = ((w.batch * a.heads + head) * a.tiles_q + m) * kQueries;
+    const int extra = a.segment != 0 ? int(sizeof(s.segment[0])) : 0;
     s.q_empty[stage].wait(over);
     s.q_full[stage].arrive_expect(sizeof(s.q[0]) + sizeof(s.lse2[0]) + extra);
     load_tile(s.q[stage], map_q, s.q_full[stage], head, m * kQueries, w.batch);
-    load_bytes(s.lse2[stage], a.lse2 + row, sizeof(s.lse2[0]), s.q_full[stage]);
+    load_words(s.lse2[stage], map_words, s.q_full[stage], row);
     if (extra != 0)
-      load_bytes(s.segment[stage], a.segment + (std::int64_t(w.batch) * a.tiles_q + m) * kQueries, extra,
-                 s.q_full[stage]);
+      load_words(s.segment[stage], map_words, s.q_full[stage],
+                 a.segment + (w.batch * a.tiles_q + m) * kQueries);
     s.dout_empty[stage].wait(over);
     s.dout_full[stage].arrive_expect(sizeof(s.dout[0]) + sizeof(s.delta[0]));
     load_tile(s.dout[stage], map_dout, s.dout_full[stage], head, m * kQueries, w.batch);
-    load_bytes(s.delta[stage], a.delta + row, sizeof(s.delta[0]), s.dout_full[stage]);
+    load_words(s.delta[stage], map_words, s.dout_full[stage], a.delta + row);
   }
 }
 
@@ -324,7 +325,7 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     backward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                     const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_dout,
                     const __grid_constant__ CUtensorMap map_dk, const __grid_constant__ CUtensorMap map_dv,
-                    const __grid_constant__ BackwardArgs a) {
+                    const __grid_constant__ CUtensorMap map_words, const __grid_constant__ BackwardArgs a) {
   extern __shared__ char raw[];
   BackwardShared& s = *reinterpret_cast<BackwardShared*>(raw + (-shared_address(raw) & 1023));
   if (threadIdx.x == 0) {
@@ -347,7 +348,7 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
   }
   if (role == kConsumers) {
     registers_down<40>();
-    if (threadIdx.x == kConsumers * 128) load_work(s, a, w, &map_q, &map_k, &map_v, &map_dout);
+    if (threadIdx.x == kConsumers * 128) load_work(s, a, w, &map_q, &map_k, &map_v, &map_dout, &map_words);
     for (int c = 0; c < kConsumers; ++c)
       if (threadIdx.x == (kConsumers * 4 + 1 + c) * 32) add_shares(s, a, w, c);
   } else {
@@ -452,7 +453,10 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   float* lse2 = reinterpret_cast<float*>(base + layout.lse2);
   float* delta = reinterpret_cast<float*>(base + layout.delta);
   int* counters = reinterpret_cast<int*>(base + layout.counters);
-  a.lse2 = lse2, a.delta = delta, a.ticket = counters, a.turns = counters + 1;
+  a.ticket = counters, a.turns = counters + 1;
+  const std::int64_t words = std::int64_t(layout.bounds - layout.lse2) / 4;
+  if (words > INT32_MAX) return cudaErrorInvalidValue;
+  a.delta = int((layout.delta - layout.lse2) / 4);
   const int padded = a.tiles_q * kQueries;
   const std::int64_t rows = std::int64_t(shape.batch) * padded * shape.heads;
   prepare_kernel<<<unsigned((rows * 8 + 255) / 256), 256, 0, stream>>>(
@@ -463,9 +467,9 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
     auto* bounds = reinterpret_cast<int2*>(base + layout.bounds);
     segment_kernel<<<shape.batch * a.tiles_q, kQueries, 0, stream>>>(segment_start, copy, bounds,
                                                                      shape.queries, shape.keys, a.tiles_q);
-    a.segment = copy, a.bounds = bounds;
+    a.segment = int((layout.segment - layout.lse2) / 4), a.bounds = bounds;
   }
-  CUtensorMap maps[6];
+  CUtensorMap maps[7];
   cudaError_t e = cudaGetLastError();
   if (e == cudaSuccess) e = make_tile_map(maps[0], q, shape.batch, shape.queries, shape.heads, kQueries);
   if (e == cudaSuccess) e = make_tile_map(maps[1], k, shape.batch, shape.keys, shape.kv_heads, kKeys);
@@ -473,6 +477,7 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   if (e == cudaSuccess) e = make_tile_map(maps[3], dout, shape.batch, shape.queries, shape.heads, kQueries);
   if (e == cudaSuccess) e = make_tile_map(maps[4], dk, shape.batch, shape.keys, shape.kv_heads, 16);
   if (e == cudaSuccess) e = make_tile_map(maps[5], dv, shape.batch, shape.keys, shape.kv_heads, 16);
+  if (e == cudaSuccess) e = make_word_map(maps[6], lse2, words, kQueries);
   constexpr int bytes = sizeof(BackwardShared) + 1024;
   if (e == cudaSuccess)
     e = cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -480,7 +485,7 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   const int work =
       shape.batch * shape.kv_heads * (a.tiles_k + a.group * ((a.tiles_q + kFinished - 1) / kFinished));
   backward_kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3],
-                                                                   maps[4], maps[5], a);
+                                                                   maps[4], maps[5], maps[6], a);
   return cudaGetLastError();
 }
 

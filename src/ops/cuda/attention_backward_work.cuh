@@ -17,9 +17,10 @@ constexpr int kShare = 64 * kDim;  ///< floats of dQ that one warpgroup computes
 constexpr float kLog2E = 1.4426950408889634F;
 
 struct BackwardArgs {
-  const std::int32_t* segment;  ///< padded copy [batch, tiles_q * 128] or null
-  const int2* bounds;           ///< least and greatest segment start by [batch, tiles_q], or null
-  const float *lse2, *delta;    ///< [batch, heads, tiles_q * 128]; lse in units of log2, +inf for padding
+  const int2* bounds;  ///< least and greatest segment start by [batch, tiles_q], or null
+  /// First words, counted from lse2's, of delta and of the padded copy of segments [batch, tiles_q * 128] (0:
+  /// none); lse2 and delta are [batch, heads, tiles_q * 128], lse in units of log2, +inf for padding.
+  int delta, segment;
   uint4* dq;
   float* sums;          ///< dQ shares [batch, heads, tiles_q, 2, 4096] in the order of the registers
   int *turns, *ticket;  ///< shares added so far by [batch, heads, tiles_q, 2]; next piece of work

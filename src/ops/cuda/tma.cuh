@@ -97,11 +97,13 @@ __device__ inline void add_tile(const CUtensorMap* map, const void* from, int he
       "r"(shared_address(from)), "r"(0), "r"(head), "r"(row), "r"(batch)
       : "memory");
 }
-__device__ inline void load_bytes(void* to, const void* from, int bytes, Barrier& done) {
+/// Copies one box of an array of words, the one that starts at word `first`. (The copy without a map does the
+/// same, but the sanitizer's race check takes it for a write of the thread that issues it.)
+__device__ inline void load_words(void* to, const CUtensorMap* map, Barrier& done, int first) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          shared_address(to)),
-      "l"(from), "r"(bytes), "r"(shared_address(&done.word))
+      "cp.async.bulk.tensor.1d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3}], "
+      "[%2];" ::"r"(shared_address(to)),
+      "l"(map), "r"(shared_address(&done.word)), "r"(first)
       : "memory");
 }
 __device__ inline void store_bytes(float* to, const void* from, int bytes) {
@@ -188,5 +190,7 @@ __device__ inline void store_rows(std::uint32_t tile, const float (&d)[32], floa
 /// Map of a dense [batch, rows, heads, 64] bf16 tensor with boxes of `box_rows` rows of one head, 128-byte
 /// swizzle.
 cudaError_t make_tile_map(CUtensorMap& map, const void* base, int batch, int rows, int heads, int box_rows);
+/// Map of an array of 32-bit words with boxes of `box` of them, at most 256.
+cudaError_t make_word_map(CUtensorMap& map, const void* base, std::int64_t words, int box);
 
 }  // namespace fairway::ops::cuda
