@@ -29,7 +29,7 @@ void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::in
   Position at{.epochs = phase.epochs, .count = plan.steps(), .steps = phase.epochs * plan.schedule_steps()};
   for (at.epoch = 0; at.epoch < at.epochs; ++at.epoch) {
     const auto order = plan.order(index, static_cast<int>(at.epoch));
-    double loss = 0;
+    result.loss.push_back(0);  // the mean so far
     std::int64_t windows = 0;
     for (at.index = 0; at.index < at.count; ++at.index, ++at.step) {
       const auto step = plan.step(order, at.index);
@@ -38,15 +38,18 @@ void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::in
       const double lr = phase.lr * lr_scale(phase.schedule, at);
       if (at.index == 0) result.learning_rate.push_back(lr);
       const auto lessons = lessons_of(evaluation, step, window, knowledge);
-      const double step_loss = evaluation.train_step(index, lessons, *updater, lr);
-      loss += step_loss * static_cast<double>(n);
       windows += n;
-      ++result.steps;
-      evaluation.progress("adapt", result.steps, at.epochs * at.count, "step", step_loss);
+      const double part = static_cast<double>(n) / static_cast<double>(windows);
+      evaluation.train_step(index, lessons, *updater, lr,
+                            [&, part, epoch = static_cast<std::size_t>(at.epoch)](double step_loss) {
+                              result.loss[epoch] += (step_loss - result.loss[epoch]) * part;
+                              evaluation.progress("adapt", ++result.steps, at.epochs * at.count, "step",
+                                                  step_loss);
+                            });
     }
-    result.loss.push_back(loss / static_cast<double>(windows));
     result.windows += windows;
   }
+  evaluation.settle();
   result.seconds = watch.seconds();
 }
 

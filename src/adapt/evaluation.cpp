@@ -99,8 +99,8 @@ void Evaluation::check_time(std::string_view where) {
   }
 }
 
-double Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater,
-                              double lr) {
+void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr,
+                            std::function<void(double)> done) {
   check_time("adapting");
   base::Stopwatch watch;
   const auto own = dist::share(protocol_.virtual_ranks, ranks_->rank(), ranks_->size());
@@ -113,16 +113,28 @@ double Evaluation::train_step(int phase, const std::vector<RankLessons>& batches
         1.0 / (static_cast<double>(batch.lessons.size()) * static_cast<double>(batches.size()));
     for (const auto& lesson : batch.lessons) lessons.push_back({lesson, weight});
   }
-  double loss = machine_.backward(phase, lessons);
-  for (auto part : machine_.gradients(phase)) ranks_->sum(part);
+  machine_.step(phase, lessons, updater, lr, *ranks_);
+  waiting_.push_back(std::move(done));
+  while (machine_.queued() > machine_.depth()) settle_one();
+  result_.train_seconds += watch.seconds();
+  result_.tokens_trained += windows * windows_.window();
+}
+
+void Evaluation::settle() {
+  base::Stopwatch watch;
+  while (machine_.queued() > 0) settle_one();
+  result_.train_seconds += watch.seconds();
+}
+
+void Evaluation::settle_one() {
+  auto [loss, gradient] = machine_.collect();
   ranks_->sum(std::span(&loss, 1));
   ++steps_;
   if (!std::isfinite(loss)) base::fail("adaptation step {}: the loss is {} (lower adapt.lr)", steps_, loss);
-  if (!machine_.update(updater, lr).finite)
-    base::fail("adaptation step {}: a gradient is not finite (lower adapt.lr)", steps_);
-  result_.train_seconds += watch.seconds();
-  result_.tokens_trained += windows * windows_.window();
-  return loss;
+  if (!gradient.finite) base::fail("adaptation step {}: a gradient is not finite (lower adapt.lr)", steps_);
+  const auto done = std::move(waiting_.front());
+  waiting_.pop_front();
+  done(loss);
 }
 
 void Evaluation::run_windows(std::span<const score::Window> windows, const score::WindowSink& sink) {

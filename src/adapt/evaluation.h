@@ -1,6 +1,7 @@
 #pragma once
 // What both kinds of protocol share: one text, one ledger, one machine, the clock.
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <set>
@@ -44,7 +45,11 @@ class Evaluation {
     int rank = 0;
     std::vector<score::Lesson> lessons;
   };
-  double train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr);
+  /// `done` is told the step's loss when it is known: at once, or on a GPU with the next step or settle().
+  void train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr,
+                  std::function<void(double)> done);
+  /// Waits for all steps. Before an updater goes.
+  void settle();
   /// Runs windows with the machine's present weights.
   void run_windows(std::span<const score::Window> windows, const score::WindowSink& sink);
   /// Enters targets [first, first + nll.size()) into the ledger.
@@ -57,6 +62,7 @@ class Evaluation {
   EvaluateResult result();
 
  private:
+  void settle_one();
   void check_time(std::string_view where);
   void audit(const score::Window& window, std::span<const float> nll);
 
@@ -73,6 +79,7 @@ class Evaluation {
   dist::Communicator* ranks_;
   base::Stopwatch watch_;
   EvaluateResult result_;
+  std::deque<std::function<void(double)>> waiting_;  ///< for the loss of a step
   std::set<std::int64_t> audited_;
   std::int64_t windows_run_ = 0, steps_ = 0;
   std::vector<std::int32_t> bytes_;

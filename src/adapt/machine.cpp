@@ -1,6 +1,8 @@
 #include "fairway/adapt/machine.h"
 
 #include <algorithm>
+#include <deque>
+#include <functional>
 #include <map>
 
 #include "fairway/base/clock.h"
@@ -8,6 +10,7 @@
 #include "fairway/ops/cuda_work.h"
 #include "fairway/optim/device_adapter.h"
 #include "fairway/tensor/cuda.h"
+#include "feed.h"
 
 namespace fairway::adapt {
 namespace {
@@ -23,11 +26,17 @@ class CpuUpdater final : public Updater {
              graph::ParameterStore& store, base::ThreadPool& pool)
       : optimizer_(config, selection.ranges, store.flat_values().span<float>(),
                    store.flat_gradients().span<float>(), pool) {}
-  optim::GradientNorm step(double lr) override { return optimizer_.step(lr); }
+  void enqueue(double lr) override { reports_.push_back(optimizer_.step(lr)); }
+  optim::GradientNorm report() override {
+    const auto first = reports_.front();
+    reports_.pop_front();
+    return first;
+  }
   void reset() override { optimizer_.reset(); }
 
  private:
   optim::RangeOptimizer optimizer_;
+  std::deque<optim::GradientNorm> reports_;
 };
 
 /// The same on a GPU.
@@ -36,16 +45,19 @@ class DeviceUpdater final : public Updater {
   DeviceUpdater(const optim::RangeOptimizerConfig& c, const Selection& selection,
                 graph::ParameterStore& store, ops::cuda::State& state)
       : adapter_(c, selection.ranges, store.flat_values(), store.flat_gradients(), state) {}
-  optim::GradientNorm step(double lr) override {
+  void enqueue(double lr) override {
     adapter_.prepare(lr);
     adapter_.enqueue();
-    adapter_.enqueue_report(0);
-    return adapter_.report(0);
+    adapter_.enqueue_report(slot(enqueued_++));
   }
+  optim::GradientNorm report() override { return adapter_.report(slot(reported_++)); }
   void reset() override { adapter_.enqueue_reset(); }
 
  private:
+  static int slot(std::int64_t step) { return static_cast<int>(step % optim::DeviceAdapter::report_slots); }
+
   optim::DeviceAdapter adapter_;
+  std::int64_t enqueued_ = 0, reported_ = 0;
 };
 
 }  // namespace
@@ -59,7 +71,8 @@ struct Machine::State {
         rows(rows_for(options.score_windows)),
         train_rows(rows_for(options.train_windows)),
         store(weights.layout(), r.device, !options.phases.empty()),
-        plan(store, r) {
+        plan(store, r),
+        feed(r, train_rows, c.window, batches_for(options.train_windows)) {
     if (c.memory_tokens > 0)
       base::fail_input("model.memory_tokens = {}: a model with memory tokens is not adapted",
                        c.memory_tokens);
@@ -76,15 +89,14 @@ struct Machine::State {
       logits_program = &plan.add(model::build(config, store.layout(), build));
     }
     plan.allocate();
-    const auto n = static_cast<std::size_t>(train_rows) * static_cast<std::size_t>(c.window);
-    inputs.resize(n);
-    targets.resize(n);
-    loss_weights.resize(n);
   }
 
   int rows_for(std::int64_t windows) const {
     const int most = std::max(1, batch_tokens(runtime.device) / config.window);
     return static_cast<int>(std::clamp<std::int64_t>(windows, 1, most));
+  }
+  std::size_t batches_for(std::int64_t windows) const {
+    return static_cast<std::size_t>((windows + train_rows - 1) / train_rows);
   }
   model::BuildOptions base_options(model::Mode mode, int batch) const {
     auto build = options.build;
@@ -128,6 +140,13 @@ struct Machine::State {
   void wait() const {
     if (runtime.cuda) tensor::synchronize(runtime.device);
   }
+  /// Seconds of a call. On a GPU the third: the first loads kernels, the second is recorded.
+  double measure(const std::function<void()>& call) const {
+    for (int i = 0; runtime.cuda && i < 2; ++i) call();
+    base::Stopwatch watch;
+    call();
+    return watch.seconds();
+  }
   graph::Graph build_trainer(const Selection& phase) const {
     auto build = base_options(model::Mode::train, train_rows);
     build.trainable = [&phase](std::string_view name) { return phase.contains(name); };
@@ -145,13 +164,19 @@ struct Machine::State {
     else
       store.zero_gradients();
   }
-  void run_trainer(int phase) {
-    prepare(Working::quantised);
+  /// Forward and backward of all lessons; the losses come back in a slot.
+  void run_trainer(int phase, std::span<const WeightedLesson> lessons, int slot) {
     auto& program = *trainers.at(static_cast<std::size_t>(phase));
-    program.write<std::int32_t>("tokens", inputs);
-    program.write<std::int32_t>("targets", targets);
-    program.write<float>("weights", loss_weights);
-    program.run();
+    prepare(Working::quantised);
+    zero_gradients();
+    feed.clear(slot);
+    const auto most = static_cast<std::size_t>(train_rows);
+    for (std::size_t first = 0; first < lessons.size(); first += most) {
+      feed.send(program, lessons.subspan(first, std::min(most, lessons.size() - first)));
+      program.run();
+      feed.receive(program, slot);
+    }
+    if (auto* unfold = unfolds[static_cast<std::size_t>(phase)]) unfold->run();
   }
 
   const model::ModelConfig config;
@@ -164,8 +189,10 @@ struct Machine::State {
   std::map<int, Program*> scorers;          ///< by scored length
   Program *logits_program = nullptr, *refresh_plain = nullptr, *refresh_quantised = nullptr;
   Working working = Working::stale;
-  std::vector<std::int32_t> inputs, targets;
-  std::vector<float> loss_weights, logits;
+  Feed feed;
+  std::deque<Updater*> queue;  ///< of the steps on their way
+  std::int64_t stepped = 0;
+  std::vector<float> logits;
 };
 
 Machine::Machine(const model::ModelConfig& config, const graph::ParameterStore& weights,
@@ -205,29 +232,38 @@ void Machine::score(std::span<const std::int32_t> inputs, std::span<const std::i
   program.read("nll", nll);
 }
 
+void Machine::step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
+                   dist::Communicator& ranks) {
+  auto& s = *state_;
+  base::check(queued() < Feed::slots, "{} steps are on their way", queued());
+  s.run_trainer(phase, lessons, static_cast<int>(s.stepped++ % Feed::slots));
+  if (ranks.size() > 1) {
+    base::check(!s.runtime.cuda, "gradients of a GPU are summed over one rank");
+    for (auto part : gradients(phase)) ranks.sum(part);
+  }
+  s.working = State::Working::stale;
+  updater.enqueue(lr);
+  s.queue.push_back(&updater);
+}
+
+Machine::StepOutcome Machine::collect() {
+  auto& s = *state_;
+  base::check(!s.queue.empty(), "no step to collect");
+  const auto gradient = s.queue.front()->report();  // after it, its losses are there
+  const auto slot = static_cast<int>((s.stepped - queued()) % Feed::slots);
+  s.queue.pop_front();
+  return {s.feed.sum(slot), gradient};
+}
+
+int Machine::queued() const { return static_cast<int>(state_->queue.size()); }
+int Machine::depth() const { return state_->runtime.cuda ? Feed::slots - 1 : 0; }
+
 double Machine::backward(int phase, std::span<const WeightedLesson> lessons) {
   auto& s = *state_;
-  const auto window = static_cast<std::size_t>(s.config.window);
-  double loss = 0;
-  s.zero_gradients();
-  for (std::size_t first = 0; first < lessons.size(); first += static_cast<std::size_t>(s.train_rows)) {
-    std::ranges::fill(s.inputs, 0);
-    std::ranges::fill(s.targets, 0);
-    std::ranges::fill(s.loss_weights, 0.0f);
-    for (std::size_t r = 0; r < static_cast<std::size_t>(s.train_rows) && first + r < lessons.size(); ++r) {
-      const auto& [lesson, weight] = lessons[first + r];
-      lesson.inputs(std::span(s.inputs).subspan(r * window, window));
-      lesson.targets(std::span(s.targets).subspan(r * window, window));
-      std::ranges::fill(std::span(s.loss_weights).subspan(r * window, window),
-                        static_cast<float>(weight / static_cast<double>(window)));
-    }
-    s.run_trainer(phase);
-    float part = 0;
-    s.trainers[static_cast<std::size_t>(phase)]->read<float>("loss", std::span(&part, 1));
-    loss += static_cast<double>(part);
-  }
-  if (auto* unfold = s.unfolds[static_cast<std::size_t>(phase)]) unfold->run();
-  return loss;
+  base::check(s.queue.empty(), "steps are on their way");
+  s.run_trainer(phase, lessons, 0);
+  s.wait();
+  return s.feed.sum(0);
 }
 
 std::span<const float> Machine::logits(std::span<const std::int32_t> inputs) {
@@ -257,11 +293,6 @@ std::unique_ptr<Updater> Machine::make_updater(int phase, const optim::RangeOpti
   return std::make_unique<CpuUpdater>(config, selection, s.store, *s.runtime.pool);
 }
 
-optim::GradientNorm Machine::update(Updater& updater, double lr) {
-  state_->working = State::Working::stale;
-  return updater.step(lr);
-}
-
 void Machine::save(Snapshot& to) const {
   const auto values = state_->store.flat_values();
   const auto& device = state_->runtime.device;
@@ -282,13 +313,14 @@ void Machine::load(const Snapshot& from) {
 
 double Machine::measure_training(int phase) {
   auto& s = *state_;
-  std::ranges::fill(s.inputs, 0);
-  std::ranges::fill(s.targets, 0);
-  std::ranges::fill(s.loss_weights, 0.0f);
-  base::Stopwatch watch;
-  s.run_trainer(phase);
-  tensor::synchronize(s.runtime.device);
-  return watch.seconds();
+  return s.measure([&] {
+    s.prepare(State::Working::quantised);
+    s.working = State::Working::stale;  // each step begins with that
+    auto& program = *s.trainers.at(static_cast<std::size_t>(phase));
+    s.feed.send(program, {});
+    program.run();
+    s.wait();
+  });
 }
 
 double Machine::measure_scoring(int score_last) {
@@ -297,9 +329,7 @@ double Machine::measure_scoring(int score_last) {
                                          static_cast<std::size_t>(s.config.window));
   const std::vector<std::int32_t> targets(static_cast<std::size_t>(s.rows * score_last));
   std::vector<float> nll(targets.size());
-  base::Stopwatch watch;
-  score(inputs, targets, score_last, nll);
-  return watch.seconds();
+  return state_->measure([&] { score(inputs, targets, score_last, nll); });
 }
 
 }  // namespace fairway::adapt

@@ -158,7 +158,6 @@ class Stream {
         const auto last = std::min(first + static_cast<std::size_t>(p_.batch_windows), chunk.trained.size());
         for (auto i = first; i < last; ++i) batch.lessons.push_back(lesson(t, chunk.trained[i], committed));
         const double lr = phase.lr * t.factor * lr_scale(phase.schedule, t.at);
-        const double loss = e_.train_step(0, {batch}, *t.updater, lr);
         if (t.at.step == 0) {
           result.learning_rate.push_back(lr);
           result.loss.push_back(0);
@@ -167,8 +166,11 @@ class Stream {
         ++result.steps;
         result.windows += static_cast<std::int64_t>(last - first);
         // The mean so far of this shard.
-        result.loss.back() += (loss - result.loss.back()) / static_cast<double>(t.at.step);
+        e_.train_step(0, {batch}, *t.updater, lr, [&result, n = static_cast<double>(t.at.step)](double loss) {
+          result.loss.back() += (loss - result.loss.back()) / n;
+        });
       }
+    e_.settle();
     result.seconds += watch.seconds();
   }
 

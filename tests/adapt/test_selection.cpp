@@ -115,9 +115,11 @@ TEST(Machine, WeightsComeBackToTheBit) {
   score::Knowledge knowledge;
   const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
   const auto updater = machine.make_updater(0, {});
+  dist::SingleRank ranks;
   auto step = [&] {
-    machine.backward(0, std::span(&lesson, 1));
-    machine.update(*updater, 1e-3);
+    machine.step(0, std::span(&lesson, 1), *updater, 1e-3, ranks);
+    EXPECT_EQ(machine.queued(), 1);
+    EXPECT_TRUE(machine.collect().gradient.finite);
   };
   step();
   machine.save(moved);
@@ -134,16 +136,17 @@ TEST(Machine, WeightsComeBackToTheBit) {
 TEST(Machine, FoldedScalesGiveTheSameGradients) {
   const auto config = small_config();
   const auto weights = small_weights(config);
-  const auto tokens = testing::small_text(33);
-  score::ScoreLedger ledger({.targets = 32});
+  constexpr int windows = 300;  // more than a batch holds
+  const auto tokens = testing::small_text(windows * 16 + 1);
+  score::ScoreLedger ledger({.targets = windows * 16});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   score::Knowledge knowledge;
   std::vector<WeightedLesson> lessons;
-  for (const std::int64_t first : {0, 16})
-    lessons.push_back({gate.before_its_score(first, 16, knowledge), 0.5});
+  for (std::int64_t w = 0; w < windows; ++w)
+    lessons.push_back({gate.before_its_score(w * 16, 16, knowledge), 1.0 / windows});
   for (const bool quantised : {false, true}) {
     MachineOptions options;
-    options.train_windows = 1;  // two calls of the program
+    options.train_windows = windows;
     options.phases = {select_named({"all"}, config), select_named({"scales"}, config),
                       select_named({"last:1", "scales", "tok_emb.weight"}, config),
                       select_named({"matrices"}, config)};

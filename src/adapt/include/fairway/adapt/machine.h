@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fairway/adapt/selection.h"
+#include "fairway/dist/communicator.h"
 #include "fairway/graph/program.h"
 #include "fairway/model/family.h"
 #include "fairway/score/knowledge.h"
@@ -36,8 +37,9 @@ struct WeightedLesson {
 class Updater {
  public:
   virtual ~Updater() = default;
-  virtual optim::GradientNorm step(double lr) = 0;  ///< with the machine's gradients
-  virtual void reset() = 0;                         ///< as new
+  virtual void enqueue(double lr) = 0;       ///< a step with the machine's gradients
+  virtual optim::GradientNorm report() = 0;  ///< of the oldest step not yet reported; waits for it
+  virtual void reset() = 0;                  ///< as new
 };
 
 /// A copy of all weights on the machine's device.
@@ -54,8 +56,22 @@ class Machine final : public score::WindowScorer {
   int train_rows() const;
   void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
              std::span<float> nll) override;
-  /// Forward and backward of any number of windows: sets the gradients of a phase's parameters. Returns the
-  /// sum of weight * mean loss of each window.
+  /// Queues an optimiser step of a phase on any number of windows: gradients of the sum of weight * mean loss
+  /// of each window, their sum over `ranks`, the update. When a gradient is not finite, neither this nor the
+  /// steps in the queue behind it change anything.
+  void step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
+            dist::Communicator& ranks);
+  struct StepOutcome {
+    double loss = 0;  ///< the sum above, of this rank's windows
+    optim::GradientNorm gradient;
+  };
+  /// Of the oldest queued step; waits for it.
+  StepOutcome collect();
+  int queued() const;
+  /// Steps that may be queued before one is collected: more than 0 keep a GPU busy.
+  int depth() const;
+
+  /// Forward and backward alone: sets the gradients of a phase's parameters, returns the loss.
   double backward(int phase, std::span<const WeightedLesson> lessons);
   /// Soft-capped logits [S, V] of one window; needs `logits`. Valid until the next call.
   std::span<const float> logits(std::span<const std::int32_t> inputs);
@@ -63,9 +79,6 @@ class Machine final : public score::WindowScorer {
   /// Gradients of a phase's parameters, for the sum over ranks.
   std::vector<std::span<float>> gradients(int phase);
   std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
-
-  /// One step; nothing changes when a gradient is not finite.
-  optim::GradientNorm update(Updater& updater, double lr);
 
   void save(Snapshot& to) const;  ///< allocates on first use
   void load(const Snapshot& from);
