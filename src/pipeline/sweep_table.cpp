@@ -68,6 +68,20 @@ std::string p_text(const std::optional<double>& p) {
   return *p > 0 && *p < 0.0001 ? fmt::format("{:.1e}", *p) : fmt::format("{:.4f}", *p);
 }
 
+constexpr std::string_view kInvalid = "not a code length: ";
+
+/// The broken conditions' numbers, where a verdict gives reasons: they have a table of their own.
+std::string short_verdict(const std::string& verdict) {
+  if (!verdict.starts_with(kInvalid)) return verdict;
+  std::string conditions;
+  for (std::string_view rest = std::string_view(verdict).substr(kInvalid.size()); !rest.empty();) {
+    const auto end = rest.find("; C");
+    conditions += (conditions.empty() ? "" : ", ") + std::string(rest.substr(0, 2));
+    rest = end == rest.npos ? std::string_view() : rest.substr(end + 2);
+  }
+  return fmt::format("breaks {}", conditions);
+}
+
 }  // namespace
 
 void read_cell(const Sweep& sweep, const Json& result, SweepCell& cell) {
@@ -195,9 +209,13 @@ std::vector<Table> sweep_tables(const Sweep& sweep, const SweepResult& result) {
     table.add({r.variant, fmt::format("{}", r.runs), text_of(r.mean, 5), text_of(r.deviation, 5),
                text_of(r.difference, 5, true), text_of(r.t, 2, true), p_text(r.p), r.record ? "yes" : "",
                text_of(r.bits_per_byte, 5), text_of(r.quantisation_gap, 5, true),
-               r.artifact_bytes ? base::with_commas(std::llround(*r.artifact_bytes)) : "", r.verdict,
-               r.note});
+               r.artifact_bytes ? base::with_commas(std::llround(*r.artifact_bytes)) : "",
+               short_verdict(r.verdict), r.note});
   std::vector<Table> tables{std::move(table)};
+  Table invalid{"Not a code length", {{"variant"}, {"why"}}, {}, 0};
+  for (const auto& r : result.rows)
+    if (r.verdict.starts_with(kInvalid)) invalid.add({r.variant, r.verdict.substr(kInvalid.size())});
+  if (!invalid.rows.empty()) tables.push_back(std::move(invalid));
   Table failed{"Failed runs", {{"variant"}, {"seed", Align::right}, {"why"}}, {}, 0};
   for (const auto& c : result.cells)
     if (!c.error.empty()) failed.add({c.variant, fmt::format("{}", c.seed), c.error});

@@ -210,6 +210,7 @@ TEST_F(CudaParity, LinearAdd) {
     auto c = op_case(
         fmt::format("linear_add {}x{}x{}", m, n, k), std::make_shared<LinearAdd>(),
         {tensor_input({m, k}, normal()), tensor_input({n, k}, normal()), tensor_input({m, n}, normal())});
+    c.in_place_rounds = true;  // cuBLASLt's bf16 sums differ by a rounding between c = d and c beside d
     EXPECT_EQ(check_cuda(c), "");
   }
 }
