@@ -192,7 +192,7 @@ TEST(SweepRows, NoRecordWithoutACodeLengthOrWithoutRuns) {
   result.rows = rows;
   result.rows[1].verdict = "not a code length: C3 score before update: target 0; C4 single pass: late";
   const auto text = sweep_text(sweep, result);
-  EXPECT_THAT(text, testing::HasSubstr(" breaks C3, C4 ")) << "short in the table";
+  EXPECT_THAT(text, testing::HasSubstr(" breaks C3, C4")) << "short in the table";
   EXPECT_THAT(text, testing::HasSubstr("C3 score before update: target 0; C4 single pass: late"));
   const auto none = sweep_rows(sweep, {});
   EXPECT_FALSE(none[1].mean);
