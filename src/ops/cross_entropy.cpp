@@ -45,7 +45,7 @@ std::vector<Meta> Softcap::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 1);
   rule::activation(*this, in, 0);
   rule::require(*this, cap > 0, "cap is not positive");
-  return {in[0]};
+  return {{rule::wide(in[0].dtype), in[0].shape}};
 }
 std::string Softcap::attributes() const { return cap_attribute(cap); }
 

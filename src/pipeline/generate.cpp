@@ -49,19 +49,9 @@ struct Decoder::State {
       program.run();
       seen.insert(seen.end(), part.begin(), part.end());
       tokens = tokens.subspan(part.size());
-      if (tokens.empty()) read_logits(program);
+      if (tokens.empty()) program.read("logits", std::span(logits));
     }
     return logits;
-  }
-
-  void read_logits(graph::Program& program) {
-    if (program.view("logits").dtype() == tensor::DType::f32) {
-      program.read("logits", std::span(logits));
-      return;
-    }
-    std::vector<tensor::bf16> narrow(logits.size());
-    program.read("logits", std::span(narrow));
-    std::ranges::transform(narrow, logits.begin(), [](tensor::bf16 v) { return tensor::to_float(v); });
   }
 
   const model::ModelConfig config;

@@ -47,5 +47,24 @@ TEST_F(AdaptOnGpu, FullSgd) { follows_the_cpu(full_sgd(2)); }
 TEST_F(AdaptOnGpu, StreamingMinimum) { follows_the_cpu(streaming_minimum(2)); }
 TEST_F(AdaptOnGpu, CosineAdamw) { follows_the_cpu(cosine_adamw(2)); }
 
+/// What the program scores with is a distribution, also where its logits are sums of bf16 products.
+TEST_F(AdaptOnGpu, DistributionsSumToOneInBf16) {
+  pipeline::Engine engine(on(first_gpu));
+  auto config = small_config();
+  config.width = 64;
+  config.heads = config.kv_heads = 1;
+  const auto weights = small_weights(config);
+  const auto tokens = small_text(20 * config.window + 1);
+  auto options = small_options(0, score::Tail::published);
+  options.build = engine.build_options(config);
+  ASSERT_EQ(options.build.dtype, tensor::DType::bf16);
+  options.audit_windows = 5;
+  const auto result = evaluate(streaming_minimum(1), config, weights, engine.runtime(),
+                               std::span<const std::int32_t>(tokens), options);
+  EXPECT_GE(result.audit.distributions, config.window);
+  EXPECT_LE(result.audit.worst, 1e-5);
+  EXPECT_GT(result.audit.worst, 0) << "nothing was summed";
+}
+
 }  // namespace
 }  // namespace fairway::adapt::testing

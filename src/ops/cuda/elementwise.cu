@@ -48,10 +48,6 @@ struct LeakySquareSlope {
   float below;
   __device__ float operator()(float x, float dy) const { return (x > 0 ? 2.0f : below) * x * dy; }
 };
-struct Cap {
-  float cap;
-  __device__ float operator()(float x) const { return cap * tanhf(x / cap); }
-};
 struct Times {
   const float* factor;
   __device__ float operator()(float x) const { return factor ? *factor * x : 0.0f; }
@@ -60,6 +56,12 @@ struct Times {
 __global__ void copy_integer_kernel(std::int64_t n, const std::int32_t* x, std::int32_t* y, bool add) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
   if (i < n) y[i] = add ? y[i] + x[i] : x[i];
+}
+
+template <class T>
+__global__ void softcap_kernel(std::int64_t n, float cap, const T* x, Out<float> y) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
+  if (i < n) y.put(i, cap * tanhf(widen(x[i]) / cap));
 }
 
 __global__ void round_kernel(std::int64_t n, const float* from, __nv_bfloat16* to) {
@@ -103,7 +105,12 @@ void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slo
   run_map(t, s, n, dx, LeakySquareSlope{2 * slope * slope}, x, dy);
 }
 void softcap(const Target& t, Storage s, std::int64_t n, float cap, const void* x, Output y) {
-  run_map(t, s, n, y, Cap{cap}, x);
+  if (!y || n == 0) return;
+  with_storage(s, [&](auto zero) {
+    using T = decltype(zero);
+    softcap_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
+        n, cap, static_cast<const T*>(x), out<float>(y));
+  });
 }
 void weighted_sum(const Target& t, std::int64_t n, const float* x, const float* w, Output loss) {
   if (!loss) return;
