@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "coder.h"
@@ -85,6 +86,30 @@ TEST_P(Coders, DamagedBytesAreErrorsOrOtherBytesNeverMore) {
 
 INSTANTIATE_TEST_SUITE_P(All, Coders, ::testing::ValuesIn(all_coders()),
                          [](const auto& instance) { return std::string(coder_name(instance.param)); });
+
+/// Numbers like quantised weights: no structure but a skewed distribution, and another one in each row.
+TEST(ZstdForNumbers, HighLevelsComeCloseToTheEntropy) {
+  const base::Random random(7, "weights");
+  std::vector<std::byte> raw;
+  double bits = 0;
+  for (int row = 0; row < 600; ++row) {
+    const double width = 4.0 + row % 7;
+    std::vector<int> count(256);
+    for (int i = 0; i < 1000; ++i) {
+      const auto at = static_cast<std::uint64_t>(row * 1000 + i);
+      const auto v = static_cast<int>(std::lround(std::clamp(width * random.normal(at), -31.0, 31.0)));
+      raw.push_back(static_cast<std::byte>(v));
+      ++count[static_cast<std::size_t>(static_cast<unsigned char>(v))];
+    }
+  }
+  std::vector<double> count(256);
+  for (const auto b : raw) count[std::to_integer<std::size_t>(b)] += 1;
+  for (const double n : count)
+    if (n > 0) bits -= n * std::log2(n / static_cast<double>(raw.size()));
+  const auto size = encode(Coder::zstd, raw, 22).size();
+  EXPECT_LT(static_cast<double>(size), 1.01 * bits / 8);
+  EXPECT_LE(size, encode(Coder::zstd, raw, 3).size());
+}
 
 TEST(CoderLimits, LzmaMemoryIsBounded) {
   auto stored = encode(Coder::lzma, base::as_bytes(std::string(60, 'a')), 9);
