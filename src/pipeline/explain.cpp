@@ -40,6 +40,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   builds[0].rows = result.micro_batch_rows;
   builds[0].z_loss = static_cast<float>(recipe.train.z_loss);
   builds[1].mode = model::Mode::score;
+  if (recipe.model.memory_tokens > 0) builds[1].last = recipe.model.window - recipe.model.memory_tokens;
   builds[1].rows = std::max(1, (gpu ? 98'304 : 4096) / recipe.model.window);
   if (recipe.score.stride > 0) {
     builds.push_back(builds[1]);
