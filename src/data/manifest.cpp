@@ -1,4 +1,10 @@
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
+
+#include <concepts>
+#include <stdexcept>
+#include <utility>
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
@@ -27,12 +33,25 @@ json totals_json(const SplitTotals& totals, const std::vector<ShardInfo>& shards
           {"shards", std::move(list)}};
 }
 
+/// A whole number of the type it goes to. (The library's own conversion cuts fractions off, and what it does
+/// with too large a number is undefined.)
+template <std::integral T>
+T whole(const json& object, const char* key) {
+  const json& value = object.at(key);
+  const bool fits = value.is_number_unsigned()
+                        ? std::in_range<T>(value.get<std::uint64_t>())
+                        : value.is_number_integer() && std::in_range<T>(value.get<std::int64_t>());
+  if (!fits) throw std::out_of_range(fmt::format("'{}' is no whole number in range", key));
+  return value.get<T>();
+}
+
 void parse_totals(const json& object, SplitTotals& totals, std::vector<ShardInfo>& shards) {
-  totals.documents = object.at("documents");
-  totals.tokens = object.at("tokens");
-  totals.text_bytes = object.at("text_bytes");
+  totals.documents = whole<decltype(totals.documents)>(object, "documents");
+  totals.tokens = whole<decltype(totals.tokens)>(object, "tokens");
+  totals.text_bytes = whole<decltype(totals.text_bytes)>(object, "text_bytes");
   for (const json& entry : object.at("shards"))
-    shards.push_back({entry.at("file"), entry.at("tokens"), entry.at("documents"), entry.at("xxh3")});
+    shards.push_back({entry.at("file"), whole<std::uint64_t>(entry, "tokens"),
+                      whole<std::uint64_t>(entry, "documents"), entry.at("xxh3")});
 }
 
 json options_json(const BuildOptions& options) {
@@ -51,15 +70,16 @@ json options_json(const BuildOptions& options) {
 BuildOptions parse_options(const json& object) {
   BuildOptions options;
   options.prefix = object.at("prefix");
-  options.shard_tokens = object.at("shard_tokens");
+  options.shard_tokens = whole<decltype(options.shard_tokens)>(object, "shard_tokens");
   options.shard_per_file = object.at("shard_per_file");
   options.validation_only = object.at("validation_only");
-  options.hold_out.every = object.at("hold_out_every");
+  options.hold_out.every = whole<decltype(options.hold_out.every)>(object, "hold_out_every");
   options.hold_out.last_percent = object.at("hold_out_last_percent");
   options.reader.split_on = parse_split_on(object.at("split_on").get<std::string>()).value_or(SplitOn::file);
   options.reader.field = object.at("field");
   options.reader.skip_empty = object.at("skip_empty");
-  options.reader.min_document_bytes = object.at("min_document_bytes");
+  options.reader.min_document_bytes =
+      whole<decltype(options.reader.min_document_bytes)>(object, "min_document_bytes");
   return options;
 }
 
@@ -92,16 +112,19 @@ Manifest parse_manifest(const std::string& text, const std::string& name) {
     Manifest manifest;
     const json& tokenizer = object.at("tokenizer");
     manifest.tokenizer_fingerprint = tokenizer.at("fingerprint");
-    manifest.vocab_size = tokenizer.at("vocab_size");
-    manifest.bos_id = tokenizer.at("bos_id");
+    manifest.vocab_size = whole<decltype(manifest.vocab_size)>(tokenizer, "vocab_size");
+    manifest.bos_id = whole<decltype(manifest.bos_id)>(tokenizer, "bos_id");
     manifest.transform = tokenizer.at("transform");
     parse_totals(object.at("train"), manifest.train, manifest.train_shards);
     parse_totals(object.at("val"), manifest.val, manifest.val_shards);
     for (const json& source : object.at("sources"))
-      manifest.sources.push_back({source.at("name"), source.at("bytes"), source.at("documents")});
+      manifest.sources.push_back({source.at("name"), whole<std::uint64_t>(source, "bytes"),
+                                  whole<std::uint64_t>(source, "documents")});
     manifest.options = parse_options(object.at("options"));
     return manifest;
   } catch (const nlohmann::json::exception& error) {
+    fail_input("{}: damaged manifest ({}); build the shards again", name, error.what());
+  } catch (const std::out_of_range& error) {
     fail_input("{}: damaged manifest ({}); build the shards again", name, error.what());
   }
 }

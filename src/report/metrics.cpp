@@ -15,7 +15,7 @@ MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t keep_until) : pa
   std::string kept;
   if (keep_until > 0 && std::filesystem::exists(path_))
     for (const auto& line : read_metrics(path_))
-      if (line.value("step", std::int64_t{0}) <= keep_until) kept += line.dump() + '\n';
+      if (line.value("step", 0.0) <= static_cast<double>(keep_until)) kept += line.dump() + '\n';
   base::write_file(path_, kept);
   out_.open(path_, std::ios::app);
   if (!out_) base::fail("{}: cannot be written ({})", path_.string(), std::generic_category().message(errno));

@@ -198,6 +198,17 @@ TEST(Manifest, DamageIsNamed) {
   EXPECT_THAT(input_error([] { parse_manifest("{", "m.json"); }), HasSubstr("m.json: damaged manifest"));
   EXPECT_THAT(input_error([] { parse_manifest("{\"format\": \"x\", \"version\": 1}", "m.json"); }),
               HasSubstr("m.json: not a manifest"));
+  const auto whole = manifest_json({});
+  EXPECT_NO_THROW(parse_manifest(whole, "m.json"));
+  for (const auto* number : {"1e300", "1.5", "-1e10", "4294967296", "\"7\"", "null"}) {
+    auto text = whole;
+    const std::string key = "\"vocab_size\": ";
+    const auto at = text.find(key) + key.size();
+    text.replace(at, text.find(',', at) - at, number);
+    EXPECT_THAT(input_error([&] { parse_manifest(text, "m.json"); }),
+                HasSubstr("'vocab_size' is no whole number in range"))
+        << number;
+  }
 }
 
 }  // namespace
