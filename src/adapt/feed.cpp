@@ -13,14 +13,6 @@ namespace {
 /// As many as the host may be ahead: one being read, one waiting, one being filled.
 constexpr int device_batches = 3;
 
-template <class T>
-void put(const graph::Runtime& runtime, graph::Program& program, std::string_view name, std::span<T> values) {
-  if (!runtime.cuda) return program.write<T>(name, values);
-  const auto view = program.view(name);
-  base::check(view.bytes() == values.size_bytes(), "a batch for another program");
-  ops::cuda::upload(*runtime.cuda, view.data, values.data(), values.size_bytes());
-}
-
 }  // namespace
 
 Feed::Feed(const graph::Runtime& runtime, int rows, int window, std::size_t losses)
@@ -49,9 +41,9 @@ void Feed::send(graph::Program& program, std::span<const WeightedLesson> lessons
   std::ranges::fill(inputs.subspan(used), 0);
   std::ranges::fill(targets.subspan(used), 0);
   std::ranges::fill(weights.subspan(used), 0.0f);
-  put(runtime_, program, "tokens", inputs);
-  put(runtime_, program, "targets", targets);
-  put(runtime_, program, "weights", weights);
+  program.write<std::int32_t>("tokens", inputs);
+  program.write<std::int32_t>("targets", targets);
+  program.write<float>("weights", weights);
   if (batch.copied) batch.copied->record(*runtime_.cuda);
 }
 

@@ -258,14 +258,6 @@ Machine::StepOutcome Machine::collect() {
 int Machine::queued() const { return static_cast<int>(state_->queue.size()); }
 int Machine::depth() const { return state_->runtime.cuda ? Feed::slots - 1 : 0; }
 
-double Machine::backward(int phase, std::span<const WeightedLesson> lessons) {
-  auto& s = *state_;
-  base::check(s.queue.empty(), "steps are on their way");
-  s.run_trainer(phase, lessons, 0);
-  s.wait();
-  return s.feed.sum(0);
-}
-
 std::span<const float> Machine::logits(std::span<const std::int32_t> inputs) {
   auto& s = *state_;
   base::check(s.logits_program != nullptr, "logits of a machine without that program");

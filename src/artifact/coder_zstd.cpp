@@ -13,9 +13,10 @@ namespace {
 
 using Setting = std::pair<ZSTD_cParameter, int>;
 
-/// Integers of trained weights look like noise with a skewed distribution: short matches, and those from far
-/// away, cost more than the literals they replace, and the library's high levels look for just these.
-/// Measured on 27 M int6 weights: 15.35 MB in 1.3 s, against 15.94 MB in 33 s at level 22 (bench/RESULTS.md).
+/// Integers of trained weights look like noise whose width changes from row to row: short matches, and those
+/// from far away, cost more than the literals they replace, and the library's high levels look for just
+/// these. Measured on 27 M int6 weights: 15.35 MB in 1.3 s, against 15.94 MB in 33 s at level 22
+/// (bench/RESULTS.md).
 constexpr std::array<Setting, 5> for_numbers{{{ZSTD_c_strategy, ZSTD_btopt},
                                               {ZSTD_c_minMatch, 7},
                                               {ZSTD_c_windowLog, 17},

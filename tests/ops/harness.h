@@ -53,7 +53,7 @@ struct OpCase {
   double tolerance = 2e-5;       ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))
   double norm_tolerance = 0;     ///< also |a - b| <= norm_tolerance * |b| over the whole array; 0: not asked
   bool narrow = false;           ///< gradients and known contents are bf16 numbers
-  bool in_place_rounds = false;  ///< in place is within the tolerances instead of the same bytes
+  bool in_place_rounds = false;  ///< bf16 in place is within the tolerances, not the same bytes
   double gradient_tolerance = 2e-6;  ///< backward in f64 against finite differences, same measure
   double epsilon = 1e-5;             ///< half step of the central difference
   int probes = 40;                   ///< elements of each input probed one by one (plus one random direction)

@@ -70,13 +70,10 @@ class Machine final : public score::WindowScorer {
   int queued() const;
   /// Steps that may be queued before one is collected: more than 0 keep a GPU busy.
   int depth() const;
-
-  /// Forward and backward alone: sets the gradients of a phase's parameters, returns the loss.
-  double backward(int phase, std::span<const WeightedLesson> lessons);
   /// Soft-capped logits [S, V] of one window; needs `logits`. Valid until the next call.
   std::span<const float> logits(std::span<const std::int32_t> inputs);
 
-  /// Gradients of a phase's parameters, for the sum over ranks.
+  /// Gradients of a phase's parameters in the last step.
   std::vector<std::span<float>> gradients(int phase);
   std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
 
@@ -85,7 +82,7 @@ class Machine final : public score::WindowScorer {
 
   const graph::ParameterStore& weights() const;
   const graph::Program& training_program(int phase) const;
-  /// Seconds of one call of a program, run once for timing; weights are as before.
+  /// Seconds of one call of a program, on a GPU of the third; weights are as before.
   double measure_training(int phase);
   double measure_scoring(int score_last);
   std::vector<graph::MemoryLine> memory_table() const;
