@@ -151,6 +151,12 @@ void Builder::backward(ValueId loss) { Derivation(*this).run(loss); }
 
 namespace {
 
+/// Inputs that name a gradient have served when backward is derived.
+void drop_gradient_only(Graph& graph) {
+  for (auto& step : graph.steps)
+    for (auto i : step.op->gradient_only()) step.in.at(static_cast<std::size_t>(i)) = absent;
+}
+
 /// Marks what is needed, from the last step to the first; a step lives when it writes a gradient, a state or
 /// a value that is read later or by the host.
 void drop_dead_steps(Graph& graph) {
@@ -180,6 +186,7 @@ void drop_dead_steps(Graph& graph) {
 }  // namespace
 
 Graph Builder::finish() {
+  drop_gradient_only(graph_);
   drop_dead_steps(graph_);
   Graph result = std::move(graph_);
   graph_ = {};

@@ -46,6 +46,7 @@ void Derivation::step_backward(const Step& step) {
   bool any = false;
   for (auto v : step.out) any = any || (v != absent && gradient_of(v) != absent);
   if (!any) return;
+  temporaries_.clear();
   for (const auto& rule : step.op->backward()) {
     if (rule.op)
       emit(step, rule);
@@ -113,6 +114,11 @@ ValueId Derivation::available(ValueId v) {
 
 ValueId Derivation::read(const Step& forward, const ops::Ref& ref) {
   const auto index = static_cast<std::size_t>(ref.index);
+  if (ref.from == ops::Ref::From::temporary) {
+    check(index < temporaries_.size() && temporaries_[index] != absent,
+          "{}: temporary {} is read before it is made", forward.op->name(), ref.index);
+    return temporaries_[index];
+  }
   if (ref.from == ops::Ref::From::input) {
     const auto v = index < forward.in.size() ? forward.in[index] : absent;
     return v == absent ? absent : available(v);
@@ -122,20 +128,42 @@ ValueId Derivation::read(const Step& forward, const ops::Ref& ref) {
   return ref.from == ops::Ref::From::output ? available(v) : gradient_of(v);
 }
 
+namespace {
+/// The forward input whose gradient rule.grads[k] = i is; absent for a temporary or an input that is not
+/// there.
+ValueId target(const Step& forward, int i) {
+  return i >= 0 && at(i) < forward.in.size() ? forward.in[at(i)] : absent;
+}
+}  // namespace
+
+/// Some output is: a temporary always, since a step that only makes what nobody reads is dropped at the end.
+bool Derivation::is_wanted(const Step& forward, const ops::BackwardStep& rule) const {
+  return std::any_of(rule.grads.begin(), rule.grads.end(),
+                     [&](int i) { return i < 0 || wants_gradient(target(forward, i)); });
+}
+
+/// The value that a backward step makes for to_temporary(t).
+ValueId Derivation::temporary(int grad, const Step& step, std::size_t output) {
+  std::vector<Meta> metas;
+  for (auto v : step.in) metas.push_back(v == absent ? Meta{} : b_.graph_.at(v).meta);
+  const auto index = at(ops::to_temporary(grad));
+  if (temporaries_.size() <= index) temporaries_.resize(index + 1, absent);
+  return temporaries_[index] = b_.add_value({.meta = step.op->infer(metas).at(output)});
+}
+
 void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
-  bool wanted = false;
-  auto target = [&](int i) {
-    return i >= 0 && static_cast<std::size_t>(i) < forward.in.size() ? forward.in[static_cast<std::size_t>(i)]
-                                                                     : absent;
-  };
-  for (auto i : rule.grads) wanted = wanted || wants_gradient(target(i));
-  if (!wanted) return;
+  if (!is_wanted(forward, rule)) return;
   Step step{rule.op, {}, {}, {}, b_.scope_, false, true};
   for (const auto& ref : rule.reads) step.in.push_back(read(forward, ref));
   // Two gradients of one value (x + x): the second goes to a scratch of its own and is added afterwards.
   std::vector<std::pair<ValueId, ValueId>> merge;
   for (auto i : rule.grads) {
-    const auto v = target(i);
+    if (i < 0) {
+      step.out.push_back(temporary(i, step, step.out.size()));
+      step.write.push_back(Write::set);
+      continue;
+    }
+    const auto v = target(forward, i);
     const auto place = wants_gradient(v) ? contribute(v) : std::pair{absent, Write::set};
     auto where = place.first;
     auto how = place.second;

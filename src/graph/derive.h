@@ -14,6 +14,8 @@ class Derivation {
  private:
   void step_backward(const Step& step);
   void emit(const Step& forward, const ops::BackwardStep& rule);
+  bool is_wanted(const Step& forward, const ops::BackwardStep& rule) const;
+  ValueId temporary(int grad, const Step& step, std::size_t output);
   void pass_through(const Step& forward, const ops::BackwardStep& rule);
   bool wants_gradient(ValueId v) const;
   ValueId gradient_of(ValueId v) const;  ///< shaped like v; absent when zero
@@ -29,6 +31,7 @@ class Derivation {
   std::vector<ValueId> rebuilt_;        ///< per value root: copy made in backward
   std::vector<std::int32_t> producer_;  ///< per value root: forward step
   std::vector<bool> taken_;             ///< outputs whose gradient became an input's
+  std::vector<ValueId> temporaries_;    ///< of the forward step at hand
 };
 
 }  // namespace fairway::graph

@@ -211,6 +211,61 @@ TEST(Derivation, ValuesNobodyReadsAreNotComputed) {
   EXPECT_EQ(graph.steps[0].out[0], absent) << "an unwanted output is skipped by the kernel";
 }
 
+/// Stands for a product whose left side is read elsewhere (input 2) than where its gradient goes (input 0),
+/// and whose backward has two steps that share what a third makes.
+class ReadElsewhere final : public ops::Operator {
+ public:
+  std::string_view name() const override { return "read_elsewhere"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override { return {in[2]}; }
+  std::vector<int> gradient_only() const override { return {0}; }
+  std::vector<ops::BackwardStep> backward() const override {
+    return {{std::make_shared<const ops::Add>(), {ops::grad(0), ops::input(2)}, {ops::to_temporary(0)}},
+            {std::make_shared<const ops::Matmul>(true, false, ops::ProductResult::wide),
+             {ops::temporary(0), ops::input(2)},
+             {1}},
+            {std::make_shared<const ops::Copy>(), {ops::temporary(0)}, {0}}};
+  }
+};
+
+Graph read_elsewhere(const ParameterLayout& layout, std::function<bool(std::string_view)> trainable) {
+  Builder b("elsewhere", layout, tensor::DType::f32, std::move(trainable));
+  const auto x = b.input("x", {tensor::DType::f32, {rows, width}});
+  const auto pair = b.op<ops::ResidualNorm>({x, x, b.parameter("scale.0")}, 1.0f, 1e-5f);
+  const auto h = b.op1<ReadElsewhere>({pair[1], b.parameter("single"), pair[0]});
+  const auto ones = b.input("ones", {tensor::DType::f32, {rows * width}});
+  const auto loss = b.op1<ops::WeightedSum>({b.reshape(h, {rows * width}), ones});
+  b.output(loss, "loss");
+  b.backward(loss);
+  return b.finish();
+}
+
+TEST(Derivation, ATokenIsNeverMadeAndItsGradientArrives) {
+  const auto graph = read_elsewhere(random_layout(), [](auto) { return true; });
+  std::vector<std::string_view> names;
+  for (const auto& step : graph.steps) names.push_back(step.op->name());
+  const std::vector<std::string_view> expected = {
+      "residual_norm", "read_elsewhere", "weighted_sum", "weighted_sum_backward",
+      "add",           "matmul",         "copy",         "residual_norm_backward"};
+  ASSERT_EQ(names, expected);
+  const auto& steps = graph.steps;
+  EXPECT_EQ(steps[0].out[1], absent) << "nobody reads the normed rows";
+  EXPECT_EQ(steps[1].in[0], absent);
+  EXPECT_EQ(steps[5].in[0], steps[4].out[0]);
+  EXPECT_EQ(steps[6].in[0], steps[4].out[0]) << "both read the temporary";
+  EXPECT_EQ(steps[7].in[5], steps[6].out[0]) << "the token's gradient goes through the norm";
+}
+
+TEST(Derivation, TemporariesOfFrozenParametersAreDropped) {
+  const auto frozen_scale = read_elsewhere(random_layout(), [](auto name) { return name == "single"; });
+  const auto has = [](const Graph& graph, std::string_view name) {
+    return std::ranges::any_of(graph.steps, [&](const Step& s) { return s.op->name() == name; });
+  };
+  EXPECT_TRUE(has(frozen_scale, "matmul"));
+  EXPECT_FALSE(has(frozen_scale, "copy"));
+  const auto frozen = read_elsewhere(random_layout(), {});
+  EXPECT_FALSE(has(frozen, "add")) << "nobody reads the temporary";
+}
+
 TEST(Builder, PackedPartsMustAgreeOnTraining) {
   const auto layout = random_layout();
   Builder b("mixed", layout, tensor::DType::f32, [](auto name) { return name == "part.1"; });

@@ -37,7 +37,7 @@ using OperatorPtr = std::shared_ptr<const Operator>;
 
 /// One value that a backward operator reads, seen from the forward step.
 struct Ref {
-  enum class From : std::uint8_t { input, output, grad_output } from = From::input;
+  enum class From : std::uint8_t { input, output, grad_output, temporary } from = From::input;
   int index = 0;
 };
 constexpr Ref input(int i) { return {Ref::From::input, i}; }
@@ -45,10 +45,15 @@ constexpr Ref output(int i) { return {Ref::From::output, i}; }
 constexpr Ref grad(int i) {
   return {Ref::From::grad_output, i};
 }  ///< gradient of forward output i; absent when zero
+/// What an earlier step of the same operator's backward made for to_temporary(t).
+constexpr Ref temporary(int t) { return {Ref::From::temporary, t}; }
+/// In BackwardStep::grads: the output is no gradient but read by later steps of the same operator.
+constexpr int to_temporary(int t) { return -1 - t; }
 
 /// One step of an operator's backward: run `op` on `reads`; its output k is (a contribution to) the gradient
-/// of forward input grads[k]. An output whose gradient nobody wants is passed as an absent view, and the
-/// kernel skips its work; a step none of whose outputs is wanted is not emitted. With a null `op` the
+/// of forward input grads[k], or temporary t for to_temporary(t). An output whose gradient nobody wants is
+/// passed as an absent view, and the kernel skips its work; a step none of whose outputs is wanted is not
+/// emitted. With a null `op` the
 /// gradient of forward output reads[0].index passes unchanged to forward input grads[0] (an alias, not a
 /// copy).
 struct BackwardStep {
@@ -76,6 +81,8 @@ class Operator {
   virtual Cost cost(std::span<const Meta> in, std::span<const Meta> out) const;  ///< default: bytes only
   virtual std::vector<BackwardStep> backward() const { return {}; }              ///< empty: no gradient flows
   virtual std::vector<InPlace> in_place() const { return {}; }
+  /// Inputs that are never read: they only name whose gradient backward gives, and kernels find them absent.
+  virtual std::vector<int> gradient_only() const { return {}; }
   /// Scratch memory the kernel needs for these shapes on any device, cut by shape alone (never by thread
   /// count).
   virtual std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const;
