@@ -113,7 +113,7 @@ std::vector<Timing> measure_cuda(const OpCase& c, double budget) {
     memory.emplace_back(gpu.device(), std::max<std::size_t>(m.bytes(), 256));
     return {memory.back().data(), m};
   };
-  std::vector<View> inputs, outputs, grads;
+  std::vector<View> inputs, outputs, grads, temporaries;
   for (const Block& b : in) {
     inputs.push_back(b.view() ? there(b.meta()) : View{});
     if (b.view()) tensor::copy_bytes(gpu.device(), inputs.back().data, {}, b.view().data, b.meta().bytes());
@@ -155,11 +155,20 @@ std::vector<Timing> measure_cuda(const OpCase& c, double budget) {
     std::vector<View> reads, to;
     for (const Ref& r : step.reads) {
       const auto index = static_cast<std::size_t>(r.index);
-      const auto& from = r.from == Ref::From::input ? inputs : r.from == Ref::From::output ? outputs : grads;
+      const auto& from = r.from == Ref::From::input         ? inputs
+                         : r.from == Ref::From::output      ? outputs
+                         : r.from == Ref::From::grad_output ? grads
+                                                            : temporaries;
       reads.push_back(index < from.size() ? from[index] : View{});
     }
     for (const Meta& m : step.op->infer(metas(reads))) to.push_back(there(m));
     time(*step.op, reads, to);
+    for (std::size_t k = 0; k < to.size(); ++k) {
+      if (step.grads[k] >= 0) continue;
+      temporaries.resize(
+          std::max(temporaries.size(), static_cast<std::size_t>(to_temporary(step.grads[k])) + 1));
+      temporaries[static_cast<std::size_t>(to_temporary(step.grads[k]))] = to[k];
+    }
   }
   return timings;
 }

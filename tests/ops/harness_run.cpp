@@ -129,6 +129,21 @@ void run_on_gpu(cuda::State& state, Products products, const Call& call, const B
   scratch.back();
 }
 
+/// What backward steps hand to later ones, made once for a forward.
+void make_temporaries(const OpCase& c, const Setting& setting, Forward& f, std::string& problem) {
+  for (const BackwardStep& step : c.op->backward()) {
+    if (!step.op || !reads_any_gradient(f, step)) continue;
+    if (std::none_of(step.grads.begin(), step.grads.end(), [](int g) { return g < 0; })) continue;
+    Blocks made = execute(c, setting, {*step.op, gather_reads(f, step), {}, {}, {}}, problem);
+    for (std::size_t k = 0; k < step.grads.size(); ++k) {
+      if (step.grads[k] >= 0) continue;
+      const auto index = static_cast<std::size_t>(to_temporary(step.grads[k]));
+      if (f.temporaries.size() <= index) f.temporaries.resize(index + 1);
+      f.temporaries[index] = std::move(made[k]);
+    }
+  }
+}
+
 }  // namespace
 
 Generator normal(double deviation, double mean) {
@@ -288,6 +303,7 @@ Forward run_forward(const OpCase& c, const Setting& setting, int missing_gradien
     f.grads.emplace_back(f.out[k].meta());
     f.grads.back().assign(weights);
   }
+  make_temporaries(c, setting, f, problem);
   return f;
 }
 
@@ -295,9 +311,13 @@ std::vector<View> gather_reads(const Forward& f, const BackwardStep& step) {
   std::vector<View> reads;
   for (const Ref& r : step.reads) {
     const auto index = static_cast<std::size_t>(r.index);
-    const Blocks& from = r.from == Ref::From::input ? f.in : r.from == Ref::From::output ? f.out : f.grads;
+    const Blocks& from = r.from == Ref::From::input         ? f.in
+                         : r.from == Ref::From::output      ? f.out
+                         : r.from == Ref::From::grad_output ? f.grads
+                                                            : f.temporaries;
     // Optional inputs may be left off the end of the list, as in the graph.
-    reads.push_back(r.from == Ref::From::input && index >= from.size() ? View{} : from.at(index).view());
+    const bool optional = r.from == Ref::From::input || r.from == Ref::From::temporary;
+    reads.push_back(optional && index >= from.size() ? View{} : from.at(index).view());
   }
   return reads;
 }

@@ -71,7 +71,8 @@ Blocks execute(const OpCase& c, const Setting& setting, const Call& call, std::s
 /// Forward and what backward reads.
 struct Forward {
   Blocks in, out;
-  Blocks grads;  ///< gradient of each output; absent for saved, integer or deliberately missing ones
+  Blocks grads;        ///< gradient of each output; absent for saved, integer or deliberately missing ones
+  Blocks temporaries;  ///< that backward steps make for later ones; absent where they read no gradient
 };
 Forward run_forward(const OpCase& c, const Setting& setting, int missing_gradient, std::string& problem);
 
