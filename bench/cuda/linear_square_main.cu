@@ -118,15 +118,14 @@ __global__ void compare(bool backward, SquareShape s, const bf16* a, const bf16*
   if (threadIdx.x == 0) atomicAdd(&m->difference, sums[0]), atomicAdd(&m->norm, sums[1]);
 }
 
-using Launcher = cudaError_t (*)(const SquareShape&, const void*, const void*, const void*, void*, bool,
-                                 cudaStream_t);
 struct Tiling {
   const char* name;
-  Launcher forward, backward;
+  decltype(&linear_square_forward) forward;
+  decltype(&linear_square_backward) backward;
 };
 template <int Groups, int Stages>
 Tiling tiling(const char* name) {
-  return {name, square::launch<false, Groups, Stages>, square::launch<true, Groups, Stages>};
+  return {name, square::forward<Groups, Stages>, square::backward<Groups, Stages>};
 }
 
 struct Set {
@@ -149,7 +148,7 @@ struct Set {
     check(cudaGetLastError(), "fill");
   }
   void forward(const Tiling& t) const {
-    check(t.forward(s, y.get(), w_up.get(), h.get(), act.get(), false, nullptr), "forward");
+    check(t.forward(s, y.get(), w_up.get(), h.get(), act.get(), nullptr), "forward");
   }
   void backward(const Tiling& t, bool add = false) const {
     check(t.backward(s, y.get(), w_down.get(), h.get(), dh.get(), add, nullptr), "backward");
@@ -229,7 +228,7 @@ void check_case(const SquareShape& s, const Tiling& t, int repeats) {
   check(cudaDeviceSynchronize(), "in place");
   if (set.h.host() != dh) std::printf("    FAILED: in place of h gives other bytes\n"), failed = true;
   set.h.poison();
-  check(t.forward(s, set.y.get(), set.w_up.get(), nullptr, set.h.get(), false, nullptr), "act alone");
+  check(t.forward(s, set.y.get(), set.w_up.get(), nullptr, set.h.get(), nullptr), "act alone");
   check(cudaDeviceSynchronize(), "act alone");
   if (set.h.host() != act) std::printf("    FAILED: act alone gives other bytes\n"), failed = true;
 }
@@ -264,7 +263,7 @@ void time_case(const SquareShape& s, const std::vector<Tiling>& tilings) {
       const double w = median_ms(40, [&](int i) { (i % 2 ? a : b).backward(t); });
       const double one = median_ms(40, [&](int i) {
         const Set& x = i % 2 ? a : b;
-        check(t.forward(s, x.y.get(), x.w_up.get(), nullptr, x.act.get(), false, nullptr), "act alone");
+        check(t.forward(s, x.y.get(), x.w_up.get(), nullptr, x.act.get(), nullptr), "act alone");
       });
       std::printf(
           "  %-34s forward %.3f ms (%.0f TFLOP/s, %.0f GB/s)  backward %.3f ms (%.0f TFLOP/s, %.0f "

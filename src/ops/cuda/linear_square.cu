@@ -10,12 +10,12 @@ constexpr int groups = 2, stages = 8;  // the fastest of those that bench/cuda/l
 cudaError_t linear_square_forward(const SquareShape& shape, const void* y, const void* w, void* h, void* act,
                                   cudaStream_t stream) {
   if (!h && !act) return cudaSuccess;
-  return square::launch<false, groups, stages>(shape, y, w, h, act, false, stream);
+  return square::forward<groups, stages>(shape, y, w, h, act, stream);
 }
 
 cudaError_t linear_square_backward(const SquareShape& shape, const void* du, const void* w, const void* h,
                                    void* dh, bool add, cudaStream_t stream) {
-  return square::launch<true, groups, stages>(shape, du, w, h, dh, add, stream);
+  return square::backward<groups, stages>(shape, du, w, h, dh, add, stream);
 }
 
 }  // namespace fairway::ops::cuda
