@@ -4,78 +4,14 @@
 // 1 on a failed check.
 //   linear_square_main [small|check|time]   small: checks without the full shape; no argument: check, then
 //   time
-#include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <vector>
 
+#include "kernel_check.cuh"
 #include "linear_square.cuh"
 
 namespace {
 using namespace fairway::ops::cuda;
-using bf16 = __nv_bfloat16;
-
-bool failed = false;
-
-void check(cudaError_t e, const char* what) {
-  if (e == cudaSuccess) return;
-  std::printf("FAILED: %s: %s\n", what, cudaGetErrorString(e));
-  std::exit(1);
-}
-
-/// Device memory with guard zones around it.
-class Buffer {
- public:
-  explicit Buffer(std::size_t n) : n_(n) {
-    check(cudaMalloc(&p_, (n + 2 * guard) * sizeof(bf16)), "cudaMalloc");
-    poison();
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { cudaFree(p_); }
-  bf16* get() const { return p_ + guard; }
-  std::size_t size() const { return n_; }
-  /// Not-a-number everywhere, so that an element nobody wrote is seen.
-  void poison() const { check(cudaMemset(p_, 0xFF, (n_ + 2 * guard) * sizeof(bf16)), "poison"); }
-  std::vector<std::uint16_t> host() const {
-    std::vector<std::uint16_t> h(n_);
-    check(cudaMemcpy(h.data(), get(), n_ * sizeof(bf16), cudaMemcpyDeviceToHost), "copy out");
-    return h;
-  }
-  bool guards_intact() const {
-    std::vector<std::uint16_t> g(2 * guard);
-    check(cudaMemcpy(g.data(), p_, guard * 2, cudaMemcpyDeviceToHost), "copy out");
-    check(cudaMemcpy(g.data() + guard, get() + n_, guard * 2, cudaMemcpyDeviceToHost), "copy out");
-    return std::all_of(g.begin(), g.end(), [](auto v) { return v == 0xFFFF; });
-  }
-
- private:
-  static constexpr std::size_t guard = 4096;
-  bf16* p_ = nullptr;
-  std::size_t n_;
-};
-
-float widen(std::uint16_t v) {
-  const std::uint32_t bits = std::uint32_t(v) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
-
-/// Counter-based bits (splitmix64); sums of four uniform numbers are close to normal.
-__global__ void fill(std::size_t n, float deviation, std::uint64_t seed, bf16* to) {
-  const std::size_t i = std::size_t(blockIdx.x) * 256 + threadIdx.x;
-  if (i >= n) return;
-  std::uint64_t r = (i + 1 + (seed << 40)) * 0x9E3779B97F4A7C15ULL;
-  r = (r ^ r >> 30) * 0xBF58476D1CE4E5B9ULL;
-  r = (r ^ r >> 27) * 0x94D049BB133111EBULL;
-  r ^= r >> 31;
-  const float sum = float(r & 0xFFFF) + float(r >> 16 & 0xFFFF) + float(r >> 32 & 0xFFFF) + float(r >> 48);
-  to[i] = __float2bfloat16((sum / 65536.0F - 2.0F) * 1.7320508F * deviation);
-}
+using namespace fairway::bench;
 
 struct Mistakes {
   double difference = 0, norm = 0;  // sums of squares
@@ -130,7 +66,7 @@ Tiling tiling(const char* name) {
 
 struct Set {
   SquareShape s;
-  Buffer y, w_up, w_down, h, act, dh;
+  Buffer<bf16> y, w_up, w_down, h, act, dh;
   Set(const SquareShape& shape, std::uint64_t seed)
       : s(shape),
         y(std::size_t(s.m) * s.k),
@@ -139,13 +75,9 @@ struct Set {
         h(std::size_t(s.m) * s.n),
         act(h.size()),
         dh(h.size()) {
-    random(y, 1, seed);
-    random(w_up, 1 / std::sqrt(float(s.k)), seed + 1);
-    random(w_down, 1 / std::sqrt(float(s.k)), seed + 2);
-  }
-  static void random(const Buffer& b, float deviation, std::uint64_t seed) {
-    fill<<<unsigned((b.size() + 255) / 256), 256>>>(b.size(), deviation, seed, b.get());
-    check(cudaGetLastError(), "fill");
+    fill_normal(y, 1, seed);
+    fill_normal(w_up, 1 / std::sqrt(float(s.k)), seed + 1);
+    fill_normal(w_down, 1 / std::sqrt(float(s.k)), seed + 2);
   }
   void forward(const Tiling& t) const {
     check(t.forward(s, y.get(), w_up.get(), h.get(), act.get(), nullptr), "forward");
@@ -189,8 +121,9 @@ void check_reference(const Set& set) {
     const std::size_t row = i * 7919 % set.s.m, column = i * 104729 % set.s.n;
     double sum = 0;
     for (int k = 0; k < set.s.k; ++k)
-      sum += double(widen(a[row * set.s.k + k])) * widen(up[column * set.s.k + k]);
-    worst = std::max(worst, std::abs(sum - widen(h[row * set.s.n + column])) / (std::abs(sum) + 0.1));
+      sum += double(__bfloat162float(a[row * set.s.k + k])) * __bfloat162float(up[column * set.s.k + k]);
+    worst =
+        std::max(worst, std::abs(sum - __bfloat162float(h[row * set.s.n + column])) / (std::abs(sum) + 0.1));
   }
   std::printf("    1000 elements of h against float64: %.1e%s\n", worst, worst < 5e-3 ? "" : "  FAILED");
   failed = failed || !(worst < 5e-3);
@@ -213,12 +146,12 @@ void check_case(const SquareShape& s, const Tiling& t, int repeats) {
     set.forward(t);
     set.backward(t);
     check(cudaDeviceSynchronize(), "repeat");
-    if (set.h.host() == h && set.act.host() == act && set.dh.host() == dh) continue;
+    if (set.h.same(h) && set.act.same(act) && set.dh.same(dh)) continue;
     std::printf("    FAILED: repeat %d gives other bytes\n", i);
     failed = true;
   }
-  Buffer before(set.dh.size());
-  Set::random(before, 1, 99);
+  Buffer<bf16> before(set.dh.size());
+  fill_normal(before, 1, 99);
   check(cudaMemcpy(set.dh.get(), before.get(), before.size() * 2, cudaMemcpyDeviceToDevice), "copy");
   set.backward(t, true);
   check(cudaDeviceSynchronize(), "backward, added");
@@ -226,29 +159,11 @@ void check_case(const SquareShape& s, const Tiling& t, int repeats) {
   // In the memory of h, as a memory plan may do.
   check(t.backward(s, set.y.get(), set.w_down.get(), set.h.get(), set.h.get(), false, nullptr), "in place");
   check(cudaDeviceSynchronize(), "in place");
-  if (set.h.host() != dh) std::printf("    FAILED: in place of h gives other bytes\n"), failed = true;
+  if (!set.h.same(dh)) std::printf("    FAILED: in place of h gives other bytes\n"), failed = true;
   set.h.poison();
   check(t.forward(s, set.y.get(), set.w_up.get(), nullptr, set.h.get(), nullptr), "act alone");
   check(cudaDeviceSynchronize(), "act alone");
-  if (set.h.host() != act) std::printf("    FAILED: act alone gives other bytes\n"), failed = true;
-}
-
-double median_ms(int repeats, const std::function<void(int)>& work) {
-  cudaEvent_t begin{}, end{};
-  cudaEventCreate(&begin), cudaEventCreate(&end);
-  std::vector<float> times;
-  for (int i = 0; i < repeats + 5; ++i) {
-    cudaEventRecord(begin);
-    work(i);
-    cudaEventRecord(end);
-    check(cudaEventSynchronize(end), "timing");
-    float ms = 0;
-    cudaEventElapsedTime(&ms, begin, end);
-    if (i >= 5) times.push_back(ms);
-  }
-  cudaEventDestroy(begin), cudaEventDestroy(end);
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[repeats / 2];
+  if (!set.h.same(act)) std::printf("    FAILED: act alone gives other bytes\n"), failed = true;
 }
 
 void time_case(const SquareShape& s, const std::vector<Tiling>& tilings) {
