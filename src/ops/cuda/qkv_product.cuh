@@ -1,0 +1,235 @@
+#pragma once
+// The product of qkv_product.h: product_rows.cuh with norm, rotation, gain and value embedding as epilogue,
+// so that the raw projection never exists in memory.
+//
+// 128 columns are two heads of 64, both of queries, of keys or of values. A row of a head lies in four lanes:
+// its sum of squares takes two shuffles, and the two of a rotated pair are in one thread where rope_dims / 2
+// is a multiple of 8.
+
+#include "product_rows.cuh"
+#include "qkv_product.h"
+
+namespace fairway::ops::cuda::qkv {
+
+/// What a tile's epilogue wants from memory; loaded before the tile's products, which hide it. [0] belongs to
+/// the thread's row of the accumulator's lower 8, [1] to the one of the upper 8.
+template <int Chunks>
+struct Ahead {
+  float factor[2];                                                  ///< of the row
+  float gain[2];                                                    ///< of the two heads; of values: vs w
+  float2 cos[2][Chunks ? Chunks : 1], sin[2][Chunks ? Chunks : 1];  ///< of columns 8 c + 2 t, + 1
+};
+
+/// Chunks of 8 pairs are turned: rope_dims / 16.
+template <int Chunks>
+struct Epilogue {
+  static constexpr bool weight_by_columns = false;
+  CUtensorMap map_q, map_k, map_v, map_ve;
+  int rows, length, heads, kv_heads;
+  float eps, row_scale;
+  const float *gain, *rope, *r, *vs, *w;
+  float* rr;
+  bool embeds_values, store_q, store_k, store_v;
+
+  __device__ int first_value() const { return heads + kv_heads; }
+
+  template <class S>
+  __device__ Ahead<Chunks> ahead(S& s, int slice, int row, int warp) const {
+    const int lane = threadIdx.x % 32, head = 2 * slice;
+    Ahead<Chunks> to;
+    if (head >= first_value()) {
+      if (embeds_values && lane == 0) rows::load_rows(s, &map_ve, head - first_value(), row, warp);
+      __syncwarp();
+      to.gain[0] = embeds_values ? *vs * *w : 0.0F;
+    } else {
+      to.gain[0] = head < heads ? gain[head] : 1.0F;
+      to.gain[1] = head < heads ? gain[head + 1] : 1.0F;
+    }
+#pragma unroll
+    for (int upper = 0; upper < 2; ++upper) {
+      const int at = min(row + 8 * upper + lane / 4, this->rows - 1);
+      to.factor[upper] = r ? row_scale * r[at] : 1.0F;
+      if (Chunks == 0 || head >= first_value()) continue;
+      const unsigned position = static_cast<unsigned>(at) % static_cast<unsigned>(length);
+      const float* const angles = rope + position * (16 * Chunks) + 2 * (lane % 4);
+#pragma unroll
+      for (int c = 0; c < Chunks; ++c) {
+        to.cos[upper][c] = *reinterpret_cast<const float2*>(angles + 8 * c);
+        to.sin[upper][c] = *reinterpret_cast<const float2*>(angles + 8 * (Chunks + c));
+      }
+    }
+    return to;
+  }
+
+  template <class S>
+  __device__ void finish(S& s, float (&d)[64], const Ahead<Chunks>& ahead, int slice, int row, int warp,
+                         std::uint32_t turn) const {
+    const int head = 2 * slice;
+    if (head >= first_value())
+      finish_values(s, d, ahead, head - first_value(), row, warp, turn);
+    else if (head >= heads)
+      finish_heads(s, d, ahead, head, store_k ? &map_k : nullptr, head - heads, row, warp);
+    else
+      finish_heads(s, d, ahead, head, store_q ? &map_q : nullptr, head, row, warp);
+  }
+
+ private:
+  /// Two heads of queries or keys; `place` is the first one's in `map`.
+  template <class S>
+  __device__ void finish_heads(S& s, float (&d)[64], const Ahead<Chunks>& ahead, int head,
+                               const CUtensorMap* map, int place, int row, int warp) const {
+    float inverse[2][2];  // 1 / rms of [head][row]
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        float squares = 0;
+#pragma unroll
+        for (int i = 32 * half + 2 * upper; i < 32 * half + 32; i += 4)
+          squares += d[i] * d[i] + d[i + 1] * d[i + 1];
+        squares += __shfl_xor_sync(0xFFFFFFFF, squares, 1);
+        squares += __shfl_xor_sync(0xFFFFFFFF, squares, 2);
+        const float f = ahead.factor[upper];
+        inverse[half][upper] = rsqrtf(f * f * (1.0F / 64) * squares + eps);
+      }
+      turn_pairs(d, ahead, half);
+      const float by = ahead.gain[half];
+      store_half(s, d, half, by * ahead.factor[0] * inverse[half][0], by * ahead.factor[1] * inverse[half][1],
+                 map, place + half, row, warp);
+    }
+    const int lane = threadIdx.x % 32;
+    if (!rr || lane % 4 != 0) return;
+#pragma unroll
+    for (int upper = 0; upper < 2; ++upper) {
+      const int at = row + 8 * upper + lane / 4;
+      if (at < this->rows)
+        *reinterpret_cast<float2*>(rr + static_cast<std::int64_t>(at) * first_value() + head) =
+            make_float2(inverse[0][upper], inverse[1][upper]);
+    }
+  }
+
+  /// Pairs (i, i + 8 Chunks) of a head: p cos + r sin, r cos - p sin.
+  static __device__ void turn_pairs(float (&d)[64], const Ahead<Chunks>& ahead, int half) {
+#pragma unroll
+    for (int c = 0; c < Chunks; ++c)
+#pragma unroll
+      for (int upper = 0; upper < 2; ++upper) {
+        const float2 cos = ahead.cos[upper][c], sin = ahead.sin[upper][c];
+        float* const p = d + 32 * half + 4 * c + 2 * upper;
+        float* const q = p + 4 * Chunks;
+        const float p0 = p[0], p1 = p[1];
+        p[0] = p0 * cos.x + q[0] * sin.x;
+        p[1] = p1 * cos.y + q[1] * sin.y;
+        q[0] = q[0] * cos.x - p0 * sin.x;
+        q[1] = q[1] * cos.y - p1 * sin.y;
+      }
+  }
+
+  /// One head, times a factor for each of the thread's rows, to memory.
+  template <class S>
+  static __device__ void store_half(S& s, const float (&d)[64], int half, float lower, float upper,
+                                    const CUtensorMap* map, int place, int row, int warp) {
+    if (!map) return;
+    const bool leader = threadIdx.x % 32 == 0;
+    if (leader) bulk_wait_read_but<1>();  // the other half's store may go on
+    __syncwarp();
+    const std::uint32_t to = shared_address(s.rows[warp][half]);
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+      const float* const x = d + 32 * half + 4 * j;
+      store_matrices(rows::matrices_at(to, j), pack(x[0] * lower, x[1] * lower),
+                     pack(x[2] * upper, x[3] * upper), pack(x[4] * lower, x[5] * lower),
+                     pack(x[6] * upper, x[7] * upper));
+    }
+    send(map, s.rows[warp][half], place, row);
+  }
+  static __device__ void send(const CUtensorMap* map, const void* from, int place, int row) {
+    fence_async();
+    __syncwarp();
+    if (threadIdx.x % 32 != 0) return;
+    store_tile(map, from, place, row, 0);
+    bulk_commit();
+  }
+
+  /// Two heads of values; `place` is the first one's. With a value embedding its tile becomes the tile of
+  /// values in its place.
+  template <class S>
+  __device__ void finish_values(S& s, const float (&d)[64], const Ahead<Chunks>& ahead, int place, int row,
+                                int warp, std::uint32_t turn) const {
+    const float lower = ahead.factor[0], upper = ahead.factor[1], scale = ahead.gain[0];
+    if (embeds_values) s.rows_full[warp].wait(turn);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (!embeds_values) {
+        store_half(s, d, half, lower, upper, store_v ? &map_v : nullptr, place + half, row, warp);
+        continue;
+      }
+      const std::uint32_t tile = shared_address(s.rows[warp][half]);
+#pragma unroll
+      for (int j = 0; j < 8; j += 2) {
+        const std::uint32_t at = rows::matrices_at(tile, j);
+        const float* const x = d + 32 * half + 4 * j;
+        std::uint32_t e[4];
+        load_matrices(at, e);
+        const auto sum = [&](int i, float factor) {
+          return pack(x[2 * i] * factor + scale * rows::low(e[i]),
+                      x[2 * i + 1] * factor + scale * rows::high(e[i]));
+        };
+        store_matrices(at, sum(0, lower), sum(1, upper), sum(2, lower), sum(3, upper));
+      }
+      if (store_v) send(&map_v, s.rows[warp][half], place + half, row);
+    }
+  }
+};
+
+template <int Groups, int Stages, int Chunks>
+cudaError_t launch(const FusedQkv& a, cudaStream_t stream) {
+  Epilogue<Chunks> e{.rows = a.rows,
+                     .length = a.length,
+                     .heads = a.heads,
+                     .kv_heads = a.kv_heads,
+                     .eps = a.eps,
+                     .row_scale = a.row_scale,
+                     .gain = a.gain,
+                     .rope = a.rope,
+                     .r = a.r,
+                     .vs = a.vs,
+                     .w = a.w,
+                     .rr = a.rr,
+                     .embeds_values = a.ve != nullptr,
+                     .store_q = a.q != nullptr,
+                     .store_k = a.k != nullptr,
+                     .store_v = a.v != nullptr};
+  cudaError_t error = cudaSuccess;
+  // A map needs an address, also where nothing is read or stored.
+  const auto map = [&](CUtensorMap& to, const void* p, int heads) {
+    if (error == cudaSuccess) error = make_tile_map(to, p ? p : a.a, 1, a.rows, p ? heads : a.depth / 64, 16);
+  };
+  map(e.map_q, a.q, a.heads);
+  map(e.map_k, a.k, a.kv_heads);
+  map(e.map_v, a.v, a.kv_heads);
+  map(e.map_ve, a.ve, a.kv_heads);
+  if (error != cudaSuccess) return error;
+  return rows::launch<Groups, Stages>(a.rows, (a.heads + 2 * a.kv_heads) * 64, a.depth, a.a, a.weight, e,
+                                      stream);
+}
+
+/// Groups warpgroups, Stages steps of `a` in flight.
+template <int Groups, int Stages>
+cudaError_t product(const FusedQkv& a, cudaStream_t stream) {
+  if (a.rows == 0) return cudaSuccess;
+  switch (a.heads % 2 || a.kv_heads % 2 ? -1 : a.rope_dims) {
+    case 0:
+      return launch<Groups, Stages, 0>(a, stream);
+    case 16:
+      return launch<Groups, Stages, 1>(a, stream);
+    case 32:
+      return launch<Groups, Stages, 2>(a, stream);
+    case 64:
+      return launch<Groups, Stages, 4>(a, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace fairway::ops::cuda::qkv
