@@ -2,6 +2,7 @@
 
 #include "fairway/ops/activation.h"
 #include "fairway/ops/matmul.h"
+#include "fairway/ops/scale_rows.h"
 #include "rule.h"
 #include "square_parts.h"
 
@@ -12,53 +13,85 @@ const Matmul linear(false, true), linear_backward(false, false);
 const LinearAdd add{};
 
 std::size_t rounded_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
-std::string slope_text(float slope) { return fmt::format("slope={}", slope); }
+std::string attributes_of(float slope, float row_scale) {
+  return row_scale == 1 ? fmt::format("slope={}", slope)
+                        : fmt::format("slope={} row_scale={}", slope, row_scale);
+}
+/// The fused kernel of a GPU takes this product.
+bool is_fused(const Meta& operand, const Meta& result) {
+  return operand.dtype == DType::bf16 && square_product_fits(result.shape.columns(), operand.shape.columns());
+}
+/// One number for each row of x.
+Meta per_row(const Meta& x) { return {rule::wide(x.dtype), rule::leading(x.shape)}; }
+
+/// The operands of LinearSquare's product.
+std::array<Meta, 2> product_of(const LinearSquare& op, std::span<const Meta> in) {
+  return {in[op.row_scale ? 2 : 0], in[1]};
+}
 
 }  // namespace
 
 std::vector<Meta> LinearSquare::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 2, 2);
-  const Meta h = linear.infer(in).front();
+  rule::count(*this, in, row_scale ? 4 : 2, row_scale ? 4 : 2);
+  const auto product = product_of(*this, in);
+  const Meta h = linear.infer(product).front();
+  if (row_scale) {
+    rule::optional(*this, in, 0, in[2]);
+    rule::exactly(*this, in, 3, per_row(in[2]));
+  }
   return {h, h};
 }
 Cost LinearSquare::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   Cost cost = Operator::cost(in, out);
-  cost.flops = linear.cost(in, out.first(1)).flops;
+  cost.flops = linear.cost(product_of(*this, in), out.first(1)).flops;
   return cost;
 }
 std::vector<BackwardStep> LinearSquare::backward() const {
   auto steps = linear.backward();
   for (auto& step : steps)
-    for (auto& ref : step.reads)
+    for (auto& ref : step.reads) {
       if (ref.from == Ref::From::grad_output) ref = grad(1);
+      if (row_scale && ref.from == Ref::From::input && ref.index == 0) ref = input(2);
+    }
   return steps;
 }
-std::size_t LinearSquare::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  return linear.workspace_bytes(in, out.first(1));
+std::vector<int> LinearSquare::gradient_only() const {
+  return row_scale ? std::vector<int>{0} : std::vector<int>{};
 }
-std::string LinearSquare::attributes() const { return slope_text(slope); }
+/// By parts: the rows made after all, then the product's own.
+std::size_t LinearSquare::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
+  const auto product = product_of(*this, in);
+  if (is_fused(product[0], out[0])) return 0;
+  const std::size_t rows = row_scale ? rounded_up(product[0].bytes()) : 0;
+  return rows + linear.workspace_bytes(product, out.first(1));
+}
+std::string LinearSquare::attributes() const { return attributes_of(slope, row_scale.value_or(1)); }
 
 std::vector<Meta> SquareLinearAdd::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 4, 4);
+  rule::count(*this, in, 4, 5);
   rule::optional(*this, in, 0, in[1]);
-  return add.infer(in.subspan(1));
+  rule::optional(*this, in, 4, per_row(in[1]));
+  return add.infer(in.subspan(1, 3));
 }
 Cost SquareLinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
-  return add.cost(in.subspan(1), out);  // h is named for backward, not read
+  return add.cost(in.subspan(1, 3), out);  // h and r are named for backward, not read
 }
 std::vector<BackwardStep> SquareLinearAdd::backward() const {
-  return {{std::make_shared<SquareLinearBackward>(slope), {grad(0), input(2), input(0)}, {0}},
+  return {{std::make_shared<SquareLinearBackward>(slope, row_scale),
+           {grad(0), input(2), input(0), input(4)},
+           {0}},
           {std::make_shared<Matmul>(true, false, ProductResult::wide), {grad(0), input(1)}, {2}},
           {nullptr, {grad(0)}, {3}}};
 }
 std::size_t SquareLinearAdd::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  return add.workspace_bytes(in.subspan(1), out);
+  return add.workspace_bytes(in.subspan(1, 3), out);
 }
-std::string SquareLinearAdd::attributes() const { return slope_text(slope); }
+std::string SquareLinearAdd::attributes() const { return attributes_of(slope, row_scale); }
 
 std::vector<Meta> SquareLinearBackward::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 3, 3);
+  rule::count(*this, in, 3, 4);
   rule::activation(*this, in, 0);
+  rule::optional(*this, in, 3, per_row(in[0]));
   rule::exactly(*this, in, 2, linear_backward.infer(in.first(2)).front());
   return {in[2]};
 }
@@ -67,12 +100,33 @@ Cost SquareLinearBackward::cost(std::span<const Meta> in, std::span<const Meta> 
   cost.flops = linear_backward.cost(in.first(2), out).flops;
   return cost;
 }
-/// The gradient of act, then the product's own; nothing where a GPU needs neither.
+/// By parts: the gradient of act, the scaled rows of du, then the product's own.
 std::size_t SquareLinearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  if (in[0].dtype == DType::bf16 && square_product_fits(in[2].shape.columns(), in[0].shape.columns()))
-    return 0;
-  return rounded_up(in[2].bytes()) + linear_backward.workspace_bytes(in.first(2), out);
+  if (is_fused(in[0], in[2])) return 0;
+  const std::size_t rows = rule::present(in, 3) ? rounded_up(in[0].bytes()) : 0;
+  return rounded_up(in[2].bytes()) + rows + linear_backward.workspace_bytes(in.first(2), out);
 }
+
+namespace {
+
+constexpr Write set[] = {Write::set};
+
+/// An array at the front of a workspace, which becomes what is behind it.
+View take(View& workspace, const Meta& meta) {
+  const View taken{workspace.data, meta};
+  workspace.data = static_cast<std::byte*>(workspace.data) + rounded_up(meta.bytes());
+  return taken;
+}
+
+/// x with its rows times factor r, at the front of a workspace.
+View scaled_rows(const KernelArgs& args, const SquareParts& parts, float factor, const View& x, const View& r,
+                 View& workspace) {
+  const View scaled = take(workspace, x.meta), in[] = {x, r};
+  parts.scale_rows({ScaleRows(factor), in, std::span(&scaled, 1), set, {}, args.context});
+  return scaled;
+}
+
+}  // namespace
 
 void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts) {
   const auto& op = static_cast<const LinearSquare&>(args.op);
@@ -80,28 +134,32 @@ void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts) {
     base::check(w == Write::set, "{}: its results are not added to", op.name());
   const View &act = args.out[0], &h = args.out[1].data ? args.out[1] : act;
   if (!h.data) return;
-  constexpr Write set[] = {Write::set};
-  parts.matmul({linear, args.in, std::span(&h, 1), set, args.workspace, args.context});
+  View workspace = args.workspace;
+  const View rows =
+      op.row_scale ? scaled_rows(args, parts, *op.row_scale, args.in[2], args.in[3], workspace) : args.in[0];
+  const View in[] = {rows, args.in[1]};
+  parts.matmul({linear, in, std::span(&h, 1), set, workspace, args.context});
   if (!act.data) return;
   parts.leaky_square({LeakySquare(op.slope), std::span(&h, 1), std::span(&act, 1), set, {}, args.context});
 }
 
 void square_linear_add_by_parts(const KernelArgs& args, const SquareParts& parts) {
-  parts.linear_add({add, args.in.subspan(1), args.out, args.write, args.workspace, args.context});
+  parts.linear_add({add, args.in.subspan(1, 3), args.out, args.write, args.workspace, args.context});
 }
 
 void square_linear_backward_by_parts(const KernelArgs& args, const SquareParts& parts) {
   if (!args.out[0].data) return;
+  const auto& op = static_cast<const SquareLinearBackward&>(args.op);
   const View& h = args.in[2];
-  const View dact{args.workspace.data, h.meta};
-  const std::size_t own = rounded_up(h.bytes());
-  View rest = args.workspace;
-  rest.data = static_cast<std::byte*>(rest.data) + own;
-  constexpr Write set[] = {Write::set};
-  parts.matmul({linear_backward, args.in.first(2), std::span(&dact, 1), set, rest, args.context});
+  View workspace = args.workspace;
+  const View dact = take(workspace, h.meta);
+  const bool scaled = args.in.size() > 3 && args.in[3].data;
+  const View rows =
+      scaled ? scaled_rows(args, parts, op.row_scale, args.in[0], args.in[3], workspace) : args.in[0];
+  const View product[] = {rows, args.in[1]};
+  parts.matmul({linear_backward, product, std::span(&dact, 1), set, workspace, args.context});
   const View in[] = {h, dact};
-  const LeakySquareBackward op(static_cast<const SquareLinearBackward&>(args.op).slope);
-  parts.leaky_square_backward({op, in, args.out, args.write, {}, args.context});
+  parts.leaky_square_backward({LeakySquareBackward(op.slope), in, args.out, args.write, {}, args.context});
 }
 
 }  // namespace fairway::ops

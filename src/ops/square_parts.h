@@ -13,7 +13,7 @@ constexpr bool square_product_fits(std::int64_t n, std::int64_t k) {
 
 /// A backend's kernels.
 struct SquareParts {
-  Kernel matmul, linear_add, leaky_square, leaky_square_backward;
+  Kernel matmul, linear_add, leaky_square, leaky_square_backward, scale_rows;
 };
 void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts);
 void square_linear_add_by_parts(const KernelArgs& args, const SquareParts& parts);

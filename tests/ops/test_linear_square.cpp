@@ -2,6 +2,7 @@
 
 #include "fairway/ops/activation.h"
 #include "fairway/ops/matmul.h"
+#include "fairway/ops/scale_rows.h"
 #include "ops/direct.h"
 
 namespace fairway::ops {
@@ -22,6 +23,40 @@ TEST(LinearSquare, AllChecks) {
     c.probes = 6;
     EXPECT_EQ(run_all_checks(c), "");
   }
+}
+
+/// Behind a deferred norm: rows m, their 1 / rms in r.
+OpCase deferred_linear_square(const Sizes& s) {
+  const auto& [m, n, k] = s;
+  auto c = op_case(fmt::format("deferred linear_square {}x{}x{}", m, n, k),
+                   std::make_shared<LinearSquare>(0.5f, 0.7f),
+                   {absent_input(), tensor_input({n, k}, normal(), false),
+                    tensor_input({m, k}, normal(), false), tensor_input({m}, uniform(0.5, 2), false)},
+                   {0});
+  c.finite_differences = false;  // its gradient is that of m w^T: DeferredIsTheProductOfScaledRows
+  return c;
+}
+
+TEST(LinearSquare, DeferredChecks) {
+  for (const auto& s : sizes) {
+    auto c = deferred_linear_square(s);
+    c.rejects = {{{}, c.inputs[1].meta, c.inputs[2].meta},
+                 {{}, c.inputs[1].meta, c.inputs[2].meta, {DType::f32, {s.m + 1}}}};
+    EXPECT_EQ(run_all_checks(c), "");
+    EXPECT_EQ(c.op->gradient_only(), std::vector<int>{0});
+  }
+}
+
+TEST(LinearSquare, DeferredIsTheProductOfScaledRows) {
+  const auto c = deferred_linear_square(sizes[2]);
+  const auto rows = output_values(op_case("", std::make_shared<ScaleRows>(0.7f), {c.inputs[2], c.inputs[3]}));
+  // Inputs draw by their place in the list: the rows as a listed input are the same numbers again.
+  const auto values = input_values(c);
+  const auto plain =
+      op_case("", std::make_shared<LinearSquare>(0.5f),
+              {tensor_input({65, 33}, listed(rows)), tensor_input({130, 33}, listed(values[1]))});
+  EXPECT_EQ(output_values(c, 0), output_values(plain, 0));
+  EXPECT_EQ(output_values(c, 1), output_values(plain, 1));
 }
 
 TEST(LinearSquare, EachOutputAlone) {
@@ -83,6 +118,30 @@ TEST(SquareLinearAdd, GradientsOfWeightAndResidual) {
 TEST(SquareLinearAdd, ForwardNeedsNoSum) {
   const auto with = square_linear_add(sizes[2], true), without = square_linear_add(sizes[2], false);
   EXPECT_EQ(output_values(with), output_values(without));
+}
+
+TEST(ScaleRows, AllChecks) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{2, 70, 33}}) {
+    const Shape rows = shape.rank() == 3 ? Shape{2, 70} : Shape{shape[0]};
+    auto c = op_case("scale_rows " + shape.str(), std::make_shared<ScaleRows>(0.5f),
+                     {tensor_input(shape, normal(), false), tensor_input(rows, normal(), false)});
+    c.add_outputs = {0};
+    c.rejects = {{{DType::f32, shape}, {DType::f32, shape}}};
+    EXPECT_EQ(run_all_checks(c), "");
+  }
+}
+
+TEST(SquareLinearBackward, GivesTheGradientBeforeTheRowsFactor) {
+  const InputSpec du = tensor_input({5, 33}, normal()), w = tensor_input({33, 7}, normal()),
+                  h = tensor_input({5, 7}, normal());
+  const std::vector<double> r = {1, 2, 0.5, -1, 0};
+  const auto plain = op_case("", std::make_shared<SquareLinearBackward>(0.5f), {du, w, h});
+  auto scaled = plain;
+  scaled.op = std::make_shared<SquareLinearBackward>(0.5f, 2.0f);
+  scaled.inputs.push_back(tensor_input({5}, listed(r), false));
+  const auto dh = output_values(plain), dz = output_values(scaled);
+  for (std::size_t i = 0; i < dh.size(); ++i) EXPECT_FLOAT_EQ(dz[i], 2 * r[i / 7] * dh[i]);
+  EXPECT_EQ(run_all_checks(scaled), "");
 }
 
 TEST(SquareLinearBackward, IsProductAndActivation) {

@@ -38,6 +38,22 @@ TEST_P(SquareParity, SquareLinearAdd) {
   EXPECT_EQ(check_cuda(c), "");
 }
 
+TEST_P(SquareParity, DeferredNorm) {
+  const auto [m, n, k] = GetParam();
+  const double scale = 1 / std::sqrt(static_cast<double>(k));
+  const InputSpec r = tensor_input({m}, uniform(0.5, 2), false);
+  const auto forward = op_case(
+      fmt::format("deferred linear_square {}x{}x{}", m, n, k), std::make_shared<LinearSquare>(0.5f, 0.7f),
+      {absent_input(), tensor_input({n, k}, normal(scale), false), tensor_input({m, k}, normal(), false), r},
+      {0});
+  EXPECT_EQ(check_cuda(forward), "");
+  const auto backward = op_case(fmt::format("square_linear_backward with r {}x{}x{}", m, n, k),
+                                std::make_shared<SquareLinearBackward>(0.5f, 0.7f),
+                                {tensor_input({m, k}, normal()), tensor_input({k, n}, normal(scale)),
+                                 tensor_input({m, n}, normal()), r});
+  EXPECT_EQ(check_cuda(backward), "");
+}
+
 /// h is left out where backward rebuilds the activation alone.
 TEST(SquareKernel, EachOutputAlone) {
   if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;

@@ -66,6 +66,10 @@ void scaled_residual_backward(const Target&, Storage, const Pieces&, std::int64_
                               const float* scale, bool scalar, const void* dy, Output da, Output ds,
                               float* partial);
 
+// scale_rows.cu
+void scale_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float factor, const void* x,
+                const float* r, Output y);
+
 // sequence.cu; rows of `length` positions
 void smear(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
            const void* x, const float* gamma, const void* previous, Output y);

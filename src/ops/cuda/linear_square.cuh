@@ -14,22 +14,23 @@ __device__ inline float square(float h, float slope) {
   return z * z;
 }
 
-struct Nothing {};
-
-/// Rounded sums, then the activation of what was rounded: act is a function of the h that backward sees.
+/// Sums times their row's factor, rounded, then the activation of what was rounded: act is a function of the
+/// h that backward sees.
 struct Forward {
   static constexpr bool weight_by_columns = false;
   CUtensorMap map_h, map_act;
   float slope;
   bool store_h, store_act;
+  rows::RowFactors factors;
 
   template <class S>
-  __device__ Nothing ahead(S&, int, int, int) const {
-    return {};
+  __device__ rows::RowFactors::Two ahead(S&, int, int row, int) const {
+    return factors.ahead(row);
   }
   template <class S>
-  __device__ void finish(S& s, const float (&d)[64], Nothing, int slice, int row, int warp,
+  __device__ void finish(S& s, float (&d)[64], const rows::RowFactors::Two& two, int slice, int row, int warp,
                          std::uint32_t) const {
+    factors.multiply(d, two);
     const bool leader = threadIdx.x % 32 == 0;
 #pragma unroll
     for (int part = 0; part < 4; ++part) {
@@ -64,16 +65,18 @@ struct Backward {
   CUtensorMap map_h, map_dh;
   float slope;
   bool add;
+  rows::RowFactors factors;
 
   template <class S>
-  __device__ Nothing ahead(S& s, int slice, int row, int warp) const {
+  __device__ rows::RowFactors::Two ahead(S& s, int slice, int row, int warp) const {
     if (threadIdx.x % 32 == 0) rows::load_rows(s, &map_h, 2 * slice, row, warp);
     __syncwarp();
-    return {};
+    return factors.ahead(row);
   }
   template <class S>
-  __device__ void finish(S& s, const float (&d)[64], Nothing, int slice, int row, int warp,
+  __device__ void finish(S& s, float (&d)[64], const rows::RowFactors::Two& two, int slice, int row, int warp,
                          std::uint32_t turn) const {
+    factors.multiply(d, two);
     s.rows_full[warp].wait(turn);
     const float below = 2 * slope * slope;
     const auto times_slope = [&](std::uint32_t h, float d_low, float d_high) {
@@ -111,7 +114,10 @@ template <int Groups, int Stages>
 cudaError_t forward(const SquareShape& shape, const void* y, const void* w, void* h, void* act,
                     cudaStream_t stream) {
   if (shape.m == 0) return cudaSuccess;
-  Forward e{.slope = shape.slope, .store_h = h != nullptr, .store_act = act != nullptr};
+  Forward e{.slope = shape.slope,
+            .store_h = h != nullptr,
+            .store_act = act != nullptr,
+            .factors = {shape.r, shape.m, shape.row_scale}};
   // A map needs an address, also when nothing is stored there.
   cudaError_t error = make_tile_map(e.map_h, h ? h : act, 1, shape.m, shape.n / 64, 16);
   if (error == cudaSuccess) error = make_tile_map(e.map_act, act ? act : h, 1, shape.m, shape.n / 64, 16);
@@ -122,7 +128,7 @@ template <int Groups, int Stages>
 cudaError_t backward(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
                      bool add, cudaStream_t stream) {
   if (shape.m == 0) return cudaSuccess;
-  Backward e{.slope = shape.slope, .add = add};
+  Backward e{.slope = shape.slope, .add = add, .factors = {shape.r, shape.m, shape.row_scale}};
   cudaError_t error = make_tile_map(e.map_h, h, 1, shape.m, shape.n / 64, 16);
   if (error == cudaSuccess) error = make_tile_map(e.map_dh, dh, 1, shape.m, shape.n / 64, 16);
   if (error != cudaSuccess) return error;

@@ -5,17 +5,20 @@
 
 namespace fairway::ops::cuda {
 
-/// Rows, columns and summed dimension of the product. linear_square_takes(n, k) must hold (square_parts.h).
+/// Rows, columns and summed dimension of the product. square_product_fits(n, k) must hold (square_parts.h).
 struct SquareShape {
   int m = 0, n = 0, k = 0;
   float slope = 0;
+  const float* r = nullptr;  ///< [m]: row i of the result is times row_scale r[i]; null: not
+  float row_scale = 1;
 };
 
-/// act = f(h), h = y w^T rounded to bf16; y [m, k], w [n, k], h and act [m, n], all bf16 and aligned to 16
-/// bytes. `h` or `act` may be null.
+/// act = f(h), h = y w^T (row factors included) rounded to bf16; y [m, k], w [n, k], h and act [m, n], all
+/// bf16 and aligned to 16 bytes. `h` or `act` may be null.
 cudaError_t linear_square_forward(const SquareShape&, const void* y, const void* w, void* h, void* act,
                                   cudaStream_t stream);
-/// dh (+)= (du w) f'(h); du [m, k], w [k, n], h and dh [m, n], which may be the same memory unless added to.
+/// dh (+)= (du w) f'(h), row factors included; du [m, k], w [k, n], h and dh [m, n], which may be the same
+/// memory unless added to.
 cudaError_t linear_square_backward(const SquareShape&, const void* du, const void* w, const void* h, void* dh,
                                    bool add, cudaStream_t stream);
 

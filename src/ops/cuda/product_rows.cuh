@@ -86,6 +86,31 @@ __device__ inline std::uint32_t matrices_at(std::uint32_t half, int j) {
 __device__ inline float low(std::uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ inline float high(std::uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000U); }
 
+/// Factors of rows, scale * r[row], which a deferred norm leaves to the product.
+struct RowFactors {
+  const float* r = nullptr;  ///< null: none
+  int rows = 0;
+  float scale = 1;
+  struct Two {
+    float of[2];
+  };
+  /// Of a thread's two rows in a warp's 16 from `row` on.
+  __device__ Two ahead(int row) const {
+    Two two{{1, 1}};
+    if (r == nullptr) return two;
+    for (int i = 0; i < 2; ++i) {
+      const int at = row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * i;
+      two.of[i] = at < rows ? scale * r[at] : 0.0F;
+    }
+    return two;
+  }
+  __device__ void multiply(float (&d)[64], const Two& two) const {
+    if (r == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < 64; ++i) d[i] *= two.of[i / 2 % 2];
+  }
+};
+
 /// One thread of a warp: starts the copy of the warp's 16 rows of `map`, columns 64 (head, head + 1), to
 /// s.rows.
 template <class S>

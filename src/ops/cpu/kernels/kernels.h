@@ -43,6 +43,8 @@ void weighted_sum_backward(const KernelArgs&);
 // matmul.h
 void matmul(const KernelArgs&);
 void linear_add(const KernelArgs&);
+// scale_rows.h
+void scale_rows(const KernelArgs&);
 // linear_square.h
 void linear_square(const KernelArgs&);
 void square_linear_add(const KernelArgs&);

@@ -3,7 +3,7 @@
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
-constexpr SquareParts parts{matmul, linear_add, leaky_square, leaky_square_backward};
+constexpr SquareParts parts{matmul, linear_add, leaky_square, leaky_square_backward, scale_rows};
 }
 
 void linear_square(const KernelArgs& args) { linear_square_by_parts(args, parts); }

@@ -41,6 +41,7 @@ KernelTable kernel_table() {
       {"working_rows", working_rows},
       {"working_rows_backward", working_rows_backward},
       {"linear_add", linear_add},
+      {"scale_rows", scale_rows},
       {"linear_square", linear_square},
       {"square_linear_add", square_linear_add},
       {"square_linear_backward", square_linear_backward},

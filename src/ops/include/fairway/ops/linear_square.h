@@ -1,6 +1,8 @@
 #pragma once
 #include "fairway/ops/operator.h"
 
+#include <optional>
+
 namespace fairway::ops {
 
 // A squared leaky ReLU f (activation.h) between two linear layers, h = y W1^T, u = r + f(h) W2^T, recorded as
@@ -8,32 +10,41 @@ namespace fairway::ops {
 // f(h) is written with h; backward, the gradient of f(h) is turned into that of h where it is summed up.
 // SquareLinearAdd may also follow Matmul and LeakySquare (then f(h) can be rebuilt from h in backward).
 
+// Behind a deferred norm (norm.h) y = row_scale r . m is never made: LinearSquare multiplies the sums of m by
+// the row's factor, and SquareLinearAdd, told of r, gives back the gradient of those sums: times the same
+// factor.
+
 /// A linear layer and f of its result.
-///   in:  y [..., K], w [N, K];  out: act [..., N] = f(h), h [..., N] = y w^T, each only where it is wanted.
+///   in:  0 y [..., K], 1 w [N, K], and with row_scale 2 m [..., K], 3 r [...] (then y is not read)
+///   out: act [..., N] = f(h), h [..., N] = y w^T, each only where it is wanted.
 /// f is taken of h as stored, so that act is exactly LeakySquare of h. The gradient of the pair flows through
-/// h alone (SquareLinearAdd gives it): act must feed nothing else that has a gradient. dtypes as Matmul;
-/// FLOPs 2 M N K. Backward: Matmul's.
+/// h alone (SquareLinearAdd gives it): act must feed nothing else that has a gradient. With row_scale that is
+/// the gradient of m w^T, and what y gets is times row_scale r already. dtypes as Matmul; FLOPs 2 M N K.
 class LinearSquare final : public Operator {
  public:
-  explicit LinearSquare(float slope) : slope(slope) {}
+  explicit LinearSquare(float slope, std::optional<float> row_scale = {})
+      : slope(slope), row_scale(row_scale) {}
   const float slope;
+  const std::optional<float> row_scale;
   std::string_view name() const override { return "linear_square"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::vector<BackwardStep> backward() const override;
+  std::vector<int> gradient_only() const override;
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::string attributes() const override;
 };
 
 /// The linear layer after f, added to a residual: u = r + act w^T, act = f(h).
-///   in:  h [..., K] (absent where no gradient is wanted), act [..., K] = f(h), w [N, K], r [..., N]
+///   in:  0 h [..., K] (absent where no gradient is wanted), 1 act [..., K] = f(h), 2 w [N, K],
+///        3 residual [..., N], 4 r [...] of a deferred norm before h (absent: none)
 ///   out: u [..., N].  dtypes as Matmul.
-/// Backward gives the gradient of h = (du w) f'(h), none to act: it is a stored function of h. Those of w and
-/// r are LinearAdd's.
+/// Backward gives the gradient of h = (du w) f'(h), or of h / (row_scale r), none to act: it is a stored
+/// function of h. Those of w and the residual are LinearAdd's.
 class SquareLinearAdd final : public Operator {
  public:
-  explicit SquareLinearAdd(float slope) : slope(slope) {}
-  const float slope;
+  explicit SquareLinearAdd(float slope, float row_scale = 1) : slope(slope), row_scale(row_scale) {}
+  const float slope, row_scale;
   std::string_view name() const override { return "square_linear_add"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
@@ -43,11 +54,12 @@ class SquareLinearAdd final : public Operator {
   std::string attributes() const override;
 };
 
-/// in: du [..., N], w [N, K], h [..., K];  out: dh [..., K] = (du w) f'(h). FLOPs 2 M N K.
+/// in: du [..., N], w [N, K], h [..., K], r [...] (may be absent);  out: dh [..., K] = (du w) f'(h), times
+/// row_scale r where r is there. FLOPs 2 M N K.
 class SquareLinearBackward final : public Operator {
  public:
-  explicit SquareLinearBackward(float slope) : slope(slope) {}
-  const float slope;
+  explicit SquareLinearBackward(float slope, float row_scale = 1) : slope(slope), row_scale(row_scale) {}
+  const float slope, row_scale;
   std::string_view name() const override { return "square_linear_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
