@@ -18,7 +18,7 @@ namespace {
 using graph::Program;
 
 /// Tokens in a program's batch: enough for products at full rate.
-int batch_tokens(const tensor::Device& device) { return device.is_cuda() ? 65'536 : 4096; }
+int batch_tokens(const tensor::Device& device) { return device.is_cuda() ? 131'072 : 4096; }
 
 class CpuUpdater final : public Updater {
  public:
