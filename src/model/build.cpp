@@ -179,7 +179,7 @@ class FamilyBuilder {
 
   ValueId mlp(const std::string& name, ValueId sum, ValueId normed) {
     const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
-    if (o_.fold_scales && o_.fuse_activation) return fused_mlp(name, sum, normed, slope);
+    if (o_.fold_scales && o_.fuse.activation) return fused_mlp(name, sum, normed, slope);
     const auto hidden = b_.linear(keep_or_recompute(normed), b_.working(name + "mlp.fc.weight"));
     const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
     const auto out = b_.working(name + "mlp.proj.weight");
@@ -207,7 +207,7 @@ class FamilyBuilder {
       q = b_.reshape(b_.op1<ops::TakeLast>({b_.reshape(q, {B_, S_, c_.width})}, queries),
                      {B_, queries, shape_.heads, shape_.head_dim});
     auto o = decoding() ? decode_attention(name, q, p[1], p[2])
-                        : b_.op1<ops::Attention>({q, p[1], p[2], absent}, shape_);
+                        : b_.op1<ops::Attention>({q, p[1], p[2], absent}, shape_, true);
     if (std::count(c_.xsa_layers.begin(), c_.xsa_layers.end(), l)) o = b_.op1<ops::Xsa>({o, p[2]}, shape_);
     return b_.reshape(o, {B_, queries, c_.width});
   }

@@ -40,7 +40,7 @@ model::BuildOptions Engine::build_options(const model::ModelConfig& config) cons
   model::BuildOptions options;
   options.dtype = activations(config);
   options.fold_scales = device_.is_cuda();
-  options.fuse_activation = device_.is_cuda();
+  if (device_.is_cuda()) options.fuse = model::Fusion::all();
   return options;
 }
 

@@ -23,7 +23,7 @@ graph::Program& ModelPrograms::add(model::BuildOptions options) {
   const auto here = engine_.build_options(config_);
   options.dtype = here.dtype;
   options.fold_scales = here.fold_scales;
-  options.fuse_activation = here.fuse_activation;
+  options.fuse = here.fuse;
   return plan_->add(model::build(config_, weights_.layout(), options));
 }
 

@@ -45,7 +45,7 @@ TEST_P(Golden, LossAndGradients) {
   options.rows = rows;
   options.recompute = c.recompute;
   options.fold_scales = c.fold;
-  options.fuse_activation = c.fuse;
+  if (c.fuse) options.fuse = model::Fusion::all();
   graph::Plan plan(store, runtime_on(pool_));
   const auto refresh = refresh_options(c);
   if (c.fake_quantize || c.fold) {

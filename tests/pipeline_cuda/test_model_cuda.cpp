@@ -21,7 +21,7 @@ class Trained {
     build.rows = rows;
     build.dtype = refresh.dtype = dtype;
     build.fold_scales = refresh.fold_scales = fold;
-    build.fuse_activation = fuse;
+    if (fuse) build.fuse = model::Fusion::all();
     if (q) refresh.quantize = [q](std::string_view) { return q; };
     if (fold || q || dtype != tensor::DType::f32) {
       store.add_working_copy(dtype);

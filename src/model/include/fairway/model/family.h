@@ -30,6 +30,17 @@ enum class Mode {
            ///< keeps key/value caches, the smear's predecessor as states
 };
 
+/// Passes over activations that a program does without: the same numbers but for roundings. What one device
+/// gains from, another may not (Engine::build_options).
+struct Fusion {
+  bool activation =
+      false;         ///< with folded scales: the MLP's activation inside its products (ops/linear_square.h)
+  bool qkv = false;  ///< heads made where the projection's sums leave the registers (ops/qkv_product.h)
+  bool norms =
+      false;  ///< where both: normed rows are never stored, products multiply by 1 / rms (ops/norm.h)
+  static constexpr Fusion all() { return {true, true, true}; }
+};
+
 /// The shape and the switches of one program.
 struct BuildOptions {
   Mode mode = Mode::train;
@@ -38,9 +49,8 @@ struct BuildOptions {
   int last = 0;              ///< score: n; 0: all positions
   int capacity = 0;          ///< decode: cache entries; 0: the window
   bool fold_scales = false;  ///< see RefreshOptions
-  bool fuse_activation =
-      false;         ///< with fold_scales: the MLP's activation inside its products (ops/linear_square.h)
-  float z_loss = 0;  ///< train: weight of the squared normaliser (ops/cross_entropy.h)
+  Fusion fuse = {};
+  float z_loss = 0;        ///< train: weight of the squared normaliser (ops/cross_entropy.h)
   bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
   tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
   /// Trainable parameters by name; empty: all of them in train mode. With folded scales, the matrix of a
