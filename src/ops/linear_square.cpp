@@ -76,12 +76,17 @@ std::vector<Meta> SquareLinearAdd::infer(std::span<const Meta> in) const {
 Cost SquareLinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   return add.cost(in.subspan(1, 3), out);  // h and r are named for backward, not read
 }
+/// The weight first: with slope 0 it is act's last reader but one, whose place dh may take.
 std::vector<BackwardStep> SquareLinearAdd::backward() const {
-  return {{std::make_shared<SquareLinearBackward>(slope, row_scale),
-           {grad(0), input(2), input(0), input(4)},
+  const bool from_act = slope == 0;
+  return {{std::make_shared<Matmul>(true, false, ProductResult::wide), {grad(0), input(1)}, {2}},
+          {std::make_shared<SquareLinearBackward>(slope, row_scale, from_act),
+           {grad(0), input(2), input(from_act ? 1 : 0), input(4)},
            {0}},
-          {std::make_shared<Matmul>(true, false, ProductResult::wide), {grad(0), input(1)}, {2}},
           {nullptr, {grad(0)}, {3}}};
+}
+std::vector<int> SquareLinearAdd::gradient_only() const {
+  return slope == 0 ? std::vector<int>{0} : std::vector<int>{};
 }
 std::size_t SquareLinearAdd::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
   return add.workspace_bytes(in.subspan(1, 3), out);
@@ -159,7 +164,8 @@ void square_linear_backward_by_parts(const KernelArgs& args, const SquareParts& 
   const View product[] = {rows, args.in[1]};
   parts.matmul({linear_backward, product, std::span(&dact, 1), set, workspace, args.context});
   const View in[] = {h, dact};
-  parts.leaky_square_backward({LeakySquareBackward(op.slope), in, args.out, args.write, {}, args.context});
+  parts.leaky_square_backward(
+      {LeakySquareBackward(op.slope, op.from_act), in, args.out, args.write, {}, args.context});
 }
 
 }  // namespace fairway::ops

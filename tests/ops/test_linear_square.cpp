@@ -49,12 +49,13 @@ TEST(LinearSquare, DeferredChecks) {
 
 TEST(LinearSquare, DeferredIsTheProductOfScaledRows) {
   const auto c = deferred_linear_square(sizes[2]);
-  const auto rows = output_values(op_case("", std::make_shared<ScaleRows>(0.7f), {c.inputs[2], c.inputs[3]}));
-  // Inputs draw by their place in the list: the rows as a listed input are the same numbers again.
-  const auto values = input_values(c);
-  const auto plain =
-      op_case("", std::make_shared<LinearSquare>(0.5f),
-              {tensor_input({65, 33}, listed(rows)), tensor_input({130, 33}, listed(values[1]))});
+  const auto values = input_values(c);  // listed again below: inputs draw by their place in the list
+  const auto& [m, n, k] = sizes[2];
+  const auto rows =
+      output_values(op_case("", std::make_shared<ScaleRows>(0.7f),
+                            {tensor_input({m, k}, listed(values[2])), tensor_input({m}, listed(values[3]))}));
+  const auto plain = op_case("", std::make_shared<LinearSquare>(0.5f),
+                             {tensor_input({m, k}, listed(rows)), tensor_input({n, k}, listed(values[1]))});
   EXPECT_EQ(output_values(c, 0), output_values(plain, 0));
   EXPECT_EQ(output_values(c, 1), output_values(plain, 1));
 }
@@ -115,6 +116,27 @@ TEST(SquareLinearAdd, GradientsOfWeightAndResidual) {
   }
 }
 
+TEST(SquareLinearAdd, ReluNeedsNoSumInBackward) {
+  const auto& [m, n, k] = sizes[2];
+  auto relu = [](const base::Random& r, std::uint64_t i) { return std::pow(std::max(0.0, r.normal(i)), 2); };
+  auto c = op_case("relu square_linear_add", std::make_shared<SquareLinearAdd>(0.0f),
+                   {absent_input(), tensor_input({m, n}, relu, false), tensor_input({k, n}, normal()),
+                    tensor_input({m, k}, normal())});
+  EXPECT_EQ(c.op->gradient_only(), std::vector<int>{0});
+  EXPECT_EQ(run_all_checks(c), "");
+
+  const InputSpec du = tensor_input({m, k}, normal()), w = tensor_input({k, n}, normal());
+  const auto h = input_values(op_case("", c.op, {du, w, tensor_input({m, n}, normal())}))[2];
+  std::vector<double> act;
+  for (const double v : h) act.push_back(static_cast<float>(std::max(0.0, v) * std::max(0.0, v)));
+  const auto from_h = output_values(
+      op_case("", std::make_shared<SquareLinearBackward>(0.0f), {du, w, tensor_input({m, n}, listed(h))}));
+  const auto from_act = output_values(op_case("", std::make_shared<SquareLinearBackward>(0.0f, 1.0f, true),
+                                              {du, w, tensor_input({m, n}, listed(act))}));
+  for (std::size_t i = 0; i < from_h.size(); ++i)
+    EXPECT_NEAR(from_act[i], from_h[i], 1e-6 * std::abs(from_h[i])) << i;
+}
+
 TEST(SquareLinearAdd, ForwardNeedsNoSum) {
   const auto with = square_linear_add(sizes[2], true), without = square_linear_add(sizes[2], false);
   EXPECT_EQ(output_values(with), output_values(without));
@@ -132,8 +154,8 @@ TEST(ScaleRows, AllChecks) {
 }
 
 TEST(SquareLinearBackward, GivesTheGradientBeforeTheRowsFactor) {
-  const InputSpec du = tensor_input({5, 33}, normal()), w = tensor_input({33, 7}, normal()),
-                  h = tensor_input({5, 7}, normal());
+  const InputSpec du = tensor_input({5, 33}, normal(), false), w = tensor_input({33, 7}, normal(), false),
+                  h = tensor_input({5, 7}, normal(), false);
   const std::vector<double> r = {1, 2, 0.5, -1, 0};
   const auto plain = op_case("", std::make_shared<SquareLinearBackward>(0.5f), {du, w, h});
   auto scaled = plain;

@@ -38,6 +38,17 @@ TEST_P(SquareParity, SquareLinearAdd) {
   EXPECT_EQ(check_cuda(c), "");
 }
 
+TEST_P(SquareParity, ReluFromItsResult) {
+  const auto [m, n, k] = GetParam();
+  const double scale = 1 / std::sqrt(static_cast<double>(k));
+  auto relu = [](const base::Random& r, std::uint64_t i) { return std::pow(std::max(0.0, r.normal(i)), 2); };
+  EXPECT_EQ(check_cuda(op_case(fmt::format("relu square_linear_backward {}x{}x{}", m, n, k),
+                               std::make_shared<SquareLinearBackward>(0.0f, 1.0f, true),
+                               {tensor_input({m, k}, normal()), tensor_input({k, n}, normal(scale)),
+                                tensor_input({m, n}, relu)})),
+            "");
+}
+
 TEST_P(SquareParity, DeferredNorm) {
   const auto [m, n, k] = GetParam();
   const double scale = 1 / std::sqrt(static_cast<double>(k));

@@ -129,6 +129,21 @@ template <class T, int B>
   return map<T>(
       [](auto m, auto x, auto y) __attribute__((always_inline)) { return m ? x : y; }, mask, a, b);
 }
+/// Square roots.
+template <class T, int B>
+[[gnu::always_inline]] inline Block<T, B> root(const Block<T, B>& a) {
+  return map<T>(
+      [](auto x) __attribute__((always_inline)) {
+        for (int i = 0; i < static_cast<int>(sizeof x / sizeof(T)); ++i) {
+          if constexpr (sizeof(T) == 4)
+            x[i] = __builtin_sqrtf(x[i]);
+          else
+            x[i] = __builtin_sqrt(x[i]);
+        }
+        return x;
+      },
+      a);
+}
 /// The greater of two; b where either is not a number.
 template <class T, int B>
 [[gnu::always_inline]] inline Block<T, B> max(const Block<T, B>& a, const Block<T, B>& b) {

@@ -10,9 +10,9 @@ void leaky_square(const KernelArgs& a) {
   launched(a);
 }
 void leaky_square_backward(const KernelArgs& a) {
-  leaky_square_backward(target(a), storage(a, a.in[0]), a.in[0].elements(),
-                        static_cast<const LeakySquareBackward&>(a.op).slope, data(a, 0), data(a, 1),
-                        output(a, 0));
+  const auto& op = static_cast<const LeakySquareBackward&>(a.op);
+  leaky_square_backward(target(a), storage(a, a.in[0]), a.in[0].elements(), op.slope, op.from_result,
+                        data(a, 0), data(a, 1), output(a, 0));
   launched(a);
 }
 

@@ -44,8 +44,8 @@ void add(const Target&, Storage, std::int64_t n, const void* a, const void* b, O
 void copy(const Target&, Storage, std::int64_t n, const void* x, Output y);
 void copy_integers(const Target&, std::int64_t n, const std::int32_t* x, Output y);
 void leaky_square(const Target&, Storage, std::int64_t n, float slope, const void* x, Output y);
-void leaky_square_backward(const Target&, Storage, std::int64_t n, float slope, const void* x, const void* dy,
-                           Output dx);
+void leaky_square_backward(const Target&, Storage, std::int64_t n, float slope, bool from_result,
+                           const void* x, const void* dy, Output dx);
 void softcap(const Target&, Storage, std::int64_t n, float cap, const void* x, Output y);
 void weighted_sum(const Target&, std::int64_t n, const float* x, const float* w, Output loss);
 void weighted_sum_backward(const Target&, std::int64_t n, const float* w, const float* dloss, Output dx);

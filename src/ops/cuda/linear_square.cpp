@@ -52,7 +52,7 @@ void square_linear_backward(const KernelArgs& a) {
   base::check(aligned({data(a, 0), data(a, 1), data(a, 2), dh}), "{}: operands not aligned to 16 bytes",
               op.name());
   auto shape = shape_of(a.in[0], a.in[2], op.slope);
-  shape.r = floats(a, 3), shape.row_scale = op.row_scale;
+  shape.r = floats(a, 3), shape.row_scale = op.row_scale, shape.from_act = op.from_act;
   check_cuda(linear_square_backward(shape, data(a, 0), data(a, 1), data(a, 2), dh, a.write[0] == Write::add,
                                     target(a).stream),
              op.name());

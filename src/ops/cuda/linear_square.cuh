@@ -13,6 +13,11 @@ __device__ inline float square(float h, float slope) {
   const float z = h > 0 ? h : slope * h;
   return z * z;
 }
+__device__ inline float root(float act) {
+  float h;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(h) : "f"(act));
+  return h;
+}
 
 /// Sums times their row's factor, rounded, then the activation of what was rounded: act is a function of the
 /// h that backward sees.
@@ -64,7 +69,7 @@ struct Backward {
   static constexpr bool weight_by_columns = true;
   CUtensorMap map_h, map_dh;
   float slope;
-  bool add;
+  bool add, from_act;
   rows::RowFactors factors;
 
   template <class S>
@@ -79,9 +84,9 @@ struct Backward {
     factors.multiply(d, two);
     s.rows_full[warp].wait(turn);
     const float below = 2 * slope * slope;
+    const auto slope_at = [&](float h) { return from_act ? 2.0F * root(h) : (h > 0 ? 2.0F : below) * h; };
     const auto times_slope = [&](std::uint32_t h, float d_low, float d_high) {
-      return pack((low(h) > 0 ? 2.0F : below) * low(h) * d_low,
-                  (high(h) > 0 ? 2.0F : below) * high(h) * d_high);
+      return pack(slope_at(low(h)) * d_low, slope_at(high(h)) * d_high);
     };
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -128,7 +133,10 @@ template <int Groups, int Stages>
 cudaError_t backward(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
                      bool add, cudaStream_t stream) {
   if (shape.m == 0) return cudaSuccess;
-  Backward e{.slope = shape.slope, .add = add, .factors = {shape.r, shape.m, shape.row_scale}};
+  Backward e{.slope = shape.slope,
+             .add = add,
+             .from_act = shape.from_act,
+             .factors = {shape.r, shape.m, shape.row_scale}};
   cudaError_t error = make_tile_map(e.map_h, h, 1, shape.m, shape.n / 64, 16);
   if (error == cudaSuccess) error = make_tile_map(e.map_dh, dh, 1, shape.m, shape.n / 64, 16);
   if (error != cudaSuccess) return error;

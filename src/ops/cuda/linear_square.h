@@ -11,6 +11,7 @@ struct SquareShape {
   float slope = 0;
   const float* r = nullptr;  ///< [m]: row i of the result is times row_scale r[i]; null: not
   float row_scale = 1;
+  bool from_act = false;  ///< backward, slope 0: `h` is act instead
 };
 
 /// act = f(h), h = y w^T (row factors included) rounded to bf16; y [m, k], w [n, k], h and act [m, n], all

@@ -177,7 +177,7 @@ struct Epilogue {
         };
         store_matrices(at, sum(0, lower), sum(1, upper), sum(2, lower), sum(3, upper));
       }
-      if (store_v) send(&map_v, s.rows[warp][half], place + half, row);
+      send(&map_v, s.rows[warp][half], place + half, row);
     }
   }
 };
@@ -196,7 +196,7 @@ cudaError_t launch(const FusedQkv& a, cudaStream_t stream) {
                      .vs = a.vs,
                      .w = a.w,
                      .rr = a.rr,
-                     .embeds_values = a.ve != nullptr,
+                     .embeds_values = a.ve != nullptr && a.v != nullptr,
                      .store_q = a.q != nullptr,
                      .store_k = a.k != nullptr,
                      .store_v = a.v != nullptr};

@@ -28,13 +28,15 @@ void leaky_square_backward(const KernelArgs& a) {
     const T* x = in<T>(a, 0);
     const T* dy = in<T>(a, 1);
     const auto dx = out<T>(a, 0);
-    const T s = static_cast<const LeakySquareBackward&>(a.op).slope;
+    const auto& op = static_cast<const LeakySquareBackward&>(a.op);
+    const T s = op.slope;
     const auto two = splat<T>(2), below = splat<T>(2 * s * s);
     parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
       for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
         const auto i = first + j;
         const auto v = load(x + i, part);
-        dx.put(i, part, select(v > splat<T>(0), two, below) * v * load(dy + i, part));
+        const auto slope = op.from_result ? two * root(v) : select(v > splat<T>(0), two, below) * v;
+        dx.put(i, part, slope * load(dy + i, part));
       });
     });
   });

@@ -40,7 +40,8 @@ class LinearSquare final : public Operator {
 ///        3 residual [..., N], 4 r [...] of a deferred norm before h (absent: none)
 ///   out: u [..., N].  dtypes as Matmul.
 /// Backward gives the gradient of h = (du w) f'(h), or of h / (row_scale r), none to act: it is a stored
-/// function of h. Those of w and the residual are LinearAdd's.
+/// function of h. With slope 0 it reads act, 2 relu(h) = 2 sqrt(act), and h need not be stored at all. The
+/// gradients of w and the residual are LinearAdd's.
 class SquareLinearAdd final : public Operator {
  public:
   explicit SquareLinearAdd(float slope, float row_scale = 1) : slope(slope), row_scale(row_scale) {}
@@ -49,17 +50,20 @@ class SquareLinearAdd final : public Operator {
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::vector<BackwardStep> backward() const override;
+  std::vector<int> gradient_only() const override;
   std::vector<InPlace> in_place() const override { return {{0, 3}}; }
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::string attributes() const override;
 };
 
-/// in: du [..., N], w [N, K], h [..., K], r [...] (may be absent);  out: dh [..., K] = (du w) f'(h), times
-/// row_scale r where r is there. FLOPs 2 M N K.
+/// in: du [..., N], w [N, K], h [..., K] (from_act: act = f(h) instead, slope 0), r [...] (may be absent)
+/// out: dh [..., K] = (du w) f'(h), times row_scale r where r is there. FLOPs 2 M N K.
 class SquareLinearBackward final : public Operator {
  public:
-  explicit SquareLinearBackward(float slope, float row_scale = 1) : slope(slope), row_scale(row_scale) {}
+  explicit SquareLinearBackward(float slope, float row_scale = 1, bool from_act = false)
+      : slope(slope), row_scale(row_scale), from_act(from_act) {}
   const float slope, row_scale;
+  const bool from_act;
   std::string_view name() const override { return "square_linear_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
