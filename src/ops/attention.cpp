@@ -147,7 +147,7 @@ std::size_t Attention::workspace_bytes(std::span<const Meta> in, std::span<const
   return std::max(device, static_cast<std::size_t>(layout_rounded(shape, cut, lanes).d_o) * sizeof(float));
 }
 
-std::string Attention::attributes() const { return head_attributes(shape); }
+std::string Attention::attributes() const { return head_attributes(shape) + (unit_keys ? " unit_keys" : ""); }
 
 std::vector<Meta> AttentionBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 7, 7);

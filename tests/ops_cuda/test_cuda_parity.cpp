@@ -137,6 +137,36 @@ TEST_F(CudaParity, Attention) {
   }
 }
 
+/// Keys whose mean square is 1 exactly.
+double sign(const base::Random& random, std::uint64_t index) { return normal()(random, index) < 0 ? -1 : 1; }
+
+/// Up to a query norm of about 66 the kernel needs no running maximum: so in all rows and in some; and with
+/// scores at their bounds, where queries are 8 times a key or its opposite.
+TEST_F(CudaParity, AttentionWithUnitKeys) {
+  const HeadShape h{4, 2, 64};
+  const Generator aligned = [](const base::Random&, std::uint64_t index) {
+    return (index / 64 % 3 == 0 ? -8.0 : 8.0) * (index % 7 < 3 ? -1 : 1);
+  };
+  const Generator pattern = [](const base::Random&, std::uint64_t index) {
+    return index % 7 < 3 ? -1.0 : 1.0;
+  };
+  for (const auto& [batch, queries, positions] : {std::tuple{1, 65, 65}, {2, 130, 130}, {1, 77, 333}})
+    for (const auto& [name, q, k] : {std::tuple<std::string, Generator, Generator>{"small", normal(), sign},
+                                     {"some large", normal(8), sign},
+                                     {"at the bound", aligned, pattern}}) {
+      auto c = op_case(fmt::format("attention, unit keys, {} {} {} {}", name, batch, queries, positions),
+                       std::make_shared<Attention>(h, true),
+                       {tensor_input({batch, queries, h.heads, 64}, q),
+                        tensor_input({batch, positions, h.kv_heads, 64}, k),
+                        tensor_input({batch, positions, h.kv_heads, 64}, normal())},
+                       {1});
+      EXPECT_EQ(check_cuda(c), "");
+      c.name += " in segments";
+      c.inputs.push_back(segments(batch, positions, 37));
+      EXPECT_EQ(check_cuda(c), "");
+    }
+}
+
 TEST_F(CudaParity, ExclusiveAttention) {
   for (const auto& h : {HeadShape{8, 4, 64}, HeadShape{10, 1, 64}, HeadShape{4, 4, 128}}) {
     auto c = op_case(fmt::format("xsa {} {} {}", h.heads, h.kv_heads, h.head_dim), std::make_shared<Xsa>(h),

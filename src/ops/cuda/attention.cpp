@@ -78,8 +78,10 @@ class Results {
 }  // namespace
 
 void attention(const KernelArgs& a) {
-  const HeadShape& h = static_cast<const Attention&>(a.op).shape;
-  const AttentionShape s = sizes(a, h);
+  const auto& op = static_cast<const Attention&>(a.op);
+  const HeadShape& h = op.shape;
+  AttentionShape s = sizes(a, h);
+  s.unit_keys = op.unit_keys;
   const auto stream = target(a).stream;
   Scratch scratch(a);
   const Results to(a, scratch, 2);

@@ -17,6 +17,7 @@ namespace fairway::ops::cuda {
 struct AttentionShape {
   int batch = 0, queries = 0, keys = 0, heads = 0, kv_heads = 0, head_dim = 64;
   float scale = 0.125F;
+  bool unit_keys = false;  ///< each key's mean square is at most 1, up to bf16's rounding
 };
 
 /// bf16, head size 64. o bf16, lse fp32 (natural logarithm).

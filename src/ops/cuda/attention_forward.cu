@@ -1,4 +1,7 @@
 #include "attention.h"
+
+#include <cmath>
+
 #include "tma.cuh"
 #include "wgmma.cuh"
 
@@ -21,6 +24,7 @@ struct ForwardArgs {
   int row_tiles, units,
       chunk;  ///< tiles along rows; batch * heads / pack; units kept near each other in time
   float scale_log2;
+  float bound;  ///< scores in log2 are at most this times the query's norm; infinite: nothing is known
 };
 
 template <int Groups, int Keys, int Stages>
@@ -62,13 +66,13 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
   constexpr int groups = Shared::groups;
   const bool leader = threadIdx.x % 32 == 0;
   const int tile_rows = groups * kRows / a.pack;
-  int step = 0, turn = 0;
+  unsigned step = 0, turn = 0;
   for (int t = blockIdx.x; t < tiles; t += gridDim.x, ++turn) {
     const Tile tile = tile_at(a, t, tile_rows);
     const int low = first_block<Keys>(a, tile.batch, tile.row, tile_rows);
     const int high = min(a.keys - a.queries + tile.row + tile_rows - 1, a.keys - 1) / Keys;
     if (leader) {
-      const int slot = turn % 2;
+      const unsigned slot = turn % 2;
       s.q_empty[slot].wait((turn / 2 + 1) % 2);
       s.q_full[slot].arrive_expect(sizeof(s.q[slot]));
       for (int g = 0; g < groups; ++g)
@@ -76,7 +80,7 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
                   tile.batch);
       const int kv_head = tile.head / a.group;
       for (int n = high; n >= low; --n, ++step) {
-        const int stage = step % Stages;
+        const unsigned stage = step % Stages;
         const std::uint32_t over = (step / Stages + 1) % 2;
         s.k_empty[stage].wait(over);
         s.k_full[stage].arrive_expect(sizeof(s.k[stage]));
@@ -90,15 +94,15 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
   }
 }
 
-/// Running maximum and sum of a thread's two rows, scores in units of log2.
-struct Softmax {
+/// Sums of a thread's two rows of exp2(score * scale - top); scores in units of log2. `top` is the running
+/// maximum.
+struct RunningTop {
   float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, factor[2] = {1, 1};
   /// The reference maximum lags behind the true one by at most this much (2^8 in P and its sum is harmless),
   /// so that the accumulators are rescaled rarely.
   static constexpr float slack = 8;
 
-  /// Turns scores into exp2(score * scale - top); true (for the whole warp) when the sums before need
-  /// `factor`.
+  /// True (for the whole warp) when the sums before need `factor`.
   template <int N>
   __device__ bool apply(float (&s)[N], float scale) {
     float high[2] = {s[0], s[2]};
@@ -125,17 +129,78 @@ struct Softmax {
     const float base[2] = {top[0] == -INFINITY ? 0 : -top[0], top[1] == -INFINITY ? 0 : -top[1]};
     float part[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < N; i += 4) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        s[i + e] = exp2_fast(fmaf(s[i + e], scale, base[e / 2]));
-        part[e] += s[i + e];
-      }
+    for (int i = 0; i < N; ++i) {
+      s[i] = exp2_fast(fmaf(s[i], scale, base[i / 2 % 2]));
+      part[i % 4] += s[i];
     }
     sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
     return rescale;
   }
 };
+
+/// 2^x for x <= 127 on the units for sums and products (Cody and Waite's reduction, then the polynomial of
+/// degree 3 with the least relative error on [-1/2, 1/2] that is 1 at 0: off by at most 1.1e-4). Zero up to
+/// -127.
+__device__ float exp2_polynomial(float x) {
+  constexpr float shift = 12582912.0F;  // 1.5 * 2^23: the sum's last bits are the nearest integer
+  x = fmaxf(x, -127.0F);
+  const float shifted = x + shift, f = x - (shifted - shift);
+  const float y = fmaf(fmaf(fmaf(0.05500897F, f, 0.24221106F), f, 0.69328293F), f, 1.0F);
+  return __int_as_float(__float_as_int(y) + (__float_as_int(shifted) << 23));
+}
+
+/// The greatest score that the norms allow is mapped to 2^kHeadroom; where it is at most 2^kMost, the least
+/// one is still a normal number (2^-112), and sums have room above.
+constexpr float kHeadroom = 80, kMost = 96;
+
+/// The same with `top` known beforehand, so that nothing is compared, exchanged or rescaled. One of `Share`
+/// exponentials (none: 0) is computed as a polynomial.
+template <int Share>
+struct KnownTop {
+  float top[2], sum[2] = {0, 0}, factor[2] = {1, 1};
+  explicit __device__ KnownTop(float2 tops) : top{tops.x, tops.y} {}
+
+  template <int N>
+  __device__ bool apply(float (&s)[N], float scale) {
+    float part[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float x = fmaf(s[i], scale, -top[i / 2 % 2]);
+      s[i] = Share > 0 && (i / 4 + i) % max(Share, 1) == 0 ? exp2_polynomial(x) : exp2_fast(x);
+      part[i % 4] += s[i];
+    }
+    sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
+    return false;
+  }
+};
+
+/// The natural logarithm of 2^top total: the exponents are added as whole numbers.
+__device__ float log_sum(float top, float total) {
+  if (!(total > 0)) return -INFINITY;
+  const int bits = __float_as_int(total);
+  const float fraction = __int_as_float((bits & 0x007FFFFF) | 0x3F800000);
+  return (top + float((bits >> 23) - 127) + log2f(fraction)) * kLn2;
+}
+
+/// KnownTop's reference for a thread's two rows of a warp's 16 x 64 tile of queries: whole numbers, so that
+/// lse keeps its last bits. Two lanes share a row; the order of its 16-byte chunks does not matter.
+__device__ float2 known_tops(std::uint32_t tile, float bound) {
+  const int lane = threadIdx.x % 32, row = lane / 2;
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    std::uint32_t x[4];
+    load_shared(tile + row * 128 + (lane + 2 * i) % 8 * 16, x);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float low = __uint_as_float(x[e] << 16), high = __uint_as_float(x[e] & 0xFFFF0000U);
+      squares = fmaf(low, low, fmaf(high, high, squares));
+    }
+  }
+  squares += __shfl_xor_sync(0xFFFFFFFF, squares, 1);
+  const float own = ceilf(sqrtf(squares) * bound) - kHeadroom;
+  return {__shfl_sync(0xFFFFFFFF, own, lane / 4 * 2), __shfl_sync(0xFFFFFFFF, own, 16 + lane / 4 * 2)};
+}
 
 template <int N>
 __device__ void pack_all(std::uint32_t (&p)[N / 2], const float (&s)[N]) {
@@ -162,14 +227,98 @@ __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_
   for (int i = 0; i < N / 4; ++i) wgmma::product<1>(o, p + 4 * i, v + i * wgmma::next_rows, 1);
 }
 
-template <typename Shared, int Keys, int Stages>
+/// The assembler puts the wait for P V above the exponentials that are to run beside it, unless something it
+/// can't see through lies between; the sum is never negative.
+__device__ void hold_back(float sum) {
+  if (sum < 0) asm volatile("nanosleep.u32 0;" ::: "memory");
+}
+
+/// Masks of one warp's rows of a tile.
+template <int Keys>
+struct Visible {
+  int p0, low;  ///< positions of the warp's and of the thread's first row
+  int start[2] = {0, 0}, start_max = 0;
+
+  __device__ Visible(const ForwardArgs& a, int batch, int row) : p0(row), low(row + threadIdx.x % 32 / 4) {
+    if (a.segment == nullptr) return;
+    for (int r = 0; r < 2; ++r)
+      if (low + 8 * r < a.keys) start[r] = a.segment[std::int64_t(batch) * a.keys + low + 8 * r];
+    start_max = __reduce_max_sync(0xFFFFFFFF, max(start[0], start[1]));
+  }
+  /// Scores to minus infinity where a row must not see the key.
+  template <int N>
+  __device__ void mask(float (&score)[N], int block) const {
+    const int first = block * Keys;
+    if (first + Keys - 1 <= p0 && first >= start_max) return;
+    const int column = first + threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const int key = column + i / 4 * 8 + i % 2, r = i / 2 % 2;
+      if (key > low + 8 * r || key < start[r]) score[i] = -INFINITY;
+    }
+  }
+};
+
+/// A warpgroup's blocks of keys from n, whose scores are in the making, down to `last`: O and the sums.
+template <typename Shared, int Keys, int Stages, bool Early, typename Softmax>
+__device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, const Visible<Keys>& visible,
+                       Softmax& soft, float (&o)[32], float (&score)[Keys / 2], int n, int last,
+                       unsigned& step) {
+  const bool leader = threadIdx.x % 32 == 0;
+  const auto parity = [](unsigned st) { return st / Stages % 2; };
+  std::uint32_t p[Keys / 4];
+  wgmma::wait<0>();
+  wgmma::pin(score);
+  if (leader) s.k_empty[step % Stages].arrive();
+  visible.mask(score, n);
+  soft.apply(score, a.scale_log2);
+  pack_all(p, score);
+  for (--n; n >= last; --n, ++step) {
+    const unsigned stage = step % Stages, ahead = (step + 1) % Stages;
+    s.k_full[ahead].wait(parity(step + 1));
+    wgmma::pin(score), wgmma::pin(p), wgmma::pin(o);
+    wgmma::fence();
+    q.scores(score, wgmma::descriptor(shared_address(s.k[ahead])));
+    wgmma::commit();
+    s.v_full[stage].wait(parity(step));
+    wgmma::fence();
+    values(o, p, wgmma::descriptor(shared_address(s.v[stage])));
+    wgmma::commit();
+    wgmma::wait<1>();
+    wgmma::pin(score);
+    if (leader) s.k_empty[ahead].arrive();
+    visible.mask(score, n);
+    const bool rescale = soft.apply(score, a.scale_log2);
+    if (Early) hold_back(soft.sum[0] + soft.sum[1]);
+    wgmma::wait<0>();
+    wgmma::pin(o), wgmma::pin(p);
+    if (leader) s.v_empty[stage].arrive();
+    if (rescale) {
+#pragma unroll
+      for (int i = 0; i < 32; ++i) o[i] *= soft.factor[i / 2 % 2];
+    }
+    pack_all(p, score);
+  }
+  const unsigned stage = step % Stages;
+  s.v_full[stage].wait(parity(step));
+  wgmma::pin(p), wgmma::pin(o);
+  wgmma::fence();
+  values(o, p, wgmma::descriptor(shared_address(s.v[stage])));
+  wgmma::commit();
+  wgmma::wait<0>();
+  wgmma::pin(o);
+  if (leader) s.v_empty[stage].arrive();
+  ++step;
+}
+
+template <typename Shared, int Keys, int Stages, bool Early, int Share>
 __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_o, int tiles,
                               int group) {
-  constexpr int groups = Shared::groups, scored = Keys / 2;
+  constexpr int groups = Shared::groups;
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   const int tile_rows = groups * kRows / a.pack, offset = a.keys - a.queries;
-  int step = 0, turn = 0;
-  const auto parity = [](int st) { return std::uint32_t(st / Stages % 2); };
+  unsigned step = 0, turn = 0;
+  const auto parity = [](unsigned st) { return st / Stages % 2; };
   for (int t = blockIdx.x; t < tiles; t += gridDim.x, ++turn) {
     const Tile tile = tile_at(a, t, tile_rows);
     const int head = tile.head + group % a.pack, row0 = tile.row + group / a.pack * kRows;
@@ -177,98 +326,49 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
     int n = min(offset + tile.row + tile_rows - 1, a.keys - 1) / Keys;
     const int own = min(offset + row0 + kRows - 1, a.keys - 1) / Keys;
 
-    const int slot = turn % 2;
+    const unsigned slot = turn % 2;
     s.q_full[slot].wait(turn / 2 % 2);
     const std::uint32_t q_rows = shared_address(s.q[slot][group]) + warp * 16 * 128;
     const QueryTile q(shared_address(s.q[slot][group]));
     // Blocks beyond these rows' diagonal belong to the tile's later rows.
     for (; n > own; --n, ++step) {
-      const int stage = step % Stages;
+      const unsigned stage = step % Stages;
       s.k_full[stage].wait(parity(step));
       if (lane == 0) s.k_empty[stage].arrive();
       s.v_full[stage].wait(parity(step));
       if (lane == 0) s.v_empty[stage].arrive();
     }
-    const int p0 = offset + row0 + warp * 16,
-              p_low = p0 + lane / 4;  // positions of the warp's and thread's first row
-    int start[2] = {0, 0}, start_max = 0;
-    if (a.segment != nullptr) {
-      for (int r = 0; r < 2; ++r)
-        if (p_low + 8 * r < a.keys) start[r] = a.segment[std::int64_t(tile.batch) * a.keys + p_low + 8 * r];
-      start_max = __reduce_max_sync(0xFFFFFFFF, max(start[0], start[1]));
-    }
-    Softmax soft;
-    float o[32], score[scored];
-    std::uint32_t p[scored / 2];
+    const Visible<Keys> visible(a, tile.batch, offset + row0 + warp * 16);
+    float o[32], score[Keys / 2];
 #pragma unroll
     for (int i = 0; i < 32; ++i) o[i] = 0;
-    const auto mask = [&](int block) {
-      const int first = block * Keys;
-      if (first + Keys - 1 <= p0 && first >= start_max) return;
-      const int column = first + lane % 4 * 2;
-#pragma unroll
-      for (int i = 0; i < scored; ++i) {
-        const int key = column + i / 4 * 8 + i % 2, r = i / 2 % 2;
-        if (key > p_low + 8 * r || key < start[r]) score[i] = -INFINITY;
-      }
-    };
     s.k_full[step % Stages].wait(parity(step));
     wgmma::fence();
     q.scores(score, wgmma::descriptor(shared_address(s.k[step % Stages])));
     wgmma::commit();
-    wgmma::wait<0>();
-    wgmma::pin(score);
-    if (lane == 0) s.k_empty[step % Stages].arrive();
-    mask(n);
-    soft.apply(score, a.scale_log2);
-    pack_all(p, score);
-    for (--n; n >= low; --n, ++step) {
-      const int stage = step % Stages, ahead = (step + 1) % Stages;
-      s.k_full[ahead].wait(parity(step + 1));
-      wgmma::pin(score), wgmma::pin(p), wgmma::pin(o);
-      wgmma::fence();
-      q.scores(score, wgmma::descriptor(shared_address(s.k[ahead])));
-      wgmma::commit();
-      s.v_full[stage].wait(parity(step));
-      wgmma::fence();
-      values(o, p, wgmma::descriptor(shared_address(s.v[stage])));
-      wgmma::commit();
-      wgmma::wait<1>();
-      wgmma::pin(score);
-      if (lane == 0) s.k_empty[ahead].arrive();
-      mask(n);
-      const bool rescale = soft.apply(score, a.scale_log2);
-      wgmma::wait<0>();
-      wgmma::pin(o), wgmma::pin(p);
-      if (lane == 0) s.v_empty[stage].arrive();
-      if (rescale) {
-#pragma unroll
-        for (int i = 0; i < 32; ++i) o[i] *= soft.factor[i / 2 % 2];
-      }
-      pack_all(p, score);
-    }
-    const int stage = step % Stages;
-    s.v_full[stage].wait(parity(step));
-    wgmma::pin(p), wgmma::pin(o);
-    wgmma::fence();
-    values(o, p, wgmma::descriptor(shared_address(s.v[stage])));
-    wgmma::commit();
-    wgmma::wait<0>();
-    wgmma::pin(o);
-    if (lane == 0) s.v_empty[stage].arrive();
-    ++step;
+
+    float top[2], sum[2];
+    const auto run = [&](auto soft) {
+      attend<Shared, Keys, Stages, Early>(s, a, q, visible, soft, o, score, n, low, step);
+      for (int r = 0; r < 2; ++r) top[r] = soft.top[r], sum[r] = soft.sum[r];
+    };
+    const float2 tops = known_tops(q_rows, a.bound);
+    const bool in_reach = tops.x <= kMost - kHeadroom && tops.y <= kMost - kHeadroom;
+    if (named_barrier_any(1 + group, 128, !in_reach))
+      run(RunningTop{});
+    else
+      run(KnownTop<Share>(tops));
 
     float inverse[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float total = soft.sum[r];
+      float total = sum[r];
       total += __shfl_xor_sync(0xFFFFFFFF, total, 1);
       total += __shfl_xor_sync(0xFFFFFFFF, total, 2);
       inverse[r] = total > 0 ? 1 / total : 0;
       const int row = row0 + warp * 16 + lane / 4 + 8 * r;
       if (lane % 4 == 0 && row < a.queries)
-        a.lse[(std::int64_t(tile.batch) * a.heads + head) * a.queries + row] =
-            total > 0 ? (soft.top[r] + log2f(total)) * kLn2 : -INFINITY;
+        a.lse[(std::int64_t(tile.batch) * a.heads + head) * a.queries + row] = log_sum(top[r], total);
     }
     // Each warp's 16 rows of Q become its rows of O, once no warp of the group reads Q any more.
     named_barrier(1 + group, 128);
@@ -285,7 +385,8 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
   if (lane == 0) bulk_wait();
 }
 
-template <int Groups, int Keys, int Stages>
+/// Early: exponentials beside the P V of the block before instead of after it; Share: see KnownTop.
+template <int Groups, int Keys, int Stages, bool Early, int Share>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     forward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_o,
@@ -310,11 +411,11 @@ __global__ void __launch_bounds__(Groups * 128 + 128, 1)
       load_tiles<Shared, Keys, Stages>(s, a, &map_q, &map_k, &map_v, tiles);
   } else {
     registers_up<Groups == 4 ? 112 : Groups == 3 ? 160 : 240>();
-    compute_tiles<Shared, Keys, Stages>(s, a, &map_o, tiles, role);
+    compute_tiles<Shared, Keys, Stages, Early, Share>(s, a, &map_o, tiles, role);
   }
 }
 
-template <int Groups, int Keys, int Stages>
+template <int Groups, int Keys, int Stages, bool Early, int Share>
 cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, const void* v,
                    const std::int32_t* segment, void* o, float* lse, cudaStream_t stream) {
   ForwardArgs a{};
@@ -327,13 +428,15 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   a.units = shape.batch * shape.heads / a.pack;
   a.chunk = 32;
   a.scale_log2 = shape.scale * kLog2E;
+  // |k| <= sqrt(dim) up to bf16's rounding (2^-9) and that of the norms here: 1 % to spare.
+  a.bound = shape.unit_keys ? 1.01F * std::sqrt(float(kDim)) * a.scale_log2 : INFINITY;
   CUtensorMap maps[4];
   cudaError_t e = make_tile_map(maps[0], q, shape.batch, shape.queries, shape.heads, kRows);
   if (e == cudaSuccess) e = make_tile_map(maps[1], k, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[2], v, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[3], o, shape.batch, shape.queries, shape.heads, 16);
   constexpr int bytes = sizeof(ForwardShared<Groups, Keys, Stages>) + 1024;
-  const auto kernel = forward_kernel<Groups, Keys, Stages>;
+  const auto kernel = forward_kernel<Groups, Keys, Stages, Early, Share>;
   if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   int device = 0, processors = 0;
   if (e == cudaSuccess) e = cudaGetDevice(&device);
@@ -344,15 +447,21 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   return cudaGetLastError();
 }
 
-}  // namespace
-
-cudaError_t attention_forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                              const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
+template <bool Early, int Share>
+cudaError_t forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
+                    const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
   if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.queries > shape.keys)
     return cudaErrorInvalidValue;
   if (shape.batch == 0 || shape.queries == 0) return cudaSuccess;
-  return launch<4, 64, 8>(shape, q, k, v, segment_start, o, lse, stream);
+  return launch<4, 64, 8, Early, Share>(shape, q, k, v, segment_start, o, lse, stream);
+}
+
+}  // namespace
+
+cudaError_t attention_forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
+                              const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
+  return forward<true, 0>(shape, q, k, v, segment_start, o, lse, stream);
 }
 
 }  // namespace fairway::ops::cuda
