@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "attention_softmax.cuh"
 #include "tma.cuh"
 #include "wgmma.cuh"
 
@@ -14,7 +15,17 @@ namespace fairway::ops::cuda {
 namespace {
 
 constexpr int kDim = 64, kRows = 64;
-constexpr float kLog2E = 1.4426950408889634F, kLn2 = 0.6931471805599453F;
+constexpr float kLog2E = 1.4426950408889634F;
+
+/// What the harness times in turn; the library has one. Early: exponentials beside the P V of the block
+/// before instead of after it; Share: one of so many exponentials is computed as a polynomial (0: none);
+/// Corner: keys that a warp's rows never see get no exponentials.
+template <bool Early, int Share, bool Corner>
+struct Form {
+  static constexpr bool early = Early, corner = Corner;
+  static constexpr int share = Share;
+};
+using Shipped = Form<true, 0, true>;
 
 struct ForwardArgs {
   const std::int32_t* segment;
@@ -94,114 +105,6 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
   }
 }
 
-/// Sums of a thread's two rows of exp2(score * scale - top); scores in units of log2. `top` is the running
-/// maximum.
-struct RunningTop {
-  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, factor[2] = {1, 1};
-  /// The reference maximum lags behind the true one by at most this much (2^8 in P and its sum is harmless),
-  /// so that the accumulators are rescaled rarely.
-  static constexpr float slack = 8;
-
-  /// True (for the whole warp) when the sums before need `factor`.
-  template <int N>
-  __device__ bool apply(float (&s)[N], float scale) {
-    float high[2] = {s[0], s[2]};
-#pragma unroll
-    for (int i = 0; i < N; i += 4) {
-      high[0] = fmaxf(high[0], fmaxf(s[i], s[i + 1]));
-      high[1] = fmaxf(high[1], fmaxf(s[i + 2], s[i + 3]));
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      high[r] = fmaxf(high[r], __shfl_xor_sync(0xFFFFFFFF, high[r], 1));
-      high[r] = fmaxf(high[r], __shfl_xor_sync(0xFFFFFFFF, high[r], 2)) * scale;
-    }
-    const bool rescale = __any_sync(0xFFFFFFFF, high[0] > top[0] + slack || high[1] > top[1] + slack);
-    if (rescale) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const float next = fmaxf(top[r], high[r]);
-        factor[r] = top[r] == -INFINITY ? 0 : exp2_fast(top[r] - next);
-        top[r] = next;
-        sum[r] *= factor[r];
-      }
-    }
-    const float base[2] = {top[0] == -INFINITY ? 0 : -top[0], top[1] == -INFINITY ? 0 : -top[1]};
-    float part[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      s[i] = exp2_fast(fmaf(s[i], scale, base[i / 2 % 2]));
-      part[i % 4] += s[i];
-    }
-    sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
-    return rescale;
-  }
-};
-
-/// 2^x for x <= 127 on the units for sums and products (Cody and Waite's reduction, then the polynomial of
-/// degree 3 with the least relative error on [-1/2, 1/2] that is 1 at 0: off by at most 1.1e-4). Zero up to
-/// -127.
-__device__ float exp2_polynomial(float x) {
-  constexpr float shift = 12582912.0F;  // 1.5 * 2^23: the sum's last bits are the nearest integer
-  x = fmaxf(x, -127.0F);
-  const float shifted = x + shift, f = x - (shifted - shift);
-  const float y = fmaf(fmaf(fmaf(0.05500897F, f, 0.24221106F), f, 0.69328293F), f, 1.0F);
-  return __int_as_float(__float_as_int(y) + (__float_as_int(shifted) << 23));
-}
-
-/// The greatest score that the norms allow is mapped to 2^kHeadroom; where it is at most 2^kMost, the least
-/// one is still a normal number (2^-112), and sums have room above.
-constexpr float kHeadroom = 80, kMost = 96;
-
-/// The same with `top` known beforehand, so that nothing is compared, exchanged or rescaled. One of `Share`
-/// exponentials (none: 0) is computed as a polynomial.
-template <int Share>
-struct KnownTop {
-  float top[2], sum[2] = {0, 0}, factor[2] = {1, 1};
-  explicit __device__ KnownTop(float2 tops) : top{tops.x, tops.y} {}
-
-  template <int N>
-  __device__ bool apply(float (&s)[N], float scale) {
-    float part[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float x = fmaf(s[i], scale, -top[i / 2 % 2]);
-      s[i] = Share > 0 && (i / 4 + i) % max(Share, 1) == 0 ? exp2_polynomial(x) : exp2_fast(x);
-      part[i % 4] += s[i];
-    }
-    sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
-    return false;
-  }
-};
-
-/// The natural logarithm of 2^top total: the exponents are added as whole numbers.
-__device__ float log_sum(float top, float total) {
-  if (!(total > 0)) return -INFINITY;
-  const int bits = __float_as_int(total);
-  const float fraction = __int_as_float((bits & 0x007FFFFF) | 0x3F800000);
-  return (top + float((bits >> 23) - 127) + log2f(fraction)) * kLn2;
-}
-
-/// KnownTop's reference for a thread's two rows of a warp's 16 x 64 tile of queries: whole numbers, so that
-/// lse keeps its last bits. Two lanes share a row; the order of its 16-byte chunks does not matter.
-__device__ float2 known_tops(std::uint32_t tile, float bound) {
-  const int lane = threadIdx.x % 32, row = lane / 2;
-  float squares = 0;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    std::uint32_t x[4];
-    load_shared(tile + row * 128 + (lane + 2 * i) % 8 * 16, x);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const float low = __uint_as_float(x[e] << 16), high = __uint_as_float(x[e] & 0xFFFF0000U);
-      squares = fmaf(low, low, fmaf(high, high, squares));
-    }
-  }
-  squares += __shfl_xor_sync(0xFFFFFFFF, squares, 1);
-  const float own = ceilf(sqrtf(squares) * bound) - kHeadroom;
-  return {__shfl_sync(0xFFFFFFFF, own, lane / 4 * 2), __shfl_sync(0xFFFFFFFF, own, 16 + lane / 4 * 2)};
-}
-
 template <int N>
 __device__ void pack_all(std::uint32_t (&p)[N / 2], const float (&s)[N]) {
 #pragma unroll
@@ -245,22 +148,24 @@ struct Visible {
       if (low + 8 * r < a.keys) start[r] = a.segment[std::int64_t(batch) * a.keys + low + 8 * r];
     start_max = __reduce_max_sync(0xFFFFFFFF, max(start[0], start[1]));
   }
-  /// Scores to minus infinity where a row must not see the key.
-  template <int N>
+  /// Scores [From, To) of a block to minus infinity where a row must not see the key.
+  template <int From, int To, int N>
   __device__ void mask(float (&score)[N], int block) const {
     const int first = block * Keys;
-    if (first + Keys - 1 <= p0 && first >= start_max) return;
+    if (first + To * 2 - 1 <= p0 && first + From * 2 >= start_max) return;
     const int column = first + threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
+    for (int i = From; i < To; ++i) {
       const int key = column + i / 4 * 8 + i % 2, r = i / 2 % 2;
       if (key > low + 8 * r || key < start[r]) score[i] = -INFINITY;
     }
   }
+  /// Keys of the block that any of the warp's rows may see.
+  __device__ int count(int block) const { return p0 + 16 - block * Keys; }
 };
 
 /// A warpgroup's blocks of keys from n, whose scores are in the making, down to `last`: O and the sums.
-template <typename Shared, int Keys, int Stages, bool Early, typename Softmax>
+template <typename Shared, int Keys, int Stages, typename F, typename Softmax>
 __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, const Visible<Keys>& visible,
                        Softmax& soft, float (&o)[32], float (&score)[Keys / 2], int n, int last,
                        unsigned& step) {
@@ -270,8 +175,7 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
   wgmma::wait<0>();
   wgmma::pin(score);
   if (leader) s.k_empty[step % Stages].arrive();
-  visible.mask(score, n);
-  soft.apply(score, a.scale_log2);
+  soft.start(score, a.scale_log2, visible, n);
   pack_all(p, score);
   for (--n; n >= last; --n, ++step) {
     const unsigned stage = step % Stages, ahead = (step + 1) % Stages;
@@ -287,9 +191,9 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
     wgmma::wait<1>();
     wgmma::pin(score);
     if (leader) s.k_empty[ahead].arrive();
-    visible.mask(score, n);
+    visible.template mask<0, Keys / 2>(score, n);
     const bool rescale = soft.apply(score, a.scale_log2);
-    if (Early) hold_back(soft.sum[0] + soft.sum[1]);
+    if (F::early) hold_back(soft.sum[0] + soft.sum[1]);
     wgmma::wait<0>();
     wgmma::pin(o), wgmma::pin(p);
     if (leader) s.v_empty[stage].arrive();
@@ -311,7 +215,7 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
   ++step;
 }
 
-template <typename Shared, int Keys, int Stages, bool Early, int Share>
+template <typename Shared, int Keys, int Stages, typename F>
 __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_o, int tiles,
                               int group) {
   constexpr int groups = Shared::groups;
@@ -349,7 +253,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
 
     float top[2], sum[2];
     const auto run = [&](auto soft) {
-      attend<Shared, Keys, Stages, Early>(s, a, q, visible, soft, o, score, n, low, step);
+      attend<Shared, Keys, Stages, F>(s, a, q, visible, soft, o, score, n, low, step);
       for (int r = 0; r < 2; ++r) top[r] = soft.top[r], sum[r] = soft.sum[r];
     };
     const float2 tops = known_tops(q_rows, a.bound);
@@ -357,7 +261,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
     if (named_barrier_any(1 + group, 128, !in_reach))
       run(RunningTop{});
     else
-      run(KnownTop<Share>(tops));
+      run(KnownTop<F>(tops));
 
     float inverse[2];
 #pragma unroll
@@ -385,8 +289,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
   if (lane == 0) bulk_wait();
 }
 
-/// Early: exponentials beside the P V of the block before instead of after it; Share: see KnownTop.
-template <int Groups, int Keys, int Stages, bool Early, int Share>
+template <int Groups, int Keys, int Stages, typename F>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     forward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_o,
@@ -411,11 +314,11 @@ __global__ void __launch_bounds__(Groups * 128 + 128, 1)
       load_tiles<Shared, Keys, Stages>(s, a, &map_q, &map_k, &map_v, tiles);
   } else {
     registers_up<Groups == 4 ? 112 : Groups == 3 ? 160 : 240>();
-    compute_tiles<Shared, Keys, Stages, Early, Share>(s, a, &map_o, tiles, role);
+    compute_tiles<Shared, Keys, Stages, F>(s, a, &map_o, tiles, role);
   }
 }
 
-template <int Groups, int Keys, int Stages, bool Early, int Share>
+template <int Groups, int Keys, int Stages, typename F>
 cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, const void* v,
                    const std::int32_t* segment, void* o, float* lse, cudaStream_t stream) {
   ForwardArgs a{};
@@ -436,7 +339,7 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   if (e == cudaSuccess) e = make_tile_map(maps[2], v, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[3], o, shape.batch, shape.queries, shape.heads, 16);
   constexpr int bytes = sizeof(ForwardShared<Groups, Keys, Stages>) + 1024;
-  const auto kernel = forward_kernel<Groups, Keys, Stages, Early, Share>;
+  const auto kernel = forward_kernel<Groups, Keys, Stages, F>;
   if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   int device = 0, processors = 0;
   if (e == cudaSuccess) e = cudaGetDevice(&device);
@@ -447,21 +350,21 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   return cudaGetLastError();
 }
 
-template <bool Early, int Share>
+template <typename F>
 cudaError_t forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                     const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
   if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.queries > shape.keys)
     return cudaErrorInvalidValue;
   if (shape.batch == 0 || shape.queries == 0) return cudaSuccess;
-  return launch<4, 64, 8, Early, Share>(shape, q, k, v, segment_start, o, lse, stream);
+  return launch<4, 64, 8, F>(shape, q, k, v, segment_start, o, lse, stream);
 }
 
 }  // namespace
 
 cudaError_t attention_forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                               const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
-  return forward<true, 0>(shape, q, k, v, segment_start, o, lse, stream);
+  return forward<Shipped>(shape, q, k, v, segment_start, o, lse, stream);
 }
 
 }  // namespace fairway::ops::cuda
