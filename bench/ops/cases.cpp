@@ -65,6 +65,8 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       make<BigramIndex>("bigram index", {index_input({b, s}, tokens(m.vocabulary))}, {}, 2048),
       make<Smear>("smear", {tensor(x), tensor(channel)}, {}),
       make<MixNorm>("mix and norm", {tensor(x), tensor(x), tensor({2, d})}, {2}, 1.0f, eps),
+      make<MixNorm>("mix, skip and norm", {tensor(x), tensor(x), tensor({2, d}), tensor(x), tensor(channel)},
+                    {2}, 1.0f, eps, false, true),
       linear("qkv", rows, d, m.heads.qkv_width()),
       make<QkvPrepare>("norm, rope, value embedding",
                        {tensor({b, s, m.heads.qkv_width()}), tensor({m.heads.heads}),

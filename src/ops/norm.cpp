@@ -19,6 +19,7 @@ std::size_t partial_bytes(const Meta& x, std::int64_t vectors) {
 }
 
 std::string norm_attributes(float scale, float eps) { return fmt::format("scale={} eps={}", scale, eps); }
+const char* word(bool flag, const char* text) { return flag ? text : ""; }
 
 }  // namespace
 
@@ -28,9 +29,9 @@ std::vector<Meta> RmsNorm::infer(std::span<const Meta> in) const {
   return {in[0], per_row(in[0])};
 }
 std::vector<BackwardStep> RmsNorm::backward() const {
-  return {{std::make_shared<RmsNormBackward>(scale), {input(0), output(1), grad(0)}, {0}}};
+  return {{std::make_shared<RmsNormBackward>(scale, deferred), {input(0), output(1), grad(0)}, {0}}};
 }
-std::string RmsNorm::attributes() const { return norm_attributes(scale, eps); }
+std::string RmsNorm::attributes() const { return norm_attributes(scale, eps) + word(deferred, " deferred"); }
 
 std::vector<Meta> RmsNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
@@ -40,33 +41,59 @@ std::vector<Meta> RmsNormBackward::infer(std::span<const Meta> in) const {
   return {in[0]};
 }
 
+std::string RmsNormBackward::attributes() const {
+  return fmt::format("scale={}{}", scale, word(prescaled, " prescaled"));
+}
+
 std::vector<Meta> MixNorm::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 3, 3);
+  const std::size_t inputs = skip ? 5 : 3;
+  rule::count(*this, in, inputs, inputs);
   rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, mix_of(in[0]));
+  if (skip) {
+    rule::exactly(*this, in, 3, in[0]);
+    rule::exactly(*this, in, 4, per_channel(in[0]));
+  }
   return {in[0], in[0], per_row(in[0])};
 }
 std::vector<BackwardStep> MixNorm::backward() const {
-  return {{std::make_shared<MixNormBackward>(scale),
-           {input(0), input(1), input(2), output(0), output(2), grad(0), grad(1)},
-           {0, 1, 2}}};
+  BackwardStep step{std::make_shared<MixNormBackward>(scale, deferred, skip),
+                    {input(0), input(1), input(2), output(2), grad(0), grad(1)},
+                    {0, 1, 2}};
+  if (skip) {
+    step.reads.insert(step.reads.end(), {input(3), input(4)});
+    step.grads.insert(step.grads.end(), {3, 4});
+  }
+  return {step};
 }
-std::string MixNorm::attributes() const { return norm_attributes(scale, eps); }
+std::string MixNorm::attributes() const {
+  return norm_attributes(scale, eps) + word(deferred, " deferred") + word(skip, " skip");
+}
 
 std::vector<Meta> MixNormBackward::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 7, 7);
+  const std::size_t inputs = skip ? 8 : 6;
+  rule::count(*this, in, inputs, inputs);
   rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, mix_of(in[0]));
-  rule::exactly(*this, in, 3, in[0]);
-  rule::exactly(*this, in, 4, per_row(in[0]));
+  rule::exactly(*this, in, 3, per_row(in[0]));
+  rule::optional(*this, in, 4, in[0]);
   rule::optional(*this, in, 5, in[0]);
-  rule::optional(*this, in, 6, in[0]);
-  return {in[0], in[0], in[2]};
+  if (!skip) return {in[0], in[0], in[2]};
+  rule::exactly(*this, in, 6, in[0]);
+  rule::exactly(*this, in, 7, per_channel(in[0]));
+  return {in[0], in[0], in[2], in[0], in[7]};
 }
 std::size_t MixNormBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return partial_bytes(in[0], 2);
+  return partial_bytes(in[0], skip ? 3 : 2);
+}
+std::vector<InPlace> MixNormBackward::in_place() const {
+  if (skip) return {{0, 5}, {0, 4}, {3, 4}, {3, 5}};
+  return {{0, 5}, {0, 4}};
+}
+std::string MixNormBackward::attributes() const {
+  return fmt::format("scale={}{}{}", scale, word(prescaled, " prescaled"), word(skip, " skip"));
 }
 
 std::vector<Meta> ResidualNorm::infer(std::span<const Meta> in) const {

@@ -24,7 +24,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"linear_add", {0, 1, 2}},
       {"linear_square", {0, 1}},
       {"matmul", {0, 1}},
-      {"mix_norm", {0, 1}},
+      {"mix_norm", {0, 1, 3}},
       {"overwrite_head", {0}},
       {"qkv_prepare", {0, 4}},
       {"residual_norm", {0, 1}},

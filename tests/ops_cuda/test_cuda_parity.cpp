@@ -41,15 +41,60 @@ TEST_F(CudaParity, Norms) {
     const auto d = x.columns();
     auto rms = op_case("rms_norm " + x.str(), std::make_shared<RmsNorm>(0.7f, eps),
                        {tensor_input(x, normal(2))}, {1});
-    auto mix = op_case(
-        "mix_norm " + x.str(), std::make_shared<MixNorm>(0.5f, eps),
-        {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({2, d}, normal(0.5, 1))}, {2});
+    auto deferred = rms;
+    deferred.name += " deferred";
+    deferred.op = std::make_shared<RmsNorm>(0.7f, eps, true);
     auto residual = op_case(
         "residual_norm " + x.str(), std::make_shared<ResidualNorm>(0.5f, eps),
         {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({d}, normal(0.5, 1))}, {2});
-    mix.add_outputs = residual.add_outputs = {0, 1};
-    for (const auto& c : {rms, mix, residual}) EXPECT_EQ(check_cuda(c), "");
+    residual.add_outputs = {0, 1};
+    for (const auto& c : {rms, deferred, residual}) EXPECT_EQ(check_cuda(c), "");
   }
+}
+
+OpCase mix_case(const Shape& x, bool deferred, bool skip) {
+  const auto d = x.columns();
+  auto c = op_case(
+      fmt::format("mix_norm {}{}{}", x.str(), deferred ? " deferred" : "", skip ? " skip" : ""),
+      std::make_shared<MixNorm>(0.5f, eps, deferred, skip),
+      {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({2, d}, normal(0.5, 1))}, {2});
+  if (skip) {
+    c.inputs.push_back(tensor_input(x, normal()));
+    c.inputs.push_back(tensor_input({d}, normal(0.5, 1)));
+  }
+  c.add_outputs = {0, 1};
+  return c;
+}
+
+TEST_F(CudaParity, MixNorms) {
+  // As above; 3,000 rows are more than one round of all blocks' warps.
+  for (const Shape& x : {Shape{300, 512}, Shape{3000, 512}, Shape{2, 70, 768}, Shape{67, 520},
+                         Shape{33, 1024}, Shape{40, 1032}})
+    for (const bool deferred : {false, true})
+      for (const bool skip : {false, true}) EXPECT_EQ(check_cuda(mix_case(x, deferred, skip)), "");
+}
+
+TEST_F(CudaParity, NormsWithoutTheNormedRows) {
+  cuda::State gpu({tensor::DeviceKind::cuda, 0});
+  const Setting there{false, {}, nullptr, &gpu};
+  const auto expect_same = [&](const OpCase& c, const std::vector<bool>& wanted) {
+    std::string problem;
+    const Blocks in = make_inputs(c, false);
+    const Blocks all = execute(c, there, {*c.op, views(in), {}, {}, {}}, problem);
+    const Blocks some = execute(c, there, {*c.op, views(in), wanted, {}, {}}, problem);
+    for (std::size_t k = 0; k < wanted.size(); ++k)
+      EXPECT_TRUE(!wanted[k] || some[k].same_bytes(all[k])) << c.name << " output " << k;
+    EXPECT_EQ(problem, "");
+  };
+  for (const Shape& x : {Shape{300, 512}, Shape{3, 65}, Shape{40, 1032}})
+    for (const bool narrow : {false, true}) {
+      const auto form = [&](const OpCase& c) { return narrow ? bf16_form(c).value() : c; };
+      expect_same(form(mix_case(x, true, false)), {true, false, true});
+      expect_same(form(mix_case(x, true, true)), {true, false, true});
+      expect_same(form(op_case("rms_norm", std::make_shared<RmsNorm>(0.7f, eps, true),
+                               {tensor_input(x, normal(2))}, {1})),
+                  {false, true});
+    }
 }
 
 TEST_F(CudaParity, ResidualsAndActivation) {

@@ -88,30 +88,46 @@ void overwrite_head_backward(const Target&, Storage, std::int64_t rows, std::int
                              std::int64_t columns, std::int64_t count, const void* dy, Output dx,
                              Output dhead);
 
-// norm.cu and norm_backward.cu
-enum class NormKind : std::uint8_t { plain, mix, residual };
+// norm.cu
+enum class NormKind : std::uint8_t { plain, mix, mix_skip, residual };
 struct NormForward {
   std::int64_t rows = 0, columns = 0;
   float scale = 1, eps = 0;
   const void *x = nullptr, *other = nullptr;  ///< x | u, x0 | x, branch
   const float* channel = nullptr;             ///< null | mix [2, D] | s [D]
+  const void* skip = nullptr;                 ///< s and k of a mix with a skip connection
+  const float* skip_channel = nullptr;
   Output m, y, r;
 };
 void norm_forward(const Target&, Storage, NormKind, const NormForward&);
+// norm_backward.cu: of plain and residual
 struct NormBackward {
   Pieces pieces;
   std::int64_t columns = 0;
   float scale = 1;
+  bool prescaled = false;
   const void* x = nullptr;  ///< what was normalised
   const float* r = nullptr;
-  const void *first = nullptr, *second = nullptr;  ///< null | u, x0 | branch, null
+  const void* branch = nullptr;
   const float* channel = nullptr;
   const void *direct = nullptr, *dy = nullptr;
-  Output d_first, d_second;  ///< dx | du, dx0 | dx, da
-  Output d_channel;          ///< null | dmix | ds
+  Output dx, d_branch, d_channel;
   float* partial = nullptr;
 };
 void norm_backward(const Target&, Storage, NormKind, const NormBackward&);
+// mix_norm_backward.cu
+struct MixNormGradients {
+  Pieces pieces;
+  std::int64_t columns = 0;
+  float scale = 1;
+  bool prescaled = false;
+  const void *u = nullptr, *x0 = nullptr, *s = nullptr;
+  const float *mix = nullptr, *k = nullptr, *r = nullptr;
+  const void *dm = nullptr, *dy = nullptr;
+  Output du, dx0, ds, dmix, dk;
+  float* partial = nullptr;  ///< [pieces, 2 or (with s) 3, columns]
+};
+void mix_norm_backward(const Target&, Storage, const MixNormGradients&);
 
 // qkv.cu
 struct Qkv {

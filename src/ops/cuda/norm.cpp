@@ -14,6 +14,8 @@ void forward(const KernelArgs& a, NormKind kind, float scale, float eps) {
   n.eps = eps;
   n.x = data(a, 0);
   const bool mixes = kind != NormKind::plain;
+  n.skip = data(a, 3);
+  n.skip_channel = floats(a, 4);
   if (mixes) {
     n.other = data(a, 1);
     n.channel = floats(a, 2);
@@ -25,23 +27,6 @@ void forward(const KernelArgs& a, NormKind kind, float scale, float eps) {
   launched(a);
 }
 
-NormBackward gradients(const KernelArgs& a, float scale) {
-  NormBackward n;
-  n.pieces = pieces(a.in[0].shape().rows());
-  n.columns = a.in[0].shape().columns();
-  n.scale = scale;
-  n.partial = partials(a);
-  n.d_first = output(a, 0);
-  n.d_second = output(a, 1);
-  n.d_channel = output(a, 2);
-  return n;
-}
-
-void backward(const KernelArgs& a, NormKind kind, const NormBackward& n) {
-  norm_backward(target(a), storage(a, a.in[0]), kind, n);
-  launched(a);
-}
-
 }  // namespace
 
 void rms_norm(const KernelArgs& a) {
@@ -50,7 +35,7 @@ void rms_norm(const KernelArgs& a) {
 }
 void mix_norm(const KernelArgs& a) {
   const auto& op = static_cast<const MixNorm&>(a.op);
-  forward(a, NormKind::mix, op.scale, op.eps);
+  forward(a, op.skip ? NormKind::mix_skip : NormKind::mix, op.scale, op.eps);
 }
 void residual_norm(const KernelArgs& a) {
   const auto& op = static_cast<const ResidualNorm&>(a.op);
@@ -58,32 +43,62 @@ void residual_norm(const KernelArgs& a) {
 }
 
 void rms_norm_backward(const KernelArgs& a) {
-  NormBackward n = gradients(a, static_cast<const RmsNormBackward&>(a.op).scale);
+  const auto& op = static_cast<const RmsNormBackward&>(a.op);
+  NormBackward n;
+  n.pieces = pieces(a.in[0].shape().rows());
+  n.columns = a.in[0].shape().columns();
+  n.scale = op.scale;
+  n.prescaled = op.prescaled;
   n.x = data(a, 0);
   n.r = floats(a, 1);
   n.dy = data(a, 2);
-  backward(a, NormKind::plain, n);
+  n.dx = output(a, 0);
+  norm_backward(target(a), storage(a, a.in[0]), NormKind::plain, n);
+  launched(a);
 }
+
 void mix_norm_backward(const KernelArgs& a) {
-  NormBackward n = gradients(a, static_cast<const MixNormBackward&>(a.op).scale);
-  n.first = data(a, 0);
-  n.second = data(a, 1);
-  n.channel = floats(a, 2);
-  n.x = data(a, 3);
-  n.r = floats(a, 4);
-  n.direct = data(a, 5);
-  n.dy = data(a, 6);
-  backward(a, NormKind::mix, n);
+  const auto& op = static_cast<const MixNormBackward&>(a.op);
+  MixNormGradients n;
+  n.pieces = pieces(a.in[0].shape().rows());
+  n.columns = a.in[0].shape().columns();
+  n.scale = op.scale;
+  n.prescaled = op.prescaled;
+  n.u = data(a, 0);
+  n.x0 = data(a, 1);
+  n.mix = floats(a, 2);
+  n.r = floats(a, 3);
+  n.dm = data(a, 4);
+  n.dy = data(a, 5);
+  n.s = data(a, 6);
+  n.k = floats(a, 7);
+  n.du = output(a, 0);
+  n.dx0 = output(a, 1);
+  n.dmix = output(a, 2);
+  n.ds = output(a, 3);
+  n.dk = output(a, 4);
+  n.partial = partials(a);
+  mix_norm_backward(target(a), storage(a, a.in[0]), n);
+  launched(a);
 }
+
 void residual_norm_backward(const KernelArgs& a) {
-  NormBackward n = gradients(a, static_cast<const ResidualNormBackward&>(a.op).scale);
+  NormBackward n;
+  n.pieces = pieces(a.in[0].shape().rows());
+  n.columns = a.in[0].shape().columns();
+  n.scale = static_cast<const ResidualNormBackward&>(a.op).scale;
   n.x = data(a, 0);
   n.r = floats(a, 1);
-  n.first = data(a, 2);
+  n.branch = data(a, 2);
   n.channel = floats(a, 3);
   n.direct = data(a, 4);
   n.dy = data(a, 5);
-  backward(a, NormKind::residual, n);
+  n.dx = output(a, 0);
+  n.d_branch = output(a, 1);
+  n.d_channel = output(a, 2);
+  n.partial = partials(a);
+  norm_backward(target(a), storage(a, a.in[0]), NormKind::residual, n);
+  launched(a);
 }
 
 }  // namespace fairway::ops::cuda

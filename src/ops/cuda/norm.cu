@@ -5,21 +5,16 @@
 namespace fairway::ops::cuda {
 namespace {
 
-/// Row element i before the norm: x, a . u + b . x0 or x + s . branch.
+/// Row elements i to i + V - 1 before the norm: x, x + s . branch or a . (u + k . s) + b . x0.
 template <class T, int V, NormKind kind>
-__device__ Floats<V> mixed(const NormForward& a, std::int64_t at, std::int64_t i) {
+__device__ Floats<V> before_norm(const NormForward& a, std::int64_t at, std::int64_t i) {
   Floats<V> m = load<V>(static_cast<const T*>(a.x) + at + i);
   if constexpr (kind == NormKind::plain) return m;
   const Floats<V> other = load<V>(static_cast<const T*>(a.other) + at + i), c = load<V>(a.channel + i);
-  if constexpr (kind == NormKind::mix) {
-    const Floats<V> b = load<V>(a.channel + a.columns + i);
-#pragma unroll
-    for (int k = 0; k < V; ++k) m.v[k] = c.v[k] * m.v[k] + b.v[k] * other.v[k];
-  } else {
-#pragma unroll
-    for (int k = 0; k < V; ++k) m.v[k] += c.v[k] * other.v[k];
-  }
-  return m;
+  if constexpr (kind == NormKind::residual) return with_skip(m, other, c);
+  if constexpr (kind == NormKind::mix_skip)
+    m = with_skip(m, load<V>(static_cast<const T*>(a.skip) + at + i), load<V>(a.skip_channel + i));
+  return mixed(m, other, c, load<V>(a.channel + a.columns + i));
 }
 
 template <class T, int V, int chunks, NormKind kind>
@@ -37,12 +32,12 @@ __global__ void __launch_bounds__(block_threads) kernel(NormForward a) {
 #pragma unroll
     for (int c = 0; c < chunks; ++c) {
       const std::int64_t i = (c * 32 + lane) * V;
-      kept[c] = i < a.columns ? mixed<T, V, kind>(a, at, i) : filled<V>(0);
+      kept[c] = i < a.columns ? before_norm<T, V, kind>(a, at, i) : filled<V>(0);
     }
 #pragma unroll
     for (int c = 0; c < chunks; ++c) square(kept[c]);
   } else {
-    for (std::int64_t i = lane * V; i < a.columns; i += 32 * V) square(mixed<T, V, kind>(a, at, i));
+    for (std::int64_t i = lane * V; i < a.columns; i += 32 * V) square(before_norm<T, V, kind>(a, at, i));
   }
   const float r = 1.0f / sqrtf(lane_sum(squares) / static_cast<float>(a.columns) + a.eps),
               factor = a.scale * r;
@@ -60,14 +55,14 @@ __global__ void __launch_bounds__(block_threads) kernel(NormForward a) {
       if (i < a.columns) put(i, kept[c]);
     }
   } else {
-    for (std::int64_t i = lane * V; i < a.columns; i += 32 * V) put(i, mixed<T, V, kind>(a, at, i));
+    for (std::int64_t i = lane * V; i < a.columns; i += 32 * V) put(i, before_norm<T, V, kind>(a, at, i));
   }
   if (lane == 0) Out<float>{static_cast<float*>(a.r.data), a.r.add}.put(row, r);
 }
 
 template <NormKind kind>
 void launch(const Target& t, Storage storage, const NormForward& a) {
-  const bool aligned = fits(0, 1, {a.x, a.other, a.channel, a.m.data, a.y.data});
+  const bool aligned = fits(0, 1, {a.x, a.other, a.channel, a.skip, a.skip_channel, a.m.data, a.y.data});
   with_row_shape(storage, a.columns, aligned, [&](auto zero, auto width, auto chunks) {
     kernel<decltype(zero), decltype(width)::value, decltype(chunks)::value, kind>
         <<<blocks_for(a.rows, block_warps), block_threads, 0, t.stream>>>(a);
@@ -83,6 +78,8 @@ void norm_forward(const Target& t, Storage storage, NormKind kind, const NormFor
       return launch<NormKind::plain>(t, storage, a);
     case NormKind::mix:
       return launch<NormKind::mix>(t, storage, a);
+    case NormKind::mix_skip:
+      return launch<NormKind::mix_skip>(t, storage, a);
     case NormKind::residual:
       return launch<NormKind::residual>(t, storage, a);
   }

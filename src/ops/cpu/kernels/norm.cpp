@@ -40,30 +40,29 @@ template <class T, class F>
 }
 
 /// Gradient through y = scale * rms(x) of one row, as two factors: dx = dy * by_dy - x * by_x.
-/// dx = scale r (dy - x (x . dy) r^2 / D): Zhang and Sennrich 2019, spec/model.md section 15.
+/// dx = g' - x (x . g') r^2 / D with g' = scale r dy: Zhang and Sennrich 2019, spec/model.md section 15. x is
+/// given as value(i, part); dy is g' itself when `prescaled`.
 template <class T>
 struct RowGradient {
   Vec<T> by_dy, by_x;
-  RowGradient(const T* x, const T* dy, T scale, T r, std::int64_t columns) {
+  template <class F>
+  RowGradient(const F& value, const T* dy, T scale, bool prescaled, T r, std::int64_t columns) {
     auto dot = splat<T>(0);
     for_vectors<T>(columns,
-                   [&](std::int64_t i, auto part) { dot = fma(load(x + i, part), load(dy + i, part), dot); });
-    by_dy = splat<T>(scale * r);
-    by_x = splat<T>(scale * r * (sum(dot) * r * r / static_cast<T>(columns)));
+                   [&](std::int64_t i, auto part) { dot = fma(value(i, part), load(dy + i, part), dot); });
+    const T factor = prescaled ? 1 : scale * r;
+    by_dy = splat<T>(factor);
+    by_x = splat<T>(factor * (sum(dot) * r * r / static_cast<T>(columns)));
   }
   RowGradient() : by_dy(splat<T>(0)), by_x(splat<T>(0)) {}
-  template <class Part>
-  [[gnu::always_inline]] Vec<T> at(const T* x, const T* dy, std::int64_t i, Part part) const {
-    return load(dy + i, part) * by_dy - load(x + i, part) * by_x;
-  }
 };
 
-/// g = direct + d(rms)(dy) at element i of a row; either gradient may be absent.
+/// g = direct + d(rms)(dy) at element i of a row, where x is; either gradient may be absent.
 template <class T, class Part>
-[[gnu::always_inline]] inline Vec<T> joined(const RowGradient<T>& row, const T* x, const T* direct,
+[[gnu::always_inline]] inline Vec<T> joined(const RowGradient<T>& row, const Vec<T>& x, const T* direct,
                                             const T* dy, std::int64_t i, Part part) {
   if (!dy) return direct ? load(direct + i, part) : splat<T>(0);
-  const auto g = row.at(x, dy, i, part);
+  const auto g = load(dy + i, part) * row.by_dy - x * row.by_x;
   return direct ? load(direct + i, part) + g : g;
 }
 
@@ -96,7 +95,8 @@ void rms_norm(const KernelArgs& a) {
 void rms_norm_backward(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T scale = static_cast<const RmsNormBackward&>(a.op).scale;
+    const auto& op = static_cast<const RmsNormBackward&>(a.op);
+    const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *r = in<T>(a, 1), *dy = in<T>(a, 2);
     const auto dx = out<T>(a, 0);
@@ -104,15 +104,65 @@ void rms_norm_backward(const KernelArgs& a) {
         a, a.in[0].meta.shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
           for (auto row = first; row < last; ++row) {
             const T *x_row = x + row * columns, *dy_row = row_of(dy, row * columns);
-            const auto g = dy ? RowGradient<T>(x_row, dy_row, scale, r[row], columns) : RowGradient<T>();
+            const auto value = [&](std::int64_t i, auto part) { return load(x_row + i, part); };
+            const auto g =
+                dy ? RowGradient<T>(value, dy_row, scale, op.prescaled, r[row], columns) : RowGradient<T>();
             const auto dx_row = dx.at(row * columns);
             for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-              dx_row.put(i, part, joined<T>(g, x_row, nullptr, dy_row, i, part));
+              dx_row.put(i, part, joined<T>(g, value(i, part), nullptr, dy_row, i, part));
             });
           }
         });
   });
 }
+
+namespace {
+
+/// m = a . (u + k . s) + b . x0 of one row; without a skip connection s is null.
+template <class T>
+struct MixedRow {
+  const T *u, *x0, *s, *a, *b, *k;
+  MixedRow(const T* u, const T* x0, const T* s, const T* mix, const T* k, std::int64_t columns,
+           std::int64_t at)
+      : u(u + at), x0(x0 + at), s(row_of(s, at)), a(mix), b(mix + columns), k(k) {}
+  /// u + k . s.
+  template <class Part>
+  [[gnu::always_inline]] Vec<T> sum(std::int64_t i, Part part) const {
+    const auto v = load(u + i, part);
+    return s ? fma(load(k + i, part), load(s + i, part), v) : v;
+  }
+  template <class Part>
+  [[gnu::always_inline]] Vec<T> operator()(std::int64_t i, Part part) const {
+    return fma(load(a + i, part), sum(i, part), load(b + i, part) * load(x0 + i, part));
+  }
+};
+
+/// Outputs of mix_norm_backward at one row.
+template <class T>
+struct MixedGradients {
+  Out<T> du, dx0, ds;
+  T* sums;  ///< of g . (u + k . s), g . x0 and t . s, or null
+};
+
+/// Reads an element of every input before it writes one: outputs may lie over dm and dy.
+template <class T>
+[[gnu::always_inline]] inline void mix_row_backward(const MixedRow<T>& row, const RowGradient<T>& norm,
+                                                    const T* dm, const T* dy, std::int64_t columns,
+                                                    const MixedGradients<T>& to) {
+  for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+    const auto g = joined(norm, row(i, part), dm, dy, i, part), t = load(row.a + i, part) * g;
+    if (to.sums) {
+      accumulate(to.sums + i, part, g * row.sum(i, part));
+      accumulate(to.sums + columns + i, part, g * load(row.x0 + i, part));
+      if (row.s) accumulate(to.sums + 2 * columns + i, part, t * load(row.s + i, part));
+    }
+    to.du.put(i, part, t);
+    to.dx0.put(i, part, load(row.b + i, part) * g);
+    if (to.ds) to.ds.put(i, part, load(row.k + i, part) * t);
+  });
+}
+
+}  // namespace
 
 void mix_norm(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
@@ -120,17 +170,13 @@ void mix_norm(const KernelArgs& a) {
     const auto& op = static_cast<const MixNorm&>(a.op);
     const T scale = op.scale, eps = op.eps;
     const auto columns = a.in[0].meta.shape.columns();
-    const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2);
+    const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2), *s = in<T>(a, 3), *k = in<T>(a, 4);
     const auto m = out<T>(a, 0), y = out<T>(a, 1), r = out<T>(a, 2);
     parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns),
                     [&](std::int64_t first, std::int64_t last) {
-                      for (auto row = first; row < last; ++row) {
-                        const T *u_row = u + row * columns, *x0_row = x0 + row * columns;
-                        norm_row<T>(columns, scale, eps, m, y, r, row, [&](std::int64_t i, auto part) {
-                          return fma(load(mix + i, part), load(u_row + i, part),
-                                     load(mix + columns + i, part) * load(x0_row + i, part));
-                        });
-                      }
+                      for (auto row = first; row < last; ++row)
+                        norm_row<T>(columns, scale, eps, m, y, r, row,
+                                    MixedRow<T>(u, x0, s, mix, k, columns, row * columns));
                     });
   });
 }
@@ -138,34 +184,31 @@ void mix_norm(const KernelArgs& a) {
 void mix_norm_backward(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T scale = static_cast<const MixNormBackward&>(a.op).scale;
+    const auto& op = static_cast<const MixNormBackward&>(a.op);
+    const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
-    const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2), *m = in<T>(a, 3), *r = in<T>(a, 4);
-    const T *dm = in<T>(a, 5), *dy = in<T>(a, 6);
-    const auto du = out<T>(a, 0), dx0 = out<T>(a, 1), dmix = out<T>(a, 2);
+    const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2), *r = in<T>(a, 3);
+    const T *dm = in<T>(a, 4), *dy = in<T>(a, 5), *s = in<T>(a, 6), *k = in<T>(a, 7);
+    const auto du = out<T>(a, 0), dx0 = out<T>(a, 1), dmix = out<T>(a, 2), ds = out<T>(a, 3),
+               dk = out<T>(a, 4);
     const auto chunks = chunks_of(rows, columns);
+    const std::int64_t width = (op.skip ? 3 : 2) * columns;
     T* partial = partials<T>(a);
     parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = dmix ? partial + c * 2 * columns : nullptr;
-      if (sums) fill_zero(sums, 2 * columns);
+      T* sums = dmix || dk ? partial + c * width : nullptr;
+      if (sums) fill_zero(sums, width);
       const auto end = (c + 1) * chunks.rows < rows ? (c + 1) * chunks.rows : rows;
       for (auto row = c * chunks.rows; row < end; ++row) {
         const auto at = row * columns;
-        const T *m_row = m + at, *dm_row = row_of(dm, at), *dy_row = row_of(dy, at);
-        const auto norm = dy ? RowGradient<T>(m_row, dy_row, scale, r[row], columns) : RowGradient<T>();
-        const auto du_row = du.at(at), dx0_row = dx0.at(at);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          const auto g = joined(norm, m_row, dm_row, dy_row, i, part);
-          if (sums) {
-            accumulate(sums + i, part, g * load(u + at + i, part));
-            accumulate(sums + columns + i, part, g * load(x0 + at + i, part));
-          }
-          du_row.put(i, part, load(mix + i, part) * g);
-          dx0_row.put(i, part, load(mix + columns + i, part) * g);
-        });
+        const T *dm_row = row_of(dm, at), *dy_row = row_of(dy, at);
+        const MixedRow<T> mixed(u, x0, s, mix, k, columns, at);
+        const auto norm =
+            dy ? RowGradient<T>(mixed, dy_row, scale, op.prescaled, r[row], columns) : RowGradient<T>();
+        mix_row_backward<T>(mixed, norm, dm_row, dy_row, columns, {du.at(at), dx0.at(at), ds.at(at), sums});
       }
     });
-    sum_partials(a, partial, chunks.count, 2 * columns, 2 * columns, dmix);
+    sum_partials(a, partial, chunks.count, width, 2 * columns, dmix);
+    sum_partials(a, partial + 2 * columns, chunks.count, width, columns, dk);
   });
 }
 
@@ -206,10 +249,12 @@ void residual_norm_backward(const KernelArgs& a) {
       for (auto row = c * chunks.rows; row < end; ++row) {
         const auto at = row * columns;
         const T *p_row = p + at, *dp_row = row_of(dp, at), *dz_row = row_of(dz, at);
-        const auto norm = dz ? RowGradient<T>(p_row, dz_row, scale, r[row], columns) : RowGradient<T>();
+        const auto value = [&](std::int64_t i, auto part) { return load(p_row + i, part); };
+        const auto norm =
+            dz ? RowGradient<T>(value, dz_row, scale, false, r[row], columns) : RowGradient<T>();
         const auto dx_row = dx.at(at), da_row = da.at(at);
         for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          const auto g = joined(norm, p_row, dp_row, dz_row, i, part);
+          const auto g = joined(norm, value(i, part), dp_row, dz_row, i, part);
           if (sums) accumulate(sums + i, part, g * load(branch + at + i, part));
           dx_row.put(i, part, g);
           da_row.put(i, part, load(s + i, part) * g);

@@ -1,0 +1,299 @@
+// Gradients through the mix at the start of a block. Nothing but memory costs time here, so all rows that a
+// step reads are on their way before the first sum, and one block a multiprocessor owns its share of the rows
+// from start to end: no second wave. A warp takes a row, keeps the sums of the channels' gradients in
+// registers, and the warps' sums are added in order.
+#include "cuda/device.cuh"
+#include "cuda/norm_row.cuh"
+
+namespace fairway::ops::cuda {
+namespace {
+
+/// Blocks for all rows: the multiprocessors of an H100. Other GPUs take them in turn; the cut is the shape's
+/// alone.
+constexpr std::int64_t most_blocks = 132;
+
+/// Warps of a block, by the registers that a row and its sums take: 65,536 / (32 warps) for each thread.
+__host__ __device__ constexpr int warps_of(int chunks, bool skip) { return chunks > 2 || skip ? 8 : 12; }
+
+/// 16 bytes as they lie in memory. The loads of a row keep their order and stay in front of its sums
+/// (volatile); nothing is read twice, so they leave the L1 cache alone.
+__device__ inline uint4 fetch(const void* p) {
+  uint4 q;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+               : "l"(p));
+  return q;
+}
+__device__ inline float fetch_one(const float* p) {
+  float x;
+  asm volatile("ld.global.f32 %0, [%1];" : "=f"(x) : "l"(p));
+  return x;
+}
+
+/// A lane's part of a row as stored: one access a chunk.
+template <class T, int chunks>
+struct Row {
+  static constexpr int V = wide<T>;
+  uint4 part[chunks];
+  /// Zeros where p is null.
+  __device__ void fetch_from(const void* p, const std::int64_t (&at)[chunks]) {
+#pragma unroll
+    for (int c = 0; c < chunks; ++c)
+      part[c] = p ? fetch(static_cast<const T*>(p) + at[c]) : make_uint4(0, 0, 0, 0);
+  }
+  __device__ Floats<V> operator[](int c) const {
+    Floats<V> r;
+    const unsigned words[4] = {part[c].x, part[c].y, part[c].z, part[c].w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (sizeof(T) == 4) {
+        r.v[j] = __uint_as_float(words[j]);
+      } else {
+        r.v[2 * j] = __uint_as_float(words[j] << 16);
+        r.v[2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
+      }
+    }
+    return r;
+  }
+  __device__ void set(int c, const Floats<V>& x) { store<V>(reinterpret_cast<T*>(&part[c]), x); }
+};
+
+/// A channel's factors in shared memory, laid out so that lanes read neighbouring 16 bytes.
+template <int V, int chunks>
+struct Channels {
+  static constexpr int columns = 32 * V * chunks, parts = V / 4;
+  float4 v[parts][32 * chunks];
+  __device__ void copy_from(const float* p, std::int64_t count) {
+    for (int j = threadIdx.x; j < columns; j += blockDim.x)
+      reinterpret_cast<float*>(&v[j % V / 4][j / V])[j % 4] = p && j < count ? p[j] : 0.0f;
+  }
+  __device__ Floats<V> at(int c, int lane) const {
+    Floats<V> r;
+#pragma unroll
+    for (int k = 0; k < parts; ++k) {
+      const float4 q = v[k][c * 32 + lane];
+      r.v[4 * k] = q.x, r.v[4 * k + 1] = q.y, r.v[4 * k + 2] = q.z, r.v[4 * k + 3] = q.w;
+    }
+    return r;
+  }
+};
+
+template <int V>
+__device__ Floats<V> product(const Floats<V>& x, const Floats<V>& y) {
+  Floats<V> r;
+#pragma unroll
+  for (int j = 0; j < V; ++j) r.v[j] = x.v[j] * y.v[j];
+  return r;
+}
+template <int V>
+__device__ void add_product(Floats<V>& sum, const Floats<V>& x, const Floats<V>& y) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) sum.v[j] = fmaf(x.v[j], y.v[j], sum.v[j]);
+}
+
+/// Stores x, or before + x for an output that is added to; nothing when it is unwanted.
+template <int V, class T>
+__device__ void put(const Output& to, std::int64_t at, const Floats<V>& before, Floats<V> x) {
+  if (!to.data) return;
+  if (to.add)
+#pragma unroll
+    for (int j = 0; j < V; ++j) x.v[j] += before.v[j];
+  store<V>(static_cast<T*>(to.data) + at, x);
+}
+
+/// Sums of g . u, g . x0 and g . s over this block's rows become those of the parameters' gradients:
+/// g . (u + k . s), g . x0 and a . g . s.
+template <int count>
+__device__ void put_sums(const MixNormGradients& a, const float (&total)[count], std::int64_t j) {
+  float* to = a.partial + blockIdx.x * count * a.columns + j;
+  to[0] = total[0];
+  to[a.columns] = total[1];
+  if constexpr (count == 3) {
+    to[0] += a.k[j] * total[2];
+    to[2 * a.columns] = a.mix[j] * total[2];
+  }
+}
+
+/// Rows in registers.
+template <class T, int chunks, bool skip>
+__global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNormGradients a) {
+  constexpr int V = wide<T>, warps = warps_of(chunks, skip), count = skip ? 3 : 2;
+  // What outputs hold before is fetched with the rest where registers allow.
+  constexpr bool early = !(skip && chunks * V > 16);
+  __shared__ Channels<V, chunks> channels[count];  // a, b, k
+  __shared__ float shared[warps][32 * V * chunks];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  channels[0].copy_from(a.mix, a.columns);
+  channels[1].copy_from(a.mix + a.columns, a.columns);
+  if constexpr (skip) channels[2].copy_from(a.k, a.columns);
+  __syncthreads();
+  Floats<V> sums[count][chunks];
+#pragma unroll
+  for (int n = 0; n < count; ++n)
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) sums[n][c] = filled<V>(0);
+  const bool wants_sums = a.dmix.data || a.dk.data;
+  const void *before_du = a.du.add ? a.du.data : nullptr, *before_dx0 = a.dx0.add ? a.dx0.data : nullptr,
+             *before_ds = a.ds.add ? a.ds.data : nullptr;
+  for (std::int64_t row = begin + warp; row < end; row += warps) {
+    std::int64_t at[chunks];
+    bool live[chunks];
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      const std::int64_t i = (c * 32 + lane) * V;
+      live[c] = i < a.columns;
+      at[c] = row * a.columns + (live[c] ? i : 0);  // idle lanes read along
+    }
+    Row<T, chunks> u, x0, s, dm, dy, du, dx0, ds;
+    u.fetch_from(a.u, at);
+    x0.fetch_from(a.x0, at);
+    dy.fetch_from(a.dy, at);
+    if constexpr (skip) s.fetch_from(a.s, at);
+    const float r = fetch_one(a.r + row);
+    dm.fetch_from(a.dm, at);
+    if constexpr (early) {
+      dx0.fetch_from(before_dx0, at);
+      du.fetch_from(before_du, at);
+      if constexpr (skip) ds.fetch_from(before_ds, at);
+    }
+    Row<T, chunks> m;  // as forward stored it
+    float dot = 0;
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      Floats<V> sum = u[c];
+      if constexpr (skip) sum = with_skip(sum, s[c], channels[2].at(c, lane));
+      m.set(c, mixed(sum, x0[c], channels[0].at(c, lane), channels[1].at(c, lane)));
+      const Floats<V> there = product(m[c], dy[c]);
+#pragma unroll
+      for (int j = 0; j < V; ++j) dot += live[c] ? there.v[j] : 0.0f;
+    }
+    const RowFactors by = row_factors(r, a.scale, a.prescaled, dot, a.columns);
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      Floats<V> g = dm[c];
+      const Floats<V> from = dy[c], along = m[c];
+#pragma unroll
+      for (int j = 0; j < V; ++j) g.v[j] += from.v[j] * by.dy - along.v[j] * by.x;
+      if (wants_sums) {
+        add_product(sums[0][c], g, u[c]);
+        add_product(sums[1][c], g, x0[c]);
+        if constexpr (skip) add_product(sums[2][c], g, s[c]);
+      }
+      if (!live[c]) continue;
+      if constexpr (!early) {
+        std::int64_t one[1] = {at[c]};
+        Row<T, 1> late;
+        late.fetch_from(before_dx0, one), dx0.part[c] = late.part[0];
+        late.fetch_from(before_du, one), du.part[c] = late.part[0];
+        late.fetch_from(before_ds, one), ds.part[c] = late.part[0];
+      }
+      const Floats<V> t = product(channels[0].at(c, lane), g);
+      put<V, T>(a.du, at[c], du[c], t);
+      put<V, T>(a.dx0, at[c], dx0[c], product(channels[1].at(c, lane), g));
+      if constexpr (skip) put<V, T>(a.ds, at[c], ds[c], product(channels[2].at(c, lane), t));
+    }
+  }
+  if (!wants_sums) return;
+  constexpr int each = (32 * V * chunks + 32 * warps - 1) / (32 * warps);
+  float totals[each][count] = {};
+#pragma unroll
+  for (int n = 0; n < count; ++n) {
+#pragma unroll
+    for (int c = 0; c < chunks; ++c)
+#pragma unroll
+      for (int j = 0; j < V; ++j) shared[warp][(c * 32 + lane) * V + j] = sums[n][c].v[j];
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < each; ++e) {
+      const int j = threadIdx.x + e * 32 * warps;
+      if (j < a.columns)
+#pragma unroll
+        for (int w = 0; w < warps; ++w) totals[e][n] += shared[w][j];
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int e = 0; e < each; ++e)
+    if (const int j = threadIdx.x + e * 32 * warps; j < a.columns) put_sums(a, totals[e], j);
+}
+
+/// Rows of any length: one warp for a piece; the sums of an element stay with the lane that holds it.
+template <class T, bool skip>
+__global__ void any_row_kernel(MixNormGradients a) {
+  constexpr int count = skip ? 3 : 2;
+  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  const auto read = [](const void* p, std::int64_t i) {
+    return Floats<1>{{p ? widen(static_cast<const T*>(p)[i]) : 0.0f}};
+  };
+  const auto stored_m = [&](std::int64_t at, std::int64_t i) {
+    Floats<1> sum = read(a.u, at + i);
+    if constexpr (skip) sum = with_skip(sum, read(a.s, at + i), load<1>(a.k + i));
+    T m;
+    narrow(mixed(sum, read(a.x0, at + i), load<1>(a.mix + i), load<1>(a.mix + a.columns + i)).v[0], &m);
+    return widen(m);
+  };
+  float* partial = a.dmix.data || a.dk.data ? a.partial + blockIdx.x * count * a.columns : nullptr;
+  for (std::int64_t i = threadIdx.x; partial && i < a.columns; i += 32)
+    for (int n = 0; n < count; ++n) partial[n * a.columns + i] = 0;
+  for (std::int64_t row = begin; row < end; ++row) {
+    const std::int64_t at = row * a.columns;
+    float dot = 0;
+    for (std::int64_t i = threadIdx.x; a.dy && i < a.columns; i += 32)
+      dot += stored_m(at, i) * read(a.dy, at + i).v[0];
+    const RowFactors by = row_factors(a.r[row], a.scale, a.prescaled, dot, a.columns);
+    for (std::int64_t i = threadIdx.x; i < a.columns; i += 32) {
+      const Floats<1> g{{read(a.dm, at + i).v[0] + read(a.dy, at + i).v[0] * by.dy - stored_m(at, i) * by.x}};
+      if (partial) {
+        partial[i] += g.v[0] * read(a.u, at + i).v[0];
+        partial[a.columns + i] += g.v[0] * read(a.x0, at + i).v[0];
+        if constexpr (skip) partial[2 * a.columns + i] += g.v[0] * read(a.s, at + i).v[0];
+      }
+      const Floats<1> t{{a.mix[i] * g.v[0]}};
+      const auto before = [&](const Output& o) { return read(o.add ? o.data : nullptr, at + i); };
+      put<1, T>(a.du, at + i, before(a.du), t);
+      put<1, T>(a.dx0, at + i, before(a.dx0), {{a.mix[a.columns + i] * g.v[0]}});
+      if constexpr (skip) put<1, T>(a.ds, at + i, before(a.ds), {{a.k[i] * t.v[0]}});
+    }
+  }
+  for (std::int64_t i = threadIdx.x; partial && i < a.columns; i += 32) {
+    float total[count];
+    for (int n = 0; n < count; ++n) total[n] = partial[n * a.columns + i];
+    put_sums(a, total, i);
+  }
+}
+
+template <bool skip>
+void launch(const Target& t, Storage storage, MixNormGradients a) {
+  constexpr int count = skip ? 3 : 2;
+  const bool aligned = fits(0, 1, {a.u, a.x0, a.s, a.dm, a.dy, a.du.data, a.dx0.data, a.ds.data});
+  with_row_shape(storage, a.columns, aligned, [&](auto zero, auto, auto chunks) {
+    using T = decltype(zero);
+    constexpr int c = decltype(chunks)::value;
+    if constexpr (c > 0) {
+      constexpr int warps = warps_of(c, skip);
+      // Never more pieces than those that were cut before, for which the workspace is made.
+      const std::int64_t share = (a.pieces.rows + most_blocks - 1) / most_blocks;
+      a.pieces.each = share > a.pieces.each ? share : a.pieces.each;
+      a.pieces.count = blocks_for(a.pieces.rows, a.pieces.each);
+      kernel<T, c, skip><<<static_cast<unsigned>(a.pieces.count), 32 * warps, 0, t.stream>>>(a);
+    } else {
+      any_row_kernel<T, skip><<<static_cast<unsigned>(a.pieces.count), 32, 0, t.stream>>>(a);
+    }
+  });
+  const std::int64_t stride = count * a.columns;
+  sum_partials(t, a.partial, a.pieces.count, stride, 2 * a.columns, nullptr, a.dmix);
+  if (skip) sum_partials(t, a.partial + 2 * a.columns, a.pieces.count, stride, a.columns, nullptr, a.dk);
+}
+
+}  // namespace
+
+void mix_norm_backward(const Target& t, Storage storage, const MixNormGradients& a) {
+  if (!a.du && !a.dx0 && !a.ds && !a.dmix && !a.dk) return;
+  if (a.s)
+    launch<true>(t, storage, a);
+  else
+    launch<false>(t, storage, a);
+}
+
+}  // namespace fairway::ops::cuda
