@@ -151,37 +151,37 @@ class FamilyBuilder {
     const auto residual = narrow ? b_.op1<ops::TakeLast>({mixed[0]}, scored()) : mixed[0];
     const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
     const auto out = b_.working(name + "attn.proj.weight");
-    ValueId sum, normed;
     if (o_.fold_scales) {
-      sum = b_.op1<ops::LinearAdd>({heads, out, residual});
-      normed = b_.op1<ops::RmsNorm>({sum}, scale, c_.norm_eps);
-    } else {
-      const auto middle = b_.op<ops::ResidualNorm>(
-          {residual, b_.linear(heads, out), b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
-      sum = middle[0], normed = middle[1];
+      const auto sum = b_.op1<ops::LinearAdd>({heads, out, residual});
+      if (o_.fuse.activation) return fused_mlp(name, sum, scale);
+      return mlp(name, sum, b_.op1<ops::RmsNorm>({sum}, scale, c_.norm_eps));
     }
-    return mlp(name, sum, normed);
+    const auto middle = b_.op<ops::ResidualNorm>(
+        {residual, b_.linear(heads, out), b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
+    return mlp(name, middle[0], middle[1]);
   }
 
-  /// The MLP whose activation costs no pass of its own (linear_square.h).
-  ValueId fused_mlp(const std::string& name, ValueId sum, ValueId normed, float slope) {
+  float slope() const { return c_.activation == "relu_square" ? 0.0f : c_.leaky_slope; }
+
+  /// The MLP whose activation, and norm where it is deferred, cost no pass of their own (linear_square.h).
+  ValueId fused_mlp(const std::string& name, ValueId sum, float scale) {
     const auto up = b_.working(name + "mlp.fc.weight"), down = b_.working(name + "mlp.proj.weight");
-    ValueId hidden, active;
-    if (o_.recompute) {  // rebuilt from `hidden`: cheaper than by the product
-      hidden = b_.linear(keep_or_recompute(normed), up);
-      active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
-    } else {
-      const auto pair = b_.op<ops::LinearSquare>({normed, up}, slope);
-      active = pair[0], hidden = pair[1];
-    }
-    return b_.op1<ops::SquareLinearAdd>({o_.mode == Mode::train ? hidden : absent, active, down, sum}, slope);
+    const bool deferred = o_.fuse.norms;
+    const auto norm = b_.op<ops::RmsNorm>({sum}, scale, c_.norm_eps, deferred);
+    const auto r = deferred ? norm[1] : absent;
+    const auto normed = deferred ? norm[0] : keep_or_recompute(norm[0]);
+    const auto pair = deferred ? b_.op<ops::LinearSquare>({normed, up, sum, r}, slope(), scale)
+                               : b_.op<ops::LinearSquare>({normed, up}, slope());
+    // Rebuilt from the hidden rows, the activation is cheaper than by the product.
+    const auto active =
+        o_.recompute ? keep_or_recompute(b_.op1<ops::LeakySquare>({pair[1]}, slope())) : pair[0];
+    const auto hidden = o_.mode == Mode::train ? pair[1] : absent;
+    return b_.op1<ops::SquareLinearAdd>({hidden, active, down, sum, r}, slope(), deferred ? scale : 1.0f);
   }
 
   ValueId mlp(const std::string& name, ValueId sum, ValueId normed) {
-    const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
-    if (o_.fold_scales && o_.fuse.activation) return fused_mlp(name, sum, normed, slope);
     const auto hidden = b_.linear(keep_or_recompute(normed), b_.working(name + "mlp.fc.weight"));
-    const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope));
+    const auto active = keep_or_recompute(b_.op1<ops::LeakySquare>({hidden}, slope()));
     const auto out = b_.working(name + "mlp.proj.weight");
     if (o_.fold_scales) return b_.op1<ops::LinearAdd>({active, out, sum});
     return b_.op1<ops::ScaledResidual>({sum, b_.linear(active, out), b_.parameter(name + "mlp_scale")});
