@@ -107,7 +107,8 @@ __device__ void mask(float (&p)[64], const BackwardShared& s, const BackwardArgs
 
 /// One warpgroup: 64 of the block's keys. While the products that follow the weights of one step run (dV, dK,
 /// the dQ of the step before, and the scores of the next), the other warpgroup has the arithmetic units for
-/// its own weights.
+/// its own weights. Corner: products with blocks of zeros behind the diagonal are left out.
+template <bool Corner>
 __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Work& w, int group,
                              const CUtensorMap* map_dk, const CUtensorMap* map_dv) {
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, t = lane % 4;
@@ -121,6 +122,12 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   std::uint32_t p_packed[32], ds_packed[32];
 #pragma unroll
   for (int i = 0; i < 32; ++i) p_packed[i] = ds_packed[i] = 0;
+  // Whether a block's first 64 queries are all before the warpgroup's keys (P and dS are zero there); whether
+  // the queries whose dQ it computes are all before the block's last 64 keys. Scores themselves are computed:
+  // for products of either width the registers do not suffice.
+  const int position = a.keys - a.queries;
+  const auto queries_before = [&](int m) { return key0 > position + m * kQueries + 63; };
+  const auto keys_after = [&](int m) { return w.n * kKeys + 64 > position + m * kQueries + group * 64 + 63; };
   const auto issue_scores = [&](int stage) {
     const std::uint64_t q = wgmma::descriptor(shared_address(s.q[stage]));
 #pragma unroll
@@ -136,24 +143,30 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
       wgmma::product<0, 0>(ds, v_own + i * wgmma::next_columns, dout + i * wgmma::next_columns, i > 0);
     wgmma::commit();
   };
-  const auto issue_dv_dk = [&](std::uint32_t dout_tile, std::uint32_t q_tile) {
+  const auto issue_dv_dk = [&](std::uint32_t dout_tile, std::uint32_t q_tile, bool half) {
     const std::uint64_t dout = wgmma::descriptor(dout_tile), q = wgmma::descriptor(q_tile);
     wgmma::pin(p_packed), wgmma::pin(ds_packed), wgmma::pin(dv), wgmma::pin(dk);
     wgmma::fence();
+    constexpr int first = Corner ? 4 : 0;
+    if (Corner) {
+      wgmma::products_unless(half, dv, p_packed, dout);
+      wgmma::products_unless(half, dk, ds_packed, q);
+    }
 #pragma unroll
-    for (int i = 0; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout + i * wgmma::next_rows, 1);
+    for (int i = first; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout + i * wgmma::next_rows, 1);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q + i * wgmma::next_rows, 1);
+    for (int i = first; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q + i * wgmma::next_rows, 1);
     wgmma::commit();
   };
-  const auto issue_dq = [&](int step) {
+  const auto issue_dq = [&](int step, bool half) {
     if (step >= 0) s.ds_full[step % 2].wait(step / 2 % 2);
     const std::uint64_t rows = wgmma::descriptor(shared_address(s.ds[step & 1][group]));
     wgmma::pin(dq);
     wgmma::fence();
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < (Corner ? 4 : 8); ++i)
       wgmma::product<1, 1>(dq, rows + i * wgmma::next_rows, k_all + i * wgmma::next_rows, i > 0);
+    if (Corner) wgmma::products_unless(half, dq, rows + 4 * wgmma::next_rows, k_all + 4 * wgmma::next_rows);
     wgmma::commit();
   };
   // dS^T of these 64 keys for both warpgroups' dQ: [half of the queries][key][query], swizzled like the
@@ -194,11 +207,14 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   // dV and dK of the step before the first add zero times K; the dQ of steps -1 and -2 are computed from
   // whatever lies there and dropped.
   std::uint32_t dout_tile = shared_address(s.k), q_tile = dout_tile;
+  bool half_before = false, half_dq[2] = {false, false};  // of the step before; of the two before
   for (Steps it(a, w); it.next(); ++step) {
     const int stage = step % kStages, full = step / kStages % 2;
     take_turn();
-    issue_dv_dk(dout_tile, q_tile);
-    issue_dq(step - 2);
+    issue_dv_dk(dout_tile, q_tile, half_before);
+    issue_dq(step - 2, half_dq[0]);
+    half_before = queries_before(it.m);
+    half_dq[0] = half_dq[1], half_dq[1] = keys_after(it.m);
     wgmma::wait<1>();
     wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(p_packed), wgmma::pin(ds_packed);
     if (step > 0 && lane == 0) s.q_empty[stage ^ 1].arrive(), s.dout_empty[stage ^ 1].arrive();
@@ -242,12 +258,12 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   }
   if (group == 0) take_turn();  // the turn that the other warpgroup gave last
   if (step > 0) {
-    issue_dv_dk(dout_tile, q_tile);
-    issue_dq(step - 2);
+    issue_dv_dk(dout_tile, q_tile, half_before);
+    issue_dq(step - 2, half_dq[0]);
     wgmma::wait<0>();
     wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(dq), wgmma::pin(p_packed), wgmma::pin(ds_packed);
     if (step > 1) put_dq(step - 2), hand_over_dq();
-    issue_dq(step - 1);
+    issue_dq(step - 1, half_dq[1]);
     wgmma::wait<0>();
     wgmma::pin(dq);
     put_dq(step - 1), hand_over_dq();
@@ -321,6 +337,7 @@ __device__ void finish_work(const BackwardArgs& a, const Work& w) {
   }
 }
 
+template <bool Corner>
 __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     backward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                     const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_dout,
@@ -353,7 +370,7 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
       if (threadIdx.x == (kConsumers * 4 + 1 + c) * 32) add_shares(s, a, w, c);
   } else {
     registers_up<232>();
-    compute_work(s, a, w, role, &map_dk, &map_dv);
+    compute_work<Corner>(s, a, w, role, &map_dk, &map_dv);
   }
 }
 
@@ -423,14 +440,10 @@ struct Layout {
   }
 };
 
-}  // namespace
-
-std::size_t attention_backward_workspace(const AttentionShape& shape) { return Layout(shape).bytes; }
-
-cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                               const std::int32_t* segment_start, const void* o, const float* lse,
-                               const void* dout, void* dq, void* dk, void* dv, void* workspace,
-                               cudaStream_t stream, bool in_order) {
+template <bool Corner>
+cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
+                     const std::int32_t* segment_start, const void* o, const float* lse, const void* dout,
+                     void* dq, void* dk, void* dv, void* workspace, cudaStream_t stream, bool in_order) {
   if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.queries <= 0 || shape.queries > shape.keys)
     return cudaErrorInvalidValue;
@@ -479,14 +492,25 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
   if (e == cudaSuccess) e = make_tile_map(maps[5], dv, shape.batch, shape.keys, shape.kv_heads, 16);
   if (e == cudaSuccess) e = make_word_map(maps[6], lse2, words, kQueries);
   constexpr int bytes = sizeof(BackwardShared) + 1024;
-  if (e == cudaSuccess)
-    e = cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const auto kernel = backward_kernel<Corner>;
+  if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
   const int work =
       shape.batch * shape.kv_heads * (a.tiles_k + a.group * ((a.tiles_q + kFinished - 1) / kFinished));
-  backward_kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3],
-                                                                   maps[4], maps[5], maps[6], a);
+  kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3], maps[4],
+                                                          maps[5], maps[6], a);
   return cudaGetLastError();
+}
+
+}  // namespace
+
+std::size_t attention_backward_workspace(const AttentionShape& shape) { return Layout(shape).bytes; }
+
+cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
+                               const std::int32_t* segment_start, const void* o, const float* lse,
+                               const void* dout, void* dq, void* dk, void* dv, void* workspace,
+                               cudaStream_t stream, bool in_order) {
+  return backward<true>(shape, q, k, v, segment_start, o, lse, dout, dq, dk, dv, workspace, stream, in_order);
 }
 
 }  // namespace fairway::ops::cuda
