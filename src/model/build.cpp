@@ -123,31 +123,39 @@ class FamilyBuilder {
     return b_.op1<ops::TakeLast>({cube}, 1);
   }
 
+  /// What a layer of the second half gets from one of the first: its output, times weights per channel.
+  struct Skip {
+    ValueId from = absent, weights = absent;
+  };
+
   ValueId blocks(ValueId x0) {
     const int encoder = c_.unet_skips ? c_.encoder_layers() : 0;
     std::vector<ValueId> stack;
     auto u = x0;
     for (int l = 0; l < c_.layers; ++l) {
       b_.scope(fmt::format("blocks.{}", l));
+      Skip skip;
       if (l >= encoder && !stack.empty()) {
-        const auto k =
-            b_.slice(b_.parameter("skip_weights"), std::int64_t{l - encoder} * c_.width, {c_.width});
-        u = b_.op1<ops::ScaledResidual>({u, stack.back(), k});
+        skip = {stack.back(),
+                b_.slice(b_.parameter("skip_weights"), std::int64_t{l - encoder} * c_.width, {c_.width})};
         stack.pop_back();
       }
-      u = block(l, u, x0);
+      u = block(l, u, x0, skip);
       if (l < encoder) stack.push_back(u);
     }
     return u;
   }
 
-  ValueId block(int l, ValueId u, ValueId x0) {
+  ValueId block(int l, ValueId u, ValueId x0, const Skip& skip) {
     const auto name = fmt::format("blocks.{}.", l);
     const float scale = c_.ln_scale ? 1.0f / std::sqrt(static_cast<float>(l + 1)) : 1.0f;
     // Only what is scored is computed in the last layer: all keys and values, the last n queries, their MLP.
     const bool narrow = l == c_.layers - 1 && scored() < S_;
 
-    const auto mixed = b_.op<ops::MixNorm>({u, x0, b_.parameter(name + "resid_mix")}, scale, c_.norm_eps);
+    const auto mix = b_.parameter(name + "resid_mix");
+    const auto mixed = skip.from == absent ? b_.op<ops::MixNorm>({u, x0, mix}, scale, c_.norm_eps)
+                                           : b_.op<ops::MixNorm>({u, x0, mix, skip.from, skip.weights}, scale,
+                                                                 c_.norm_eps, false, true);
     const auto residual = narrow ? b_.op1<ops::TakeLast>({mixed[0]}, scored()) : mixed[0];
     const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
     const auto out = b_.working(name + "attn.proj.weight");
