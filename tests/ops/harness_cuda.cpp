@@ -27,6 +27,7 @@ std::vector<std::size_t> activations(std::string_view op) {
       {"mix_norm", {0, 1, 3}},
       {"overwrite_head", {0}},
       {"qkv_prepare", {0, 4}},
+      {"qkv_product", {0, 1, 5, 8}},
       {"residual_norm", {0, 1}},
       {"rms_norm", {0}},
       {"scaled_residual", {0, 1}},

@@ -1,8 +1,4 @@
-#include "fairway/ops/qkv.h"
-
-#include <cmath>
-
-#include "ops/direct.h"
+#include "ops/qkv_cases.h"
 
 namespace fairway::ops {
 namespace {
@@ -11,25 +7,7 @@ using namespace harness;
 
 constexpr float eps = 0x1p-23f;
 
-struct Geometry {
-  HeadShape heads;
-  int rope_dims;
-  std::int64_t batch, length;
-};
-
-/// cos | sin of position * 10000^(-2 i / dims), as the model makes them.
-std::vector<double> rope_table(std::int64_t positions, int dims) {
-  std::vector<double> table;
-  for (std::int64_t p = 0; p < positions; ++p)
-    for (int part = 0; part < 2; ++part)
-      for (int i = 0; i < dims / 2; ++i) {
-        const double angle = static_cast<double>(p) * std::pow(10000.0, -2.0 * i / dims);
-        table.push_back(part ? std::sin(angle) : std::cos(angle));
-      }
-  return table;
-}
-
-OpCase prepare(const Geometry& g, bool value_embedding, bool offset) {
+OpCase prepare(const QkvGeometry& g, bool value_embedding, bool offset) {
   const auto& h = g.heads;
   auto c = op_case(
       fmt::format("qkv_prepare H{} Hkv{} dh{} rope{} B{} S{}{}{}", h.heads, h.kv_heads, h.head_dim,
@@ -46,8 +24,10 @@ OpCase prepare(const Geometry& g, bool value_embedding, bool offset) {
 }
 
 TEST(QkvPrepare, AllChecks) {
-  for (const auto& g :
-       {Geometry{{1, 1, 2}, 2, 1, 1}, {{4, 2, 16}, 4, 2, 5}, {{2, 2, 33}, 8, 1, 7}, {{6, 2, 24}, 24, 3, 3}})
+  for (const auto& g : {QkvGeometry{{1, 1, 2}, 2, 1, 1},
+                        {{4, 2, 16}, 4, 2, 5},
+                        {{2, 2, 33}, 8, 1, 7},
+                        {{6, 2, 24}, 24, 3, 3}})
     for (bool ve : {false, true})
       for (bool offset : {false, true}) EXPECT_EQ(run_all_checks(prepare(g, ve, offset)), "");
 }

@@ -29,7 +29,9 @@ void take_last(const KernelArgs&);
 void take_last_backward(const KernelArgs&);
 // qkv.h
 void qkv_prepare(const KernelArgs&);
-void qkv_prepare_backward(const KernelArgs&);
+void qkv_backward(const KernelArgs&);
+// qkv_product.h
+void qkv_product(const KernelArgs&);
 // activation.h
 void leaky_square(const KernelArgs&);
 void leaky_square_backward(const KernelArgs&);
@@ -42,6 +44,8 @@ void weighted_sum_backward(const KernelArgs&);
 // matmul.h
 void matmul(const KernelArgs&);
 void linear_add(const KernelArgs&);
+// row_squares.h
+void row_squares(const KernelArgs&);
 // scale_rows.h
 void scale_rows(const KernelArgs&);
 // linear_square.h

@@ -66,6 +66,10 @@ void scaled_residual_backward(const Target&, Storage, const Pieces&, std::int64_
                               const float* scale, bool scalar, const void* dy, Output da, Output ds,
                               float* partial);
 
+// row_squares.cu; squares [rows, ceil(columns / 128)]
+void row_squares(const Target&, Storage, std::int64_t rows, std::int64_t columns, const void* x,
+                 Output squares);
+
 // scale_rows.cu
 void scale_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float factor, const void* x,
                 const float* r, Output y);
@@ -100,6 +104,9 @@ struct NormForward {
   Output m, y, r;
 };
 void norm_forward(const Target&, Storage, NormKind, const NormForward&);
+/// r of rows whose squares [rows, parts] are summed already.
+void norm_from_squares(const Target&, std::int64_t rows, std::int64_t columns, std::int64_t parts, float eps,
+                       const float* squares, Output r);
 // norm_backward.cu: of plain and residual
 struct NormBackward {
   Pieces pieces;
@@ -140,14 +147,18 @@ struct Qkv {
   const float *vs = nullptr, *w = nullptr;
 };
 void qkv_prepare(const Target&, Storage, const Qkv&, float eps, Output q, Output k, Output v, Output r);
+/// Of Qkv everything but `qkv` and what is beside it.
 struct QkvGradients {
-  const float* r = nullptr;
+  const float* rr = nullptr;  ///< saved 1/rms
+  const void *q = nullptr, *k = nullptr;
+  const float* row = nullptr;  ///< of a deferred norm, may be null: dqkv is times row_scale row[row]
+  float row_scale = 1;
   const void *dq = nullptr, *dk = nullptr, *dv = nullptr;
   Output dqkv, dgain, dve, dvs, dw;
   Pieces pieces;
   float* partial = nullptr;  ///< [pieces, heads + kv_heads]
 };
-void qkv_prepare_backward(const Target&, Storage, const Qkv&, const QkvGradients&);
+void qkv_backward(const Target&, Storage, const Qkv&, const QkvGradients&);
 
 // xsa.cu
 struct XsaShape {

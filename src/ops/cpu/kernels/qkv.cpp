@@ -34,8 +34,8 @@ struct Rotation {
   }
 };
 template <class T>
-Rotation<T> rotation(const KernelArgs& a, int dims) {
-  return {in<T>(a, 2), in<std::int32_t>(a, 3), a.in[0].meta.shape[1], a.in[2].meta.shape[0], dims};
+Rotation<T> rotation(const KernelArgs& a, std::size_t table, std::int64_t length, int dims) {
+  return {in<T>(a, table), in<std::int32_t>(a, table + 1), length, a.in[table].meta.shape[0], dims};
 }
 
 template <class T>
@@ -66,27 +66,30 @@ inline T prepare_head(const T* x, T gain, T eps, const T* rope, int rope_dims, i
   return r;
 }
 
-/// One head backward. With u = rope^T(dy) and n = r x: d gain = u . n, dx = gain r (u - x (x . u) r^2 / dh).
+/// One head backward, of y = gain rope(n), as QkvBackward's contract says; gives d gain. dx = `by` times what
+/// n = rms(x) sees.
 template <class T>
-inline T head_gradient(const T* x, const T* dy, T r, T gain, const T* rope, int rope_dims, int dh,
+inline T head_gradient(const T* y, const T* dy, T by, T gain, const T* rope, int rope_dims, int dh,
                        const Out<T>& dx) {
   if (!dy) {
     for_vectors<T>(dh, [&](std::int64_t i, auto part) { dx.put(i, part, splat<T>(0)); });
     return 0;
   }
+  auto products = splat<T>(0);
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
+    products = fma(load(y + i, part), load(dy + i, part), products);
+  });
+  const T inverse_gain = gain == 0 ? T(0) : 1 / gain, dgain = inverse_gain * sum(products);
+  if (!dx) return dgain;
   alignas(64) T u[max_head_dim];
-  for_vectors<T>(dh, [&](std::int64_t i, auto part) { store(u + i, part, load(dy + i, part)); });
+  const auto by_dy = splat<T>(by * gain), by_y = splat<T>(by * dgain / static_cast<T>(dh));
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
+    store(u + i, part, by_dy * load(dy + i, part) - by_y * load(y + i, part));
+  });
   const int pairs = rope_dims / 2;
   rotate<T>(u, u + pairs, rope, rope + pairs, pairs, -1);
-  auto products = splat<T>(0);
-  for_vectors<T>(
-      dh, [&](std::int64_t i, auto part) { products = fma(load(u + i, part), load(x + i, part), products); });
-  const T dot = sum(products);
-  const auto by_u = splat<T>(gain * r), by_x = splat<T>(gain * r * (dot * r * r / static_cast<T>(dh)));
-  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
-    dx.put(i, part, by_u * load(u + i, part) - by_x * load(x + i, part));
-  });
-  return dot * r;
+  for_vectors<T>(dh, [&](std::int64_t i, auto part) { dx.put(i, part, load(u + i, part)); });
+  return dgain;
 }
 
 }  // namespace
@@ -100,7 +103,7 @@ void qkv_prepare(const KernelArgs& a) {
     const T eps = op.eps;
     const std::int64_t q_width = heads * dh, kv_width = kv_heads * dh, width = q_width + 2 * kv_width;
     const T *qkv = in<T>(a, 0), *gain = in<T>(a, 1);
-    const auto rope = rotation<T>(a, dims);
+    const auto rope = rotation<T>(a, 2, a.in[0].meta.shape[1], dims);
     const T* ve = op.value_embedding ? in<T>(a, 4) : nullptr;
     const T value_scale = ve ? *in<T>(a, 5) * *in<T>(a, 6) : T{};
     const auto q = out<T>(a, 0), k = out<T>(a, 1), v = out<T>(a, 2), r = out<T>(a, 3);
@@ -126,35 +129,38 @@ void qkv_prepare(const KernelArgs& a) {
   });
 }
 
-void qkv_prepare_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
+void qkv_backward(const KernelArgs& a) {
+  dispatch(a.in[4], [&](auto zero) {
     using T = decltype(zero);
-    const auto& op = static_cast<const QkvPrepareBackward&>(a.op);
+    const auto& op = static_cast<const QkvBackward&>(a.op);
     const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
               dims = op.rope_dims;
     const std::int64_t q_width = heads * dh, kv_width = kv_heads * dh, width = q_width + 2 * kv_width;
-    const T *qkv = in<T>(a, 0), *gain = in<T>(a, 1), *r = in<T>(a, 4);
-    const auto rope = rotation<T>(a, dims);
-    const T* ve = op.value_embedding ? in<T>(a, 5) : nullptr;
-    const T vs = ve ? *in<T>(a, 6) : T{}, w = ve ? *in<T>(a, 7) : T{};
-    const T *dq = in<T>(a, 8), *dk = in<T>(a, 9), *dv = in<T>(a, 10);
+    const Shape& shape = a.in[4].meta.shape;
+    const auto rope = rotation<T>(a, 1, shape[1], dims);
+    const T *gain = in<T>(a, 0), *rr = in<T>(a, 3), *q = in<T>(a, 4), *k = in<T>(a, 5), *r = in<T>(a, 6);
+    const T* ve = op.value_embedding ? in<T>(a, 7) : nullptr;
+    const T vs = ve ? *in<T>(a, 8) : T{}, w = ve ? *in<T>(a, 9) : T{}, row_scale = op.row_scale;
+    const T *dq = in<T>(a, 10), *dk = in<T>(a, 11), *dv = in<T>(a, 12);
     const auto dqkv = out<T>(a, 0), dgain = out<T>(a, 1), dve = out<T>(a, 2), dvs = out<T>(a, 3),
                dw = out<T>(a, 4);
     const bool wants_heads = dqkv || dgain, wants_ve = ve && (dvs || dw);
-    const auto rows = a.in[0].meta.shape.rows();
+    const auto rows = shape[0] * shape[1];
     const auto chunks = chunks_of(rows, width);
     const std::int64_t stride = heads + 1;  // of one piece's sums: each head's gain, then dv . ve
     T* partial = partials<T>(a);
+    const auto factor = [&](std::int64_t row) { return r ? row_scale * r[row] : T(1); };
 
     const auto heads_of_row = [&](std::int64_t row, T* sums) {
-      const T *x = qkv + row * width, *rope_row = rope.row(a, row), *r_row = r + row * (heads + kv_heads);
+      const T *rope_row = rope.row(a, row), *rr_row = rr + row * (heads + kv_heads);
       const auto dx = dqkv.at(row * width);
       for (int h = 0; h < heads + kv_heads; ++h) {
         const bool is_q = h < heads;
+        const std::int64_t from = is_q ? row * q_width + h * dh : row * kv_width + (h - heads) * dh;
         const T* gradient = is_q ? dq : dk;
-        if (gradient) gradient += is_q ? row * q_width + h * dh : row * kv_width + (h - heads) * dh;
-        const T d = head_gradient<T>(x + h * dh, gradient, r_row[h], is_q ? gain[h] : T(1), rope_row, dims,
-                                     dh, dx.at(h * dh));
+        const T d = head_gradient<T>((is_q ? q : k) + from, gradient ? gradient + from : nullptr,
+                                     rr_row[h] * factor(row), is_q ? gain[h] : T(1), rope_row, dims, dh,
+                                     dx.at(h * dh));
         if (is_q) sums[h] += d;
       }
     };
@@ -163,7 +169,7 @@ void qkv_prepare_backward(const KernelArgs& a) {
       const auto dx = dqkv.at(row * width + q_width + kv_width), dve_row = dve.at(row * kv_width);
       for_vectors<T>(kv_width, [&](std::int64_t i, auto part) {
         const auto v = g ? load(g + i, part) : splat<T>(0);
-        dx.put(i, part, v);
+        dx.put(i, part, splat<T>(factor(row)) * v);
         dve_row.put(i, part, splat<T>(w * vs) * v);
         if (ve_row) dot = fma(v, load(ve_row + i, part), dot);
       });

@@ -37,19 +37,27 @@ class QkvPrepare final : public Operator {
   std::string attributes() const override;
 };
 
-/// in:  0 qkv, 1 gain, 2 rope, 3 offset (may be absent), 4 r, 5 ve, 6 vs, 7 w (absent without), 8 dq, 9 dk,
-/// 10 dv
-///      (each gradient may be absent)
-/// out: 0 dqkv, 1 dgain [H], and with a value embedding 2 dve, 3 dvs [1], 4 dw [1] (each may be unwanted)
-///   dgain[h] = sum of dq . rope(rms(q_raw)); dve = w vs dv; dvs = w sum dv . ve; dw = vs sum dv . ve
-class QkvPrepareBackward final : public Operator {
+/// Backward of QkvPrepare and of QkvProduct (qkv_product.h). The projection is not read: with n = rms(raw) a
+/// head is q = gain rope(n), so q and k stand for it, and with u = rope^-1(dq), c = (q . dq) / dh
+///   d raw = rr (gain u - n (n . gain u) / dh) = rr rope^-1(gain dq - q c / gain),  dgain = sum of q . dq /
+///   gain
+/// since a rotation (cos^2 + sin^2 = 1) changes no inner product; keys likewise, with gain 1. A head whose
+/// gain is exactly 0 has lost its direction: it gives no gradient, nor does its gain get one.
+///   in:  0 gain, 1 rope, 2 offset (may be absent), 3 rr [B, S, H + Hkv] (saved 1/rms), 4 q, 5 k,
+///        6 r [B, S] of a deferred norm (may be absent), 7 ve, 8 vs, 9 w (absent without),
+///        10 dq, 11 dk, 12 dv (each may be absent)
+///   out: 0 dqkv [B, S, (H + 2 Hkv) dh], times row_scale r where r is there; 1 dgain [H], and with a value
+///        embedding 2 dve, 3 dvs [1], 4 dw [1] (each may be unwanted)
+///   dve = w vs dv; dvs = w sum dv . ve; dw = vs sum dv . ve
+class QkvBackward final : public Operator {
  public:
-  QkvPrepareBackward(HeadShape shape, int rope_dims, bool value_embedding)
-      : shape(shape), rope_dims(rope_dims), value_embedding(value_embedding) {}
+  QkvBackward(HeadShape shape, int rope_dims, bool value_embedding, float row_scale = 1)
+      : shape(shape), rope_dims(rope_dims), value_embedding(value_embedding), row_scale(row_scale) {}
   const HeadShape shape;
   const int rope_dims;
   const bool value_embedding;
-  std::string_view name() const override { return "qkv_prepare_backward"; }
+  const float row_scale;
+  std::string_view name() const override { return "qkv_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
 };

@@ -1,0 +1,43 @@
+#include "cuda/qkv_product.h"
+
+#include "cuda/args.h"
+#include "qkv_parts.h"
+
+namespace fairway::ops::cuda {
+
+void qkv_product(const KernelArgs& a) {
+  const auto& op = static_cast<const QkvProduct&>(a.op);
+  const View& rows = a.in[op.row_scale ? 8 : 0];
+  if (!is_fused(op, rows.meta, data(a, 4) != nullptr)) {
+    constexpr QkvParts parts_here{matmul, qkv_prepare, scale_rows};
+    return qkv_product_by_parts(a, parts_here);
+  }
+  for (const Write w : a.write) base::check(w == Write::set, "{}: its results are not added to", op.name());
+  FusedQkv f;
+  f.rows = static_cast<int>(rows.shape().rows());
+  f.length = static_cast<int>(rows.shape()[1]);
+  f.heads = op.shape.heads;
+  f.kv_heads = op.shape.kv_heads;
+  f.rope_dims = op.rope_dims;
+  f.depth = static_cast<int>(rows.shape().columns());
+  f.eps = op.eps;
+  f.row_scale = op.row_scale.value_or(1);
+  f.a = rows.data;
+  f.weight = data(a, 1);
+  f.gain = floats(a, 2);
+  f.rope = floats(a, 3);
+  if (op.value_embedding) f.ve = data(a, 5), f.vs = floats(a, 6), f.w = floats(a, 7);
+  if (op.row_scale) f.r = floats(a, 9);
+  f.q = a.out[0].data;
+  f.k = a.out[1].data;
+  f.v = a.out[2].data;
+  f.rr = a.out[3].as<float>();
+  for (const void* p :
+       {f.a, f.weight, f.ve, static_cast<const void*>(f.rope), static_cast<const void*>(f.rr),
+        static_cast<const void*>(f.q), static_cast<const void*>(f.k), static_cast<const void*>(f.v)})
+    base::check(reinterpret_cast<std::uintptr_t>(p) % 16 == 0, "{}: operands not aligned to 16 bytes",
+                op.name());
+  check_cuda(qkv_product(f, target(a).stream), op.name());
+}
+
+}  // namespace fairway::ops::cuda
