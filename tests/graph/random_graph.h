@@ -127,7 +127,12 @@ class RandomGraph {
         break;
       }
       case 5: {
-        const auto out = b_.op<ops::MixNorm>({a, c, b_.parameter("mix")}, 1.3f, eps);
+        const auto mix = b_.parameter("mix");
+        const bool skip = below(2) == 1;
+        const auto from = skip ? any() : absent;
+        const auto out = skip
+                             ? b_.op<ops::MixNorm>({a, c, mix, from, channel_scale()}, 1.3f, eps, false, true)
+                             : b_.op<ops::MixNorm>({a, c, mix}, 1.3f, eps);
         keep(out[0]);
         keep(out[1]);
         break;
