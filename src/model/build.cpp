@@ -160,9 +160,9 @@ class FamilyBuilder {
     const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
     const auto out = b_.working(name + "attn.proj.weight");
     if (o_.fold_scales) {
-      const auto sum = b_.op1<ops::LinearAdd>({heads, out, residual});
-      if (o_.fuse.activation) return fused_mlp(name, sum, scale);
-      return mlp(name, sum, b_.op1<ops::RmsNorm>({sum}, scale, c_.norm_eps));
+      const auto sum = b_.op<ops::LinearAdd>({heads, out, residual});
+      if (o_.fuse.activation) return fused_mlp(name, sum[0], sum[1], scale);
+      return mlp(name, sum[0], b_.op1<ops::RmsNorm>({sum[0]}, scale, c_.norm_eps));
     }
     const auto middle = b_.op<ops::ResidualNorm>(
         {residual, b_.linear(heads, out), b_.parameter(name + "attn_scale")}, scale, c_.norm_eps);
@@ -172,10 +172,10 @@ class FamilyBuilder {
   float slope() const { return c_.activation == "relu_square" ? 0.0f : c_.leaky_slope; }
 
   /// The MLP whose activation, and norm where it is deferred, cost no pass of their own (linear_square.h).
-  ValueId fused_mlp(const std::string& name, ValueId sum, float scale) {
+  ValueId fused_mlp(const std::string& name, ValueId sum, ValueId squares, float scale) {
     const auto up = b_.working(name + "mlp.fc.weight"), down = b_.working(name + "mlp.proj.weight");
     const bool deferred = o_.fuse.norms;
-    const auto norm = b_.op<ops::RmsNorm>({sum}, scale, c_.norm_eps, deferred);
+    const auto norm = b_.op<ops::RmsNorm>({sum, deferred ? squares : absent}, scale, c_.norm_eps, deferred);
     const auto r = deferred ? norm[1] : absent;
     const auto normed = deferred ? norm[0] : keep_or_recompute(norm[0]);
     const auto pair = deferred ? b_.op<ops::LinearSquare>({normed, up, sum, r}, slope(), scale)

@@ -1,5 +1,7 @@
 #include "fairway/ops/matmul.h"
 
+#include "fairway/ops/row_squares.h"
+
 #include <algorithm>
 
 #include "product_cut.h"
@@ -124,13 +126,13 @@ const Matmul linear(false, true);
 
 std::vector<Meta> LinearAdd::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
-  const auto out = linear.infer(in.first(2));
-  rule::exactly(*this, in, 2, out[0]);
-  return out;
+  const auto y = linear.infer(in.first(2)).front();
+  rule::exactly(*this, in, 2, y);
+  return {y, row_squares_of(y)};
 }
 Cost LinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   Cost cost = Operator::cost(in, out);
-  cost.flops = linear.cost(in.first(2), out).flops;
+  cost.flops = linear.cost(in.first(2), out.first(1)).flops;
   return cost;
 }
 std::vector<BackwardStep> LinearAdd::backward() const {
@@ -139,7 +141,7 @@ std::vector<BackwardStep> LinearAdd::backward() const {
   return steps;
 }
 std::size_t LinearAdd::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  return linear.workspace_bytes(in.first(2), out);
+  return linear.workspace_bytes(in.first(2), out.first(1));
 }
 
 }  // namespace fairway::ops

@@ -1,5 +1,7 @@
 #include "fairway/ops/norm.h"
 
+#include "fairway/ops/row_squares.h"
+
 #include "chunks.h"
 #include "rule.h"
 
@@ -24,8 +26,9 @@ const char* word(bool flag, const char* text) { return flag ? text : ""; }
 }  // namespace
 
 std::vector<Meta> RmsNorm::infer(std::span<const Meta> in) const {
-  rule::count(*this, in, 1, 1);
+  rule::count(*this, in, 1, 2);
   rule::activation(*this, in, 0);
+  rule::optional(*this, in, 1, row_squares_of(in[0]));
   return {in[0], per_row(in[0])};
 }
 std::vector<BackwardStep> RmsNorm::backward() const {

@@ -7,8 +7,9 @@
 
 #include "fairway/base/thread_pool.h"
 #include "fairway/ops/registry.h"
+#include "fairway/ops/row_squares.h"
 #include "fairway/tensor/buffer.h"
-#include "ops/harness.h"
+#include "ops/direct.h"
 
 namespace fairway::ops {
 namespace {
@@ -37,10 +38,26 @@ TEST(LinearAdd, AllChecks) {
     c.op = std::make_shared<LinearAdd>();
     c.inputs = {tensor_input({p.m, p.k}, normal()), tensor_input({p.n, p.k}, normal()),
                 tensor_input({p.m, p.n}, normal())};
+    c.saved_outputs = {1};
     c.rejects = {{{DType::f32, {p.m, p.k}}, {DType::f32, {p.n, p.k}}, {DType::f32, {p.m, p.n + 1}}}};
     c.probes = 6;
     EXPECT_EQ(run_all_checks(c), "");
+    EXPECT_EQ(output_values(c, 1),
+              output_values(op_case("", std::make_shared<RowSquares>(),
+                                    {tensor_input({p.m, p.n}, listed(output_values(c)))})));
   }
+}
+
+TEST(RowSquares, AllChecks) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{2, 70, 128}, Shape{5, 300}}) {
+    auto c = op_case("row_squares " + shape.str(), std::make_shared<RowSquares>(),
+                     {tensor_input(shape, normal(), false)});
+    c.add_outputs = {0};
+    EXPECT_EQ(run_all_checks(c), "");
+  }
+  const auto sums = output_values(
+      op_case("", std::make_shared<RowSquares>(), {tensor_input({2, 130}, constant(2), false)}));
+  EXPECT_EQ(sums, (std::vector<double>{512, 8, 512, 8}));
 }
 
 class Transposes : public testing::TestWithParam<std::tuple<bool, bool>> {};

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "fairway/ops/row_squares.h"
 #include "ops/direct.h"
 
 namespace fairway::ops {
@@ -62,6 +63,36 @@ TEST(RmsNorm, EpsilonCountsForSmallRows) {
   const double x = 0.005f, r = 1 / std::sqrt(x * x + eps);
   EXPECT_NEAR(output_values(c)[17], 2 * r * x, 1e-6);
   EXPECT_NEAR(output_values(c, 1)[0], r, 1e-4);
+}
+
+/// r alone, from the rows and (where asked) from their sums of squares; on the CPU or a GPU.
+std::vector<double> inverse_rms(const Shape& shape, bool from_squares, const Setting& setting, DType dtype) {
+  OpCase c =
+      op_case("", std::make_shared<RmsNorm>(0.7f, eps, true), {tensor_input(shape, normal(2, 0.5))}, {1});
+  c.inputs[0].meta.dtype = dtype;
+  std::string problem;
+  const Blocks x = make_inputs(c, false);
+  Blocks squares = execute(c, setting, {RowSquares(), views(x), {}, {}, {}}, problem);
+  std::vector<View> in = views(x);
+  if (from_squares) in.push_back(squares[0].view());
+  const auto r = execute(c, setting, {*c.op, in, {false, true}, {}, {}}, problem)[1].values();
+  EXPECT_EQ(problem, "");
+  return r;
+}
+
+TEST(RmsNorm, InverseFromSumsOfSquares) {
+  for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{70, 512}}) {
+    const Setting here{false, base::best_isa(), nullptr};
+    const auto rows = inverse_rms(shape, false, here, DType::f32);
+    const auto sums = inverse_rms(shape, true, here, DType::f32);
+    for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_NEAR(sums[i], rows[i], 1e-6 * rows[i]);
+    if (!gpu_missing().empty()) continue;
+    cuda::State gpu({tensor::DeviceKind::cuda, 0});
+    const auto there = inverse_rms(shape, true, {false, {}, nullptr, &gpu}, DType::f32);
+    for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_NEAR(there[i], rows[i], 1e-6 * rows[i]);
+    const auto narrow = inverse_rms(shape, true, {false, {}, nullptr, &gpu}, DType::bf16);
+    for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_NEAR(narrow[i], rows[i], 1e-2 * rows[i]);
+  }
 }
 
 TEST(RmsNorm, Deferred) {

@@ -158,7 +158,7 @@ void run_linear_add(const KernelArgs& args, const ProductHelpers& helpers) {
     copy_view(args.context.pool, residual, y);
   static const Matmul product(false, true);
   static constexpr Write add[] = {Write::add};
-  run_matmul({product, args.in.first(2), args.out, add, args.workspace, args.context}, helpers);
+  run_matmul({product, args.in.first(2), args.out.first(1), add, args.workspace, args.context}, helpers);
 }
 
 }  // namespace fairway::ops::cpu

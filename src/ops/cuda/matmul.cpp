@@ -1,8 +1,11 @@
 #include "fairway/ops/matmul.h"
 
 #include "cuda/args.h"
+#include "cuda/linear_add.h"
 #include "fairway/ops/cuda_products.h"
+#include "fairway/ops/row_squares.h"
 #include "product_cut.h"
+#include "square_parts.h"
 
 namespace fairway::ops::cuda {
 void matmul(const KernelArgs& args) {
@@ -32,17 +35,47 @@ void matmul(const KernelArgs& args) {
   parts(args).product_maker().multiply(target(args).stream, p, 1.0f, first, second, beta, result, result);
 }
 
-void linear_add(const KernelArgs& args) {
-  if (!args.out[0]) return;
+namespace {
+
+/// The fused kernel takes this product: a short sum, whole slices.
+bool is_fused(const KernelArgs& args) {
   const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
-  base::check(args.write[0] == Write::set, "linear_add: its result is not added to on a GPU");
-  if (y.elements() == 0) return;
+  if (args.in[0].dtype() != DType::bf16 || y.rows() > INT32_MAX / 2) return false;
+  if (!square_product_fits(y.columns(), x.columns())) return false;
+  return common_alignment({address(data(args, 0)), address(data(args, 1)), address(data(args, 2)),
+                           address(args.out[0].data)}) >= 16;
+}
+
+void add_by_library(const KernelArgs& args) {
+  const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
   BatchedProduct p;
   p.m = y.rows(), p.n = y.columns(), p.k = x.columns();
   p.transpose_b = true;
   p.operands = args.in[0].dtype(), p.result = args.out[0].dtype();
   p.beta = 1;
   multiply(*args.context.cuda, p, data(args, 0), data(args, 1), data(args, 2), args.out[0].data);
+}
+
+}  // namespace
+
+void linear_add(const KernelArgs& args) {
+  if (!args.out[0]) return;
+  base::check(args.write[0] == Write::set, "linear_add: its result is not added to on a GPU");
+  if (args.out[0].elements() == 0) return;
+  const bool squares = args.out.size() > 1 && args.out[1].data;
+  if (!is_fused(args)) {
+    add_by_library(args);
+    if (squares)
+      row_squares(
+          {RowSquares(), args.out.first(1), args.out.subspan(1), args.write.subspan(1), {}, args.context});
+    return;
+  }
+  const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
+  const LinearAddShape shape{static_cast<int>(y.rows()), static_cast<int>(y.columns()),
+                             static_cast<int>(x.columns())};
+  check_cuda(linear_add_fused(shape, data(args, 0), data(args, 1), data(args, 2), args.out[0].data,
+                              squares ? args.out[1].as<float>() : nullptr, target(args).stream),
+             "linear_add");
 }
 
 }  // namespace fairway::ops::cuda

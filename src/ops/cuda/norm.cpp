@@ -31,6 +31,12 @@ void forward(const KernelArgs& a, NormKind kind, float scale, float eps) {
 
 void rms_norm(const KernelArgs& a) {
   const auto& op = static_cast<const RmsNorm&>(a.op);
+  if (const float* squares = floats(a, 1); squares && !a.out[0]) {
+    const Shape& x = a.in[0].shape();
+    norm_from_squares(target(a), x.rows(), x.columns(), view(a, 1).shape().columns(), op.eps, squares,
+                      output(a, 1));
+    return launched(a);
+  }
   forward(a, NormKind::plain, op.scale, op.eps);
 }
 void mix_norm(const KernelArgs& a) {

@@ -69,7 +69,24 @@ void launch(const Target& t, Storage storage, const NormForward& a) {
   });
 }
 
+__global__ void __launch_bounds__(block_threads)
+    from_squares(std::int64_t rows, std::int64_t columns, std::int64_t parts, float eps, const float* squares,
+                 Out<float> r) {
+  const std::int64_t row = std::int64_t{blockIdx.x} * block_threads + threadIdx.x;
+  if (row >= rows) return;
+  float sum = 0;
+  for (std::int64_t p = 0; p < parts; ++p) sum += squares[row * parts + p];
+  r.put(row, 1.0f / sqrtf(sum / static_cast<float>(columns) + eps));
+}
+
 }  // namespace
+
+void norm_from_squares(const Target& t, std::int64_t rows, std::int64_t columns, std::int64_t parts,
+                       float eps, const float* squares, Output r) {
+  if (!r || rows == 0) return;
+  from_squares<<<blocks_for(rows, block_threads), block_threads, 0, t.stream>>>(rows, columns, parts, eps,
+                                                                                squares, out<float>(r));
+}
 
 void norm_forward(const Target& t, Storage storage, NormKind kind, const NormForward& a) {
   if (a.rows == 0) return;

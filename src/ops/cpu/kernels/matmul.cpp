@@ -1,3 +1,5 @@
+#include "fairway/ops/row_squares.h"
+
 #include "cpu/matmul.h"
 
 #include "kernels.h"
@@ -20,6 +22,11 @@ void add_to(const float* __restrict from, float* __restrict to, std::int64_t cou
 }  // namespace
 
 void matmul(const KernelArgs& args) { run_matmul(args, {to_bf16, round_to_bf16, add_to}); }
-void linear_add(const KernelArgs& args) { run_linear_add(args, {to_bf16, round_to_bf16, add_to}); }
+void linear_add(const KernelArgs& args) {
+  run_linear_add(args, {to_bf16, round_to_bf16, add_to});
+  if (args.out.size() > 1 && args.out[1].data)
+    row_squares(
+        {RowSquares(), args.out.first(1), args.out.subspan(1), args.write.subspan(1), {}, args.context});
+}
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

@@ -7,6 +7,14 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
 
+template <class T>
+[[gnu::always_inline]] inline T inverse_root(T x) {
+  if constexpr (sizeof(T) == 4)
+    return 1 / __builtin_sqrtf(x);
+  else
+    return 1 / __builtin_sqrt(x);
+}
+
 /// 1 / sqrt(mean of squares + eps) of the row whose vectors value(i, part) gives (zeros past the end).
 template <class T, class F>
 [[gnu::always_inline]] inline T inverse_rms(std::int64_t columns, T eps, const F& value) {
@@ -15,11 +23,15 @@ template <class T, class F>
     const auto v = value(i, part);
     squares = fma(v, v, squares);
   });
-  const T mean = sum(squares) / static_cast<T>(columns) + eps;
-  if constexpr (sizeof(T) == 4)
-    return 1 / __builtin_sqrtf(mean);
-  else
-    return 1 / __builtin_sqrt(mean);
+  return inverse_root(sum(squares) / static_cast<T>(columns) + eps);
+}
+/// The same from sums of squares of parts of the row.
+template <class T>
+[[gnu::always_inline]] inline T norm_of_squares(const T* squares, std::int64_t parts, std::int64_t columns,
+                                                T eps) {
+  T total = 0;
+  for (std::int64_t p = 0; p < parts; ++p) total += squares[p];
+  return inverse_root(total / static_cast<T>(columns) + eps);
 }
 
 /// The forward of all three: m = value, y = scale * rms(m), r. Reads everything before it writes, so that m
@@ -79,11 +91,16 @@ void rms_norm(const KernelArgs& a) {
     const auto& op = static_cast<const RmsNorm&>(a.op);
     const T scale = op.scale, eps = op.eps;
     const auto columns = a.in[0].meta.shape.columns();
-    const T* x = in<T>(a, 0);
+    const T *x = in<T>(a, 0), *squares = a.in.size() > 1 ? in<T>(a, 1) : nullptr;
     const auto y = out<T>(a, 0), r = out<T>(a, 1);
+    const auto parts = squares ? a.in[1].meta.shape.columns() : 0;
     parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns),
                     [&](std::int64_t first, std::int64_t last) {
                       for (auto row = first; row < last; ++row) {
+                        if (squares && !y) {
+                          r.put(row, norm_of_squares<T>(squares + row * parts, parts, columns, eps));
+                          continue;
+                        }
                         const T* x_row = x + row * columns;
                         norm_row<T>(columns, scale, eps, {}, y, r, row,
                                     [&](std::int64_t i, auto part) { return load(x_row + i, part); });

@@ -33,8 +33,9 @@ class Matmul final : public Operator {
 };
 
 /// A linear layer whose result is added to a residual: y = r + x W^T, the sum inside the product (beta = 1).
-///   in:  x [..., K], w [N, K], r [..., N];  out: y [..., N].  dtypes as Matmul. The gradient of r is that of
-///   y.
+///   in:  x [..., K], w [N, K], r [..., N];  out: y [..., N], squares of its rows (row_squares.h; no
+///   gradient).
+/// dtypes as Matmul. The gradient of r is that of y.
 class LinearAdd final : public Operator {
  public:
   std::string_view name() const override { return "linear_add"; }

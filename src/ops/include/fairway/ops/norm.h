@@ -11,7 +11,9 @@ namespace fairway::ops {
 // (an unwanted output). What it then gives as the gradient of y is g' = f * dy, because it has applied the
 // factor before its own products; the backward step is `prescaled` and reads g' where it reads dy else.
 
-/// y = scale * rms(x).   in: x [..., D];  out: y [..., D], r [...] (f32/f64; saved for backward)
+/// y = scale * rms(x).
+///   in:  0 x [..., D], 1 the sums of squares of its rows (row_squares.h; may be absent: y unwanted, x is not
+///   read) out: y [..., D], r [...] (f32/f64; saved for backward)
 class RmsNorm final : public Operator {
  public:
   RmsNorm(float scale, float eps, bool deferred = false) : scale(scale), eps(eps), deferred(deferred) {}
