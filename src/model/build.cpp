@@ -10,7 +10,7 @@
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/overwrite_head.h"
-#include "fairway/ops/qkv.h"
+#include "fairway/ops/qkv_product.h"
 #include "fairway/ops/residual.h"
 #include "folding.h"
 
@@ -153,11 +153,12 @@ class FamilyBuilder {
     const bool narrow = l == c_.layers - 1 && scored() < S_;
 
     const auto mix = b_.parameter(name + "resid_mix");
-    const auto mixed = skip.from == absent ? b_.op<ops::MixNorm>({u, x0, mix}, scale, c_.norm_eps)
+    const bool deferred = o_.fuse.qkv && o_.fuse.norms;
+    const auto mixed = skip.from == absent ? b_.op<ops::MixNorm>({u, x0, mix}, scale, c_.norm_eps, deferred)
                                            : b_.op<ops::MixNorm>({u, x0, mix, skip.from, skip.weights}, scale,
-                                                                 c_.norm_eps, false, true);
+                                                                 c_.norm_eps, deferred, true);
     const auto residual = narrow ? b_.op1<ops::TakeLast>({mixed[0]}, scored()) : mixed[0];
-    const auto heads = attention(l, name, keep_or_recompute(mixed[1]), narrow);
+    const auto heads = attention(l, name, mixed, scale, narrow);
     const auto out = b_.working(name + "attn.proj.weight");
     if (o_.fold_scales) {
       const auto sum = b_.op<ops::LinearAdd>({heads, out, residual});
@@ -195,11 +196,11 @@ class FamilyBuilder {
     return b_.op1<ops::ScaledResidual>({sum, b_.linear(active, out), b_.parameter(name + "mlp_scale")});
   }
 
-  ValueId attention(int l, const std::string& name, ValueId y, bool narrow) {
-    const auto qkv = b_.linear(y, b_.working(name + "attn.qkv.weight"));
+  /// Queries, keys and values from the outputs of a MixNorm: rows m, the same normed, 1 / rms.
+  std::vector<ValueId> heads(int l, const std::string& name, const std::vector<ValueId>& mixed, float scale) {
     const auto ve_slot = std::find(c_.ve_layers.begin(), c_.ve_layers.end(), l);
     const bool with_ve = c_.ve_dim && ve_slot != c_.ve_layers.end();
-    std::vector<ValueId> in = {qkv, b_.parameter(name + "attn.q_gain"), rope_, length_};
+    std::vector<ValueId> in = {b_.parameter(name + "attn.q_gain"), rope_, length_};
     if (with_ve) {
       const auto slot = ve_slot - c_.ve_layers.begin();
       in.insert(in.end(), {ve_, b_.parameter("ve_shared.scale"),
@@ -207,8 +208,24 @@ class FamilyBuilder {
     } else {
       in.insert(in.end(), 3, absent);
     }
-    const auto p = b_.apply(
-        std::make_shared<const ops::QkvPrepare>(shape_, c_.rope_dims, c_.norm_eps, with_ve), std::move(in));
+    const auto w = b_.working(name + "attn.qkv.weight");
+    const bool deferred = o_.fuse.qkv && o_.fuse.norms;
+    const auto y = deferred ? mixed[1] : keep_or_recompute(mixed[1]);
+    if (!o_.fuse.qkv) {
+      in.insert(in.begin(), b_.linear(y, w));
+      return b_.apply(std::make_shared<const ops::QkvPrepare>(shape_, c_.rope_dims, c_.norm_eps, with_ve),
+                      std::move(in));
+    }
+    in.insert(in.begin(), {y, w});
+    if (deferred) in.insert(in.end(), {mixed[0], mixed[2]});
+    return b_.apply(std::make_shared<const ops::QkvProduct>(shape_, c_.rope_dims, c_.norm_eps, with_ve,
+                                                            deferred ? std::optional(scale) : std::nullopt),
+                    std::move(in));
+  }
+
+  ValueId attention(int l, const std::string& name, const std::vector<ValueId>& mixed, float scale,
+                    bool narrow) {
+    const auto p = heads(l, name, mixed, scale);
     const int queries = narrow ? scored() : S_;
     auto q = p[0];
     if (narrow)
