@@ -71,7 +71,7 @@ std::vector<Meta> SquareLinearAdd::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 4, 5);
   rule::optional(*this, in, 0, in[1]);
   rule::optional(*this, in, 4, per_row(in[1]));
-  return add.infer(in.subspan(1, 3));
+  return {add.infer(in.subspan(1, 3)).front()};
 }
 Cost SquareLinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   return add.cost(in.subspan(1, 3), out);  // h and r are named for backward, not read
