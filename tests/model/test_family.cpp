@@ -344,6 +344,7 @@ TEST_F(Family, DecodingEqualsTheWholeWindow) {
   options.rows = 2;
   auto& whole = plan.add(model::build(c, store.layout(), options));
   options.mode = model::Mode::decode;
+  options.fuse = model::Fusion::all();  // heads at offsets, norms left to products
   options.length = 7;
   auto& chunk = plan.add(model::build(c, store.layout(), options));
   options.length = 1;
@@ -394,6 +395,22 @@ TEST_F(Family, FrozenParametersCostNothing) {
   EXPECT_LT(some.steps.size(), all.steps.size());
   options.trainable = [](std::string_view) { return false; };
   for (const auto& s : model::build(c, store.layout(), options).steps) EXPECT_FALSE(s.is_backward);
+}
+
+TEST_F(Family, FusedHeadsMakeNoGradientThatNobodyReads) {
+  const auto c = small();
+  graph::ParameterStore store(model::make_layout(c), {}, true);
+  model::BuildOptions options;
+  options.fuse = model::Fusion::all();
+  options.trainable = [](std::string_view name) { return name == "blocks.3.attn.q_gain"; };
+  int backward = 0;
+  for (const auto& s : model::build(c, store.layout(), options).steps)
+    if (s.op->name() == "qkv_backward") {
+      ++backward;
+      EXPECT_EQ(s.out[0], graph::absent) << "the projection's";
+      EXPECT_NE(s.out[1], graph::absent) << "the gain's";
+    }
+  EXPECT_EQ(backward, 1);
 }
 
 TEST_F(Family, RopeBaseIsRescaledBeyondItsReferenceLength) {
