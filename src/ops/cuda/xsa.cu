@@ -1,10 +1,13 @@
-// Exclusive self attention: groups of lanes as in qkv.cu.
+// Exclusive self attention: groups of lanes as in qkv.cu. Heads whose columns are one vector a lane (64
+// columns) go through kernels that fetch everything before the first sum and whose neighbouring lanes take
+// neighbouring heads; the others through loops.
 #include "cuda/qkv.cuh"
 
 namespace fairway::ops::cuda {
 namespace {
 
 constexpr float shortest = 1e-12f;  // |v| below counts as this, as in the published models
+constexpr int most_group = 64;      // heads of one KV head: xsa_largest_group
 
 /// y = o - (o . n) n for one head of one position.
 template <class T, int V>
@@ -37,10 +40,53 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
+/// What a group of lanes works on: head `head` of `heads` of row `row`, this lane's columns from i. Groups
+/// past the end do the last one's work without storing it, because sums need all lanes.
+struct Item {
+  bool active;
+  std::int64_t row;
+  int head, i;
+  __device__ Item(std::int64_t rows, int heads, int lanes, int v)
+      : i(static_cast<int>(threadIdx.x) % lanes * v) {
+    const std::int64_t wanted =
+        static_cast<std::int64_t>(blockIdx.x) * (block_threads / lanes) + threadIdx.x / lanes;
+    active = wanted < rows * heads;
+    const Quotient q(active ? wanted : rows * heads - 1, heads);
+    row = q.whole, head = static_cast<int>(q.rest);
+  }
+};
+
+template <int V>
+__device__ float dot(const Floats<V>& x, const Floats<V>& y) {
+  float sum = 0;
+#pragma unroll
+  for (int j = 0; j < V; ++j) sum += x.v[j] * y.v[j];
+  return sum;
+}
+
+/// forward for heads of lanes * V columns.
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    forward_whole(XsaShape a, int lanes, const T* o, const T* v, Out<T> y) {
+  const Item t(a.batch * a.queries, a.heads, lanes, V);
+  const Quotient q(t.row, a.queries);
+  const std::int64_t v_row = q.whole * a.positions + q.rest + a.positions - a.queries;
+  const std::int64_t at = (t.row * a.heads + t.head) * a.head_dim + t.i;
+  const int kv_head = t.head / (a.heads / a.kv_heads);
+  Floats<V> x = load<V>(o + at);
+  const Floats<V> n = load<V>(v + (v_row * a.kv_heads + kv_head) * a.head_dim + t.i);
+  const float along = lane_sum(dot(x, n), lanes);
+  const float longer = fmaxf(sqrtf(lane_sum(dot(n, n), lanes)), shortest), factor = along / longer / longer;
+  if (!t.active) return;
+#pragma unroll
+  for (int j = 0; j < V; ++j) x.v[j] -= factor * n.v[j];
+  y.put(at, x);
+}
+
 /// With c = 1 / max(|v|, shortest), n = c v: do = dy - (dy . n) n; dv = c (dn - (dn . n) n),
 /// dn = -sum_h ((o . n) dy + (dy . n) o), so (dn . n) = -2 sum_h (o . n)(dy . n). One KV head of one
 /// position.
-template <class T, int V, int most>
+template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
     backward(XsaShape a, int lanes, const T* o, const T* v, const T* dy, Out<T> d_o, Out<T> dv) {
   const int kv_head = blockIdx.y, lane = threadIdx.x % lanes, dh = a.head_dim, group = a.heads / a.kv_heads;
@@ -62,10 +108,8 @@ __global__ void __launch_bounds__(block_threads)
     for (int j = 0; j < V; ++j) squares += n.v[j] * n.v[j];
   }
   const float norm = sqrtf(lane_sum(squares, lanes)), c = 1.0f / fmaxf(norm, shortest);
-  float o_n[most], dy_n[most], products = 0;
-#pragma unroll most <= 4 ? most : 1
-  for (int g = 0; g < most; ++g) {
-    if (g >= group) break;
+  float o_n[most_group], dy_n[most_group], products = 0;
+  for (int g = 0; g < group; ++g) {
     float with_o = 0, with_dy = 0;
     for (int i = lane * V; i < dh; i += lanes * V) {
       const Floats<V> n = load<V>(v + v_at + i), x = load<V>(o + at(g) + i), d = load<V>(dy + at(g) + i);
@@ -81,9 +125,7 @@ __global__ void __launch_bounds__(block_threads)
   for (int i = lane * V; i < dh; i += lanes * V) {
     const Floats<V> n = load<V>(v + v_at + i);
     Floats<V> total = filled<V>(0);
-#pragma unroll most <= 4 ? most : 1
-    for (int g = 0; g < most; ++g) {
-      if (g >= group || !has_query) break;
+    for (int g = 0; has_query && g < group; ++g) {
       const Floats<V> x = load<V>(o + at(g) + i);
       Floats<V> d = load<V>(dy + at(g) + i);
 #pragma unroll
@@ -99,6 +141,47 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
+/// backward for heads of lanes * V columns, `group` of them for each KV head.
+template <class T, int V, int group>
+__global__ void __launch_bounds__(block_threads)
+    backward_whole(XsaShape a, int lanes, const T* o, const T* v, const T* dy, Out<T> d_o, Out<T> dv) {
+  const std::int64_t skip = a.positions - a.queries;
+  const Item t(a.batch * a.positions, a.kv_heads, lanes, V);
+  const Quotient q(t.row, a.positions);
+  const bool has_query = q.rest >= skip;
+  const std::int64_t query = q.whole * a.queries + (has_query ? q.rest - skip : 0);
+  const std::int64_t v_at = (t.row * a.kv_heads + t.head) * a.head_dim + t.i;
+  const std::int64_t at = (query * a.heads + t.head * group) * a.head_dim + t.i;
+  const Floats<V> n = load<V>(v + v_at);
+  Floats<V> x[group], d[group];
+#pragma unroll
+  for (int g = 0; g < group; ++g)
+    x[g] = load<V>(o + at + g * a.head_dim), d[g] = load<V>(dy + at + g * a.head_dim);
+  const float norm = sqrtf(lane_sum(dot(n, n), lanes)), c = 1.0f / fmaxf(norm, shortest);
+  float o_n[group], dy_n[group], products = 0;
+#pragma unroll
+  for (int g = 0; g < group; ++g) {
+    o_n[g] = lane_sum(dot(x[g], n), lanes) * c;
+    dy_n[g] = lane_sum(dot(d[g], n), lanes) * c;
+    products += o_n[g] * dy_n[g];
+  }
+  if (!t.active) return;
+  const bool flows = has_query && norm > shortest;
+  Floats<V> total = filled<V>(0);
+#pragma unroll
+  for (int g = 0; g < group; ++g) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      total.v[j] -= o_n[g] * d[g].v[j] + dy_n[g] * x[g].v[j];
+      d[g].v[j] -= dy_n[g] * c * n.v[j];
+    }
+    if (has_query) d_o.put(at + g * a.head_dim, d[g]);  // may lie over dy, which is read
+  }
+#pragma unroll
+  for (int j = 0; j < V; ++j) total.v[j] = flows ? c * (total.v[j] + 2 * products * c * n.v[j]) : 0.0f;
+  dv.put(v_at, total);
+}
+
 template <class F>
 void with_heads(Storage storage, int head_dim, std::initializer_list<const void*> pointers, const F& f) {
   with_width(storage, head_dim, pointers,
@@ -112,9 +195,15 @@ void xsa(const Target& t, Storage storage, const XsaShape& a, const void* o, con
   if (!y || rows == 0) return;
   with_heads(storage, a.head_dim, {o, v, y.data}, [&](auto zero, auto width, int lanes) {
     using T = decltype(zero);
-    const dim3 grid(blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.heads));
-    forward<T, decltype(width)::value><<<grid, block_threads, 0, t.stream>>>(
-        a, lanes, static_cast<const T*>(o), static_cast<const T*>(v), out<T>(y));
+    constexpr int w = decltype(width)::value;
+    const auto run = [&](auto kernel, dim3 grid) {
+      kernel<<<grid, block_threads, 0, t.stream>>>(a, lanes, static_cast<const T*>(o),
+                                                   static_cast<const T*>(v), out<T>(y));
+    };
+    if (lanes * w == a.head_dim)
+      run(forward_whole<T, w>, blocks_for(rows * a.heads, block_threads / lanes));
+    else
+      run(forward<T, w>, {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.heads)});
   });
 }
 
@@ -125,16 +214,24 @@ void xsa_backward(const Target& t, Storage storage, const XsaShape& a, const voi
   with_heads(storage, a.head_dim, {o, v, dy, d_o.data, dv.data}, [&](auto zero, auto width, int lanes) {
     using T = decltype(zero);
     constexpr int w = decltype(width)::value;
-    const dim3 grid(blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.kv_heads));
-    const auto run = [&](auto kernel) {
+    const auto run = [&](auto kernel, dim3 grid) {
       kernel<<<grid, block_threads, 0, t.stream>>>(a, lanes, static_cast<const T*>(o),
                                                    static_cast<const T*>(v), static_cast<const T*>(dy),
                                                    out<T>(d_o), out<T>(dv));
     };
-    if (w > 1 && a.heads <= 4 * a.kv_heads)
-      run(backward<T, w, 4>);
-    else
-      run(backward<T, w, 64>);
+    const int group = lanes * w == a.head_dim ? a.heads / a.kv_heads : 0;
+    const dim3 whole(blocks_for(rows * a.kv_heads, block_threads / lanes));
+    switch (group) {
+      case 1:
+        return run(backward_whole<T, w, 1>, whole);
+      case 2:
+        return run(backward_whole<T, w, 2>, whole);
+      case 4:
+        return run(backward_whole<T, w, 4>, whole);
+      default:
+        return run(backward<T, w>,
+                   {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.kv_heads)});
+    }
   });
 }
 
