@@ -7,149 +7,237 @@
 namespace fairway::ops::cuda {
 namespace {
 
-/// What all rows of one head share.
-struct Head {
-  float gain = 1, inverse_gain = 1;  ///< 1 / 0 counts as 0: such a head has lost its direction
-  __device__ Head(const Qkv& a, const Slot& s) {
-    if (!s.is_query()) return;
-    gain = a.gain[s.slot];
-    inverse_gain = gain == 0 ? 0 : 1 / gain;
-  }
-};
+/// 1 / gain; of 0 it counts as 0: such a head has lost its direction.
+__device__ inline float inverse_of(float gain) { return gain == 0 ? 0.0f : 1 / gain; }
 
 __device__ inline float row_factor(const QkvGradients& g, std::int64_t row) {
   return g.row ? g.row_scale * g.row[row] : 1.0f;
 }
 
-/// The blocks' sums of one slot, the threads' added in their order: of a query head its gain's gradient, of a
-/// value head dv . ve. `rows` threads have the slot's sums, `stride` apart, the first of them being this one.
+/// A block's sum of one slot, from `count` numbers `stride` apart in that order: of a query head its gain's
+/// gradient, of a value head dv . ve.
 __device__ inline void keep_sum(const Qkv& a, const Slot& s, const QkvGradients& g, const float* sums,
-                                int rows, int stride) {
+                                int count, int stride) {
   if (s.slot >= a.heads && !s.is_value()) return;
   float total = 0;
-  for (int i = 0; i < rows; ++i) total += sums[i * stride];
+  for (int i = 0; i < count; ++i) total += sums[i * stride];
   const int column = s.is_query() ? s.slot : s.slot - a.kv_heads;
   g.partial[blockIdx.x * (a.heads + a.kv_heads) + column] = total;
 }
 
 constexpr int together = 4;  // rows of a thread whose loads are in flight at once
 
-/// How a block's groups of lanes share rows: `slots` neighbouring heads of `rows` rows at a time.
-struct Split {
-  int slots, rows;
+/// Blocks of one kind of slots, `slots` from `first` on: `beside` of them share a block, which goes through
+/// `rows` rows at a time; a group of lanes has the same slot of all its rows.
+struct Share {
+  int first, slots, beside, rows;
 };
 
-/// 16 bytes of y and of dy for each of a thread's rows, and the factors of those rows.
-struct Loaded {
-  uint4 y[together], dy[together];
-  float rr[together], factor[together];
-};
+__device__ inline uint4 load_16(const void* p) { return *static_cast<const uint4*>(p); }
+template <class T>
+__device__ inline Floats<wide<T>> floats_of(const uint4& words) {
+  return load<wide<T>>(reinterpret_cast<const T*>(&words));
+}
 
-/// Heads of Lanes times 16 bytes: each thread has the same part of the same head of all its rows.
+/// Where a thread's rows lie: its group's first row of the block's piece, and its slot.
 template <class T, int Lanes>
-__global__ void __launch_bounds__(block_threads, 2)
-    backward_by_rows(Qkv a, QkvGradients g, Split split, Fault* fault) {
-  constexpr int V = wide<T>, groups = block_threads / Lanes;
-  __shared__ float sums[groups];
-  const int group = threadIdx.x / Lanes, lane = threadIdx.x % Lanes, i = lane * V;
-  const int slots = a.heads + 2 * a.kv_heads, wanted = blockIdx.y * split.slots + group % split.slots;
-  const bool present = group / split.slots < split.rows && wanted < slots;
-  const Slot s(a, min(wanted, slots - 1));
-  const Head head(a, s);
-  const bool values = s.is_value(), embeds = values && a.ve;
-  const T* const y = static_cast<const T*>(values ? a.ve : s.is_query() ? g.q : g.k);
-  const T* const dy = static_cast<const T*>(values ? g.dv : s.is_query() ? g.dq : g.dk);
-  const Out<T> dx{static_cast<T*>(g.dqkv.data), g.dqkv.add};
-  const Out<T> dve{embeds ? static_cast<T*>(g.dve.data) : nullptr, g.dve.add};
-  const bool reads_y = dy && (values ? embeds && (g.dvs.data || g.dw.data) : true);
-  const float value_scale = embeds ? *a.w * *a.vs : 0.0f;
+struct Seat {
+  int group, lane, i;  ///< i: the lane's first element of a head
+  bool present;
+  Slot slot;
+  int first, last;  ///< rows of the piece; `first` is the group's own
+  __device__ Seat(const Qkv& a, const QkvGradients& g, const Share& share, int block)
+      : group(static_cast<int>(threadIdx.x) / Lanes),
+        lane(static_cast<int>(threadIdx.x) % Lanes),
+        i(lane * wide<T>),
+        present(group / share.beside < share.rows &&
+                block * share.beside + group % share.beside < share.slots),
+        slot(a, static_cast<unsigned>(share.first +
+                                      min(block * share.beside + group % share.beside, share.slots - 1))),
+        first(static_cast<int>(blockIdx.x * g.pieces.each) + group / share.beside),
+        last(static_cast<int>(min((blockIdx.x + 1) * g.pieces.each, g.pieces.rows)) - 1) {}
+};
+
+/// The block's sum of each of its slots, of which a group's lane 0 has `sum`.
+template <class T, int Lanes>
+__device__ void finish_sums(const Qkv& a, const QkvGradients& g, const Share& share,
+                            const Seat<T, Lanes>& seat, float sum) {
+  __shared__ float sums[block_threads / Lanes];
+  if (seat.lane == 0) sums[seat.group] = sum;
+  __syncthreads();
+  if (seat.lane == 0 && seat.present && seat.group < share.beside)
+    keep_sum(a, seat.slot, g, sums + seat.group, share.rows, share.beside);
+}
+
+template <class T>
+__device__ inline void put(T* to, bool add, Floats<wide<T>> x) {
+  if (add) {
+    const Floats<wide<T>> before = load<wide<T>>(to);
+#pragma unroll
+    for (int j = 0; j < wide<T>; ++j) x.v[j] += before.v[j];
+  }
+  store<wide<T>>(to, x);
+}
+
+/// Positions of rows that follow each other.
+struct Position {
+  int at, batch, length;
+  __device__ Position(int row, std::int64_t length) : length(static_cast<int>(length)) {
+    const Quotient q(row, length);
+    at = static_cast<int>(q.rest), batch = static_cast<int>(q.whole);
+  }
+  __device__ void advance(int rows) {
+    for (at += rows; at >= length; at -= length) ++batch;
+  }
+  __device__ const float* angles(const Qkv& a, Fault* fault) const {
+    std::int64_t position = at;
+    if (a.offset) {
+      position += a.offset[batch];
+      if (position < 0 || position >= a.positions) {
+        note_fault(fault, Check::rope_position, position, a.positions);
+        position = 0;
+      }
+    }
+    return a.rope + position * a.rope_dims;
+  }
+};
+
+template <class T, int Lanes>
+__device__ void head_rows(const Qkv& a, const QkvGradients& g, const Share& share, int block, Fault* fault) {
+  constexpr int V = wide<T>;
+  const Seat<T, Lanes> seat(a, g, share, block);
+  const Slot& s = seat.slot;
+  const float gain = s.is_query() ? a.gain[s.slot] : 1.0f, inverse_gain = inverse_of(gain);
+  const float by_dot = inverse_gain / static_cast<float>(a.head_dim);
+  const int stride = (s.is_query() ? a.heads : a.kv_heads) * a.head_dim, sums = a.heads + a.kv_heads;
+  const std::int64_t column = s.out_at(0) + seat.i;
+  const T* const y = static_cast<const T*>(s.is_query() ? g.q : g.k) + column;
+  const T* dy = static_cast<const T*>(s.is_query() ? g.dq : g.dk);
+  const bool has_gradient = dy;
+  dy = has_gradient ? dy + column : y;
+  T* const dx = static_cast<T*>(g.dqkv.data) + (g.dqkv.data ? s.slot * a.head_dim + seat.i : 0);
   // Where this thread's part of a head is turned: with whose part, by which sign of the sine.
   const int pairs = a.rope_dims / 2;
-  const bool turns = !values && i < a.rope_dims, lower = i < pairs;
-  const int pair = lower ? i : i - pairs, partner = turns ? (lower ? lane + pairs / V : pair / V) : lane;
+  const bool turns = seat.i < a.rope_dims, lower = seat.i < pairs;
+  const int pair = lower ? seat.i : seat.i - pairs;
+  const int partner = !turns ? seat.lane : lower ? seat.lane + pairs / V : pair / V;
+  const float sign = lower ? -1.0f : 1.0f;
 
-  const std::int64_t begin = blockIdx.x * g.pieces.each, end = min(begin + g.pieces.each, g.pieces.rows);
+  Position position(min(seat.first, seat.last), a.length);
   float sum = 0;
-  for (std::int64_t step = begin; step < end; step += together * split.rows) {
-    const std::int64_t first = step + group / split.slots;
-    const auto active = [&](int u) { return present && first + u * split.rows < end; };
-    Loaded l;
+  for (int first = seat.first; first - seat.group / share.beside <= seat.last;
+       first += together * share.rows) {
+    uint4 ys[together], dys[together];
+    float rr[together], factor[together];
 #pragma unroll
     for (int u = 0; u < together; ++u) {
-      const std::int64_t row = first + u * split.rows;
-      l.y[u] = l.dy[u] = make_uint4(0, 0, 0, 0);
-      l.rr[u] = l.factor[u] = 1;
-      if (!active(u)) continue;
-      if (reads_y) l.y[u] = *reinterpret_cast<const uint4*>(y + s.out_at(row) + i);
-      if (dy) l.dy[u] = *reinterpret_cast<const uint4*>(dy + s.out_at(row) + i);
-      if (!values) l.rr[u] = g.rr[row * (a.heads + a.kv_heads) + s.slot];
-      l.factor[u] = row_factor(g, row);
+      const std::int64_t row = min(first + u * share.rows, seat.last);
+      ys[u] = load_16(y + row * stride);
+      dys[u] = load_16(dy + row * stride);
+      rr[u] = g.rr[row * sums + s.slot];
+      factor[u] = row_factor(g, row);
     }
 #pragma unroll
     for (int u = 0; u < together; ++u) {
-      const std::int64_t row = first + u * split.rows, at = row * s.width + s.slot * a.head_dim + i;
-      Floats<V> x = load<V>(reinterpret_cast<const T*>(&l.dy[u]));
-      const Floats<V> other = load<V>(reinterpret_cast<const T*>(&l.y[u]));
+      const int row = first + u * share.rows;
+      const bool active = seat.present && row <= seat.last;
+      Floats<V> c = filled<V>(1), sine = filled<V>(0);
+      if (turns && active) {
+        const float* const angles = position.angles(a, fault);
+        c = load<V>(angles + pair), sine = load<V>(angles + pairs + pair);
+      }
+      if (pairs > 0) position.advance(share.rows);
+      if (!has_gradient) dys[u] = make_uint4(0, 0, 0, 0);
+      Floats<V> x = floats_of<T>(dys[u]);
+      const Floats<V> head = floats_of<T>(ys[u]);
       float dot = 0;
 #pragma unroll
-      for (int j = 0; j < V; ++j) dot += x.v[j] * other.v[j];
-      if (values) {
-        sum += dot;
-        if (active(u)) {
-          Floats<V> e = x;
-#pragma unroll
-          for (int j = 0; j < V; ++j) x.v[j] *= l.factor[u], e.v[j] *= value_scale;
-          dx.put(at, x);
-          dve.put(s.out_at(row) + i, e);
-        }
-      }
+      for (int j = 0; j < V; ++j) dot += x.v[j] * head.v[j];
       dot = lane_sum(dot, Lanes);
-      if (!values) {
-        sum += dot;
-        const float by_y = head.inverse_gain * dot / static_cast<float>(a.head_dim);
+      if (active) sum += dot;
+      const float by = rr[u] * factor[u], by_dy = by * gain, by_y = by * by_dot * dot;
 #pragma unroll
-        for (int j = 0; j < V; ++j) x.v[j] = head.gain * x.v[j] - by_y * other.v[j];
-      }
+      for (int j = 0; j < V; ++j) x.v[j] = by_dy * x.v[j] - by_y * head.v[j];
       if (pairs > 0) {
-        Floats<V> c = filled<V>(1), sine = filled<V>(0);
-        if (turns && active(u)) {
-          const float* const rope = rope_row(a, row, fault);
-          c = load<V>(rope + pair), sine = load<V>(rope + pairs + pair);
-        }
 #pragma unroll
         for (int j = 0; j < V; ++j) {
-          const float across = __shfl_sync(all_lanes, x.v[j], partner, Lanes) * sine.v[j];
-          x.v[j] = x.v[j] * c.v[j] + (lower ? -across : across);
+          const float across = __shfl_sync(all_lanes, x.v[j], partner, Lanes);
+          x.v[j] = x.v[j] * c.v[j] + sign * sine.v[j] * across;
         }
       }
-      if (!values && active(u)) {
-        const float by = l.rr[u] * l.factor[u];
-#pragma unroll
-        for (int j = 0; j < V; ++j) x.v[j] *= by;
-        dx.put(at, x);
-      }
+      if (active && g.dqkv.data) put(dx + row * s.width, g.dqkv.add, x);
     }
   }
-  const float over_lanes = lane_sum(sum, Lanes);  // of values each lane has its part, of heads the whole
-  if (lane == 0) sums[group] = values ? over_lanes : sum * head.inverse_gain;
-  __syncthreads();
-  if (lane == 0 && present && group < split.slots) keep_sum(a, s, g, sums + group, split.rows, split.slots);
+  finish_sums(a, g, share, seat, sum * inverse_gain);
+}
+
+template <class T, int Lanes>
+__device__ void value_rows(const Qkv& a, const QkvGradients& g, const Share& share, int block) {
+  constexpr int V = wide<T>;
+  const Seat<T, Lanes> seat(a, g, share, block);
+  const Slot& s = seat.slot;
+  const std::int64_t column = s.out_at(0) + seat.i;
+  const int stride = a.kv_heads * a.head_dim;
+  const T* const dy = static_cast<const T*>(g.dv) + (g.dv ? column : 0);
+  const bool sums = a.ve && g.dv && (g.dvs.data || g.dw.data), embeds = a.ve && g.dve.data;
+  const T* const ve = static_cast<const T*>(a.ve) + (sums ? column : 0);
+  const float scale = a.ve ? *a.w * *a.vs : 0.0f;
+  T* const dx = static_cast<T*>(g.dqkv.data) + (g.dqkv.data ? s.slot * a.head_dim + seat.i : 0);
+  T* const dve = static_cast<T*>(g.dve.data) + (embeds ? column : 0);
+  float sum = 0;
+  for (int first = seat.first; first - seat.group / share.beside <= seat.last;
+       first += together * share.rows) {
+    uint4 dys[together] = {}, ves[together] = {};
+    float factor[together];
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
+      const std::int64_t row = min(first + u * share.rows, seat.last);
+      if (g.dv) dys[u] = load_16(dy + row * stride);
+      if (sums) ves[u] = load_16(ve + row * stride);
+      factor[u] = row_factor(g, row);
+    }
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
+      const std::int64_t row = first + u * share.rows;
+      if (!seat.present || row > seat.last) continue;
+      const Floats<V> d = floats_of<T>(dys[u]), e = floats_of<T>(ves[u]);
+      Floats<V> x = d, to_e = d;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        sum += d.v[j] * e.v[j];
+        x.v[j] *= factor[u], to_e.v[j] *= scale;
+      }
+      if (g.dqkv.data) put(dx + row * s.width, g.dqkv.add, x);
+      if (embeds) put(dve + row * stride, g.dve.add, to_e);
+    }
+  }
+  finish_sums(a, g, share, seat, lane_sum(sum, Lanes));
+}
+
+/// Heads of Lanes times 16 bytes. Blocks up to y = head_blocks have queries and keys, those behind values.
+template <class T, int Lanes>
+__global__ void __launch_bounds__(block_threads, 2)
+    backward_by_rows(Qkv a, QkvGradients g, Share heads, Share values, int head_blocks, Fault* fault) {
+  const int block = static_cast<int>(blockIdx.y);
+  if (block < head_blocks)
+    head_rows<T, Lanes>(a, g, heads, block, fault);
+  else
+    value_rows<T, Lanes>(a, g, values, block - head_blocks);
 }
 
 /// One head of one position, element by element; gives q . dq (all lanes).
 template <class T>
-__device__ float head_gradient(const Qkv& a, const Head& head, const T* y, const T* dy, const float* rope,
-                               float by, int lane, int lanes, bool active, const Out<T>& dx,
-                               std::int64_t at) {
+__device__ float head_gradient(const Qkv& a, float gain, const T* y, const T* dy, const float* rope, float by,
+                               int lane, int lanes, bool active, const Out<T>& dx, std::int64_t at) {
   float dot = 0;
   for (int i = lane; i < a.head_dim; i += lanes) dot += widen(y[i]) * widen(dy[i]);
   dot = lane_sum(dot, lanes);
   if (!active) return 0;
-  const float by_y = head.inverse_gain * dot / static_cast<float>(a.head_dim);
+  const float by_y = inverse_of(gain) * dot / static_cast<float>(a.head_dim);
   for (int i = lane; dx && i < a.head_dim; i += lanes) {
     const float u = turned<T, 1>(dy, rope, i, a.rope_dims, -1.0f).v[0];
     const float n = turned<T, 1>(y, rope, i, a.rope_dims, -1.0f).v[0];
-    dx.put(at + i, by * (head.gain * u - by_y * n));
+    dx.put(at + i, by * (gain * u - by_y * n));
   }
   return dot;
 }
@@ -176,7 +264,7 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     backward_by_slots(Qkv a, QkvGradients g, int lanes, Fault* fault) {
   const Slot s(a, blockIdx.y);
-  const Head head(a, s);
+  const float gain = s.is_query() ? a.gain[s.slot] : 1.0f;
   const int lane = threadIdx.x % lanes, groups = block_threads / lanes;
   const std::int64_t begin = blockIdx.x * g.pieces.each, end = min(begin + g.pieces.each, g.pieces.rows);
   const Out<T> dx{static_cast<T*>(g.dqkv.data), g.dqkv.add};
@@ -191,9 +279,9 @@ __global__ void __launch_bounds__(block_threads)
       if (active) sum += value_gradient<T>(a, s, g, row, lane, lanes, dx, at);
     } else if (dy) {
       const float by = g.rr[row * (a.heads + a.kv_heads) + s.slot] * row_factor(g, row);
-      const float dot = head_gradient<T>(a, head, y + s.out_at(row), dy + s.out_at(row),
+      const float dot = head_gradient<T>(a, gain, y + s.out_at(row), dy + s.out_at(row),
                                          rope_row(a, row, fault), by, lane, lanes, active, dx, at);
-      if (lane == 0) sum += head.inverse_gain * dot;
+      if (lane == 0) sum += inverse_of(gain) * dot;
     } else if (active) {
       for (int i = lane; i < a.head_dim; i += lanes) dx.put(at + i, 0.0f);
     }
@@ -225,9 +313,16 @@ __global__ void value_sums(Qkv a, QkvGradients g) {
 template <class T, int Lanes>
 void launch_by_rows(const Target& t, const Qkv& a, const QkvGradients& g) {
   constexpr int groups = block_threads / Lanes;
-  const int slots = a.heads + 2 * a.kv_heads, beside = slots < groups ? slots : groups;
-  const dim3 grid(static_cast<unsigned>(g.pieces.count), blocks_for(slots, beside));
-  backward_by_rows<T, Lanes><<<grid, block_threads, 0, t.stream>>>(a, g, {beside, groups / beside}, t.fault);
+  const auto share = [](int first, int slots) {
+    const int beside = slots < groups ? slots : groups;
+    return Share{first, slots, beside, groups / beside};
+  };
+  const Share heads = share(0, a.heads + a.kv_heads), values = share(heads.slots, a.kv_heads);
+  const unsigned head_blocks = blocks_for(heads.slots, heads.beside);
+  const dim3 grid(static_cast<unsigned>(g.pieces.count),
+                  head_blocks + blocks_for(values.slots, values.beside));
+  backward_by_rows<T, Lanes>
+      <<<grid, block_threads, 0, t.stream>>>(a, g, heads, values, static_cast<int>(head_blocks), t.fault);
 }
 
 }  // namespace
