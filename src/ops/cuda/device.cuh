@@ -56,6 +56,14 @@ __device__ inline Floats<V> load(const T* p) {
   return r;
 }
 
+/// One access of 16 bytes. As one integer: the compiler may store the fields of a uint4 one by one.
+__device__ inline void store_16(void* p, unsigned a, unsigned b, unsigned c, unsigned d) {
+  using Half = std::uint64_t;
+  using Whole = unsigned __int128;
+  const Half low = a | static_cast<Half>(b) << 32, high = c | static_cast<Half>(d) << 32;
+  *static_cast<Whole*>(p) = low | static_cast<Whole>(high) << 64;
+}
+
 template <int V, class T>
 __device__ inline void store(T* p, const Floats<V>& x) {
   if constexpr (V == 1) {
@@ -63,19 +71,18 @@ __device__ inline void store(T* p, const Floats<V>& x) {
   } else if constexpr (sizeof(T) == 4) {
 #pragma unroll
     for (int k = 0; k < V; k += 4)
-      *reinterpret_cast<float4*>(p + k) = make_float4(x.v[k], x.v[k + 1], x.v[k + 2], x.v[k + 3]);
+      store_16(p + k, __float_as_uint(x.v[k]), __float_as_uint(x.v[k + 1]), __float_as_uint(x.v[k + 2]),
+               __float_as_uint(x.v[k + 3]));
   } else {
 #pragma unroll
     for (int k = 0; k < V; k += 8) {
-      uint4 q;
       unsigned words[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const __nv_bfloat162 pair = __floats2bfloat162_rn(x.v[k + 2 * j], x.v[k + 2 * j + 1]);
         words[j] = *reinterpret_cast<const unsigned*>(&pair);
       }
-      q.x = words[0], q.y = words[1], q.z = words[2], q.w = words[3];
-      *reinterpret_cast<uint4*>(p + k) = q;
+      store_16(p + k, words[0], words[1], words[2], words[3]);
     }
   }
 }

@@ -49,26 +49,21 @@ struct SmearGradient {
 #pragma unroll
     for (int k = 0; k < V; ++k) gates.v[k] = sigmoid(gates.v[k]);
   }
+  /// All reads before the first sum, so that they wait for memory together.
   __device__ Floats<V> operator()(std::int64_t row, std::int64_t at, std::int64_t i) const {
+    const std::int64_t position = Quotient(row, length).rest;
+    const T* p = wants_sum ? before(x, previous, row, length, columns, i) : nullptr;
     const Floats<V> g = load<V>(dy + at);
-    Floats<V> summand = filled<V>(0);
-    if (wants_sum) {
-      const T* p = before(x, previous, row, length, columns, i);
-      const Floats<V> now = load<V>(x + at), b = p ? load<V>(p) : filled<V>(0);
+    const Floats<V> after = dx && position + 1 < length ? load<V>(dy + at + columns) : filled<V>(0);
+    const Floats<V> now = wants_sum ? load<V>(x + at) : filled<V>(0), b = p ? load<V>(p) : filled<V>(0);
+    Floats<V> summand, d;
 #pragma unroll
-      for (int k = 0; k < V; ++k) summand.v[k] = g.v[k] * (b.v[k] - now.v[k]);
+    for (int k = 0; k < V; ++k) {
+      const float take = gates.v[k];
+      summand.v[k] = g.v[k] * (b.v[k] - now.v[k]);
+      d.v[k] = (1 - take) * g.v[k] + take * after.v[k];
     }
-    if (dx) {
-      const Floats<V> after =
-          Quotient(row, length).rest + 1 < length ? load<V>(dy + at + columns) : filled<V>(0);
-      Floats<V> d;
-#pragma unroll
-      for (int k = 0; k < V; ++k) {
-        const float take = gates.v[k];
-        d.v[k] = (1 - take) * g.v[k] + take * after.v[k];
-      }
-      dx.put(at, d);
-    }
+    dx.put(at, d);
     return summand;
   }
 };
