@@ -15,7 +15,7 @@ namespace fairway::ops::cuda::qkv {
 /// the thread's row of the accumulator's lower 8, [1] to the one of the upper 8.
 template <int Chunks>
 struct Ahead {
-  float factor[2];                                                  ///< of the row
+  rows::RowFactors::Two factor;
   float gain[2];                                                    ///< of the two heads; of values: vs w
   float2 cos[2][Chunks ? Chunks : 1], sin[2][Chunks ? Chunks : 1];  ///< of columns 8 c + 2 t, + 1
 };
@@ -25,9 +25,10 @@ template <int Chunks>
 struct Epilogue {
   static constexpr bool weight_by_columns = false;
   CUtensorMap map_q, map_k, map_v, map_ve;
+  rows::RowFactors factors;
   int rows, length, heads, kv_heads;
-  float eps, row_scale;
-  const float *gain, *rope, *r, *vs, *w;
+  float eps;
+  const float *gain, *rope, *vs, *w;
   float* rr;
   bool embeds_values, store_q, store_k, store_v;
 
@@ -36,7 +37,7 @@ struct Epilogue {
   template <class S>
   __device__ Ahead<Chunks> ahead(S& s, int slice, int row, int warp) const {
     const int lane = threadIdx.x % 32, head = 2 * slice;
-    Ahead<Chunks> to;
+    Ahead<Chunks> to{.factor = factors.ahead(row)};
     if (head >= first_value()) {
       if (embeds_values && lane == 0) rows::load_rows(s, &map_ve, head - first_value(), row, warp);
       __syncwarp();
@@ -45,11 +46,10 @@ struct Epilogue {
       to.gain[0] = head < heads ? gain[head] : 1.0F;
       to.gain[1] = head < heads ? gain[head + 1] : 1.0F;
     }
+    if (Chunks == 0 || head >= first_value()) return to;
 #pragma unroll
     for (int upper = 0; upper < 2; ++upper) {
       const int at = min(row + 8 * upper + lane / 4, this->rows - 1);
-      to.factor[upper] = r ? row_scale * r[at] : 1.0F;
-      if (Chunks == 0 || head >= first_value()) continue;
       const unsigned position = static_cast<unsigned>(at) % static_cast<unsigned>(length);
       const float* const angles = rope + position * (16 * Chunks) + 2 * (lane % 4);
 #pragma unroll
@@ -89,13 +89,13 @@ struct Epilogue {
           squares += d[i] * d[i] + d[i + 1] * d[i + 1];
         squares += __shfl_xor_sync(0xFFFFFFFF, squares, 1);
         squares += __shfl_xor_sync(0xFFFFFFFF, squares, 2);
-        const float f = ahead.factor[upper];
+        const float f = ahead.factor.of[upper];
         inverse[half][upper] = rsqrtf(f * f * (1.0F / 64) * squares + eps);
       }
       turn_pairs(d, ahead, half);
       const float by = ahead.gain[half];
-      store_half(s, d, half, by * ahead.factor[0] * inverse[half][0], by * ahead.factor[1] * inverse[half][1],
-                 map, place + half, row, warp);
+      store_half(s, d, half, by * ahead.factor.of[0] * inverse[half][0],
+                 by * ahead.factor.of[1] * inverse[half][1], map, place + half, row, warp);
     }
     const int lane = threadIdx.x % 32;
     if (!rr || lane % 4 != 0) return;
@@ -156,7 +156,7 @@ struct Epilogue {
   template <class S>
   __device__ void finish_values(S& s, const float (&d)[64], const Ahead<Chunks>& ahead, int place, int row,
                                 int warp, std::uint32_t turn) const {
-    const float lower = ahead.factor[0], upper = ahead.factor[1], scale = ahead.gain[0];
+    const float lower = ahead.factor.of[0], upper = ahead.factor.of[1], scale = ahead.gain[0];
     if (embeds_values) s.rows_full[warp].wait(turn);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -184,15 +184,14 @@ struct Epilogue {
 
 template <int Groups, int Stages, int Chunks>
 cudaError_t launch(const FusedQkv& a, cudaStream_t stream) {
-  Epilogue<Chunks> e{.rows = a.rows,
+  Epilogue<Chunks> e{.factors = {a.r, a.rows, a.row_scale},
+                     .rows = a.rows,
                      .length = a.length,
                      .heads = a.heads,
                      .kv_heads = a.kv_heads,
                      .eps = a.eps,
-                     .row_scale = a.row_scale,
                      .gain = a.gain,
                      .rope = a.rope,
-                     .r = a.r,
                      .vs = a.vs,
                      .w = a.w,
                      .rr = a.rr,
