@@ -131,9 +131,10 @@ __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_
 }
 
 /// The assembler puts the wait for P V above the exponentials that are to run beside it, unless something it
-/// can't see through lies between; the sum is never negative.
+/// can't see through lies between; the sum is never negative. (By vote: after a branch of single threads it
+/// computes descriptors in ordinary registers.)
 __device__ void hold_back(float sum) {
-  if (sum < 0) asm volatile("nanosleep.u32 0;" ::: "memory");
+  if (__any_sync(0xFFFFFFFF, sum < 0)) asm volatile("nanosleep.u32 0;" ::: "memory");
 }
 
 /// Masks of one warp's rows of a tile.
