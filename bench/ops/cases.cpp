@@ -7,6 +7,7 @@
 #include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
+#include "fairway/ops/qkv_product.h"
 #include "fairway/ops/residual.h"
 #include "fairway/ops/working_rows.h"
 
@@ -70,6 +71,11 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       linear("qkv", rows, d, m.heads.qkv_width()),
       make<QkvPrepare>("norm, rope, value embedding",
                        {tensor({b, s, m.heads.qkv_width()}), tensor({m.heads.heads}),
+                        tensor_input({s, rope_dims}, values(), false), absent_input(),
+                        tensor({b, s, m.heads.kv_width()}), tensor({1}), tensor({1})},
+                       {3}, m.heads, rope_dims, eps, true),
+      make<QkvProduct>("qkv with norm, rope, value embedding",
+                       {tensor({b, s, d}), tensor({m.heads.qkv_width(), d}), tensor({m.heads.heads}),
                         tensor_input({s, rope_dims}, values(), false), absent_input(),
                         tensor({b, s, m.heads.kv_width()}), tensor({1}), tensor({1})},
                        {3}, m.heads, rope_dims, eps, true),
