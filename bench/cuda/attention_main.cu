@@ -293,7 +293,7 @@ bool same_bytes(const Fast& f, int repeats) {
 }
 
 void small_case(const AttentionShape& s, int mean_segment, std::uint64_t seed) {
-  std::printf("B %d Sq %d S %d H %d/%d segments %d\n", s.batch, s.queries, s.keys, s.heads, s.kv_heads,
+  std::printf("B %d Sq %d S %d H %d/%d segments %d", s.batch, s.queries, s.keys, s.heads, s.kv_heads,
               mean_segment);
   const Inputs in(s, mean_segment, seed);
   const Outputs r = reference(in);
@@ -400,14 +400,14 @@ void check_variants() {
   for (int i = 0; i < forward_variant_count; ++i) {
     const Worst& w = forward[i];
     const bool good = w.o <= 5e-3 && w.row <= 3e-2 && w.lse <= 1e-4 && w.same;
-    std::printf("  forward  %-24s o %.1e row %.1e lse %.1e %s %s\n", forward_variants[i].name, w.o, w.row,
+    std::printf("  forward  %-32s o %.1e row %.1e lse %.1e %s %s\n", forward_variants[i].name, w.o, w.row,
                 w.lse, w.same ? "repeats" : "DIFFERS", good ? "ok" : "FAILED");
     failed = failed || !good;
   }
   for (int i = 0; i < backward_variant_count; ++i) {
     const Worst& w = backward[i];
     const bool good = w.gradient <= 1e-2 && w.same;
-    std::printf("  backward %-26s gradients %.1e %s%s %s\n", backward_variants[i].name, w.gradient,
+    std::printf("  backward %-32s gradients %.1e %s%s %s\n", backward_variants[i].name, w.gradient,
                 w.same ? "repeats" : "DIFFERS", w.as_first ? "" : ", unlike the first",
                 good ? "ok" : "FAILED");
     failed = failed || !good;
@@ -495,12 +495,12 @@ void time_variants(const std::vector<TimedCase>& cases) {
       for (int w = 0; w < count; ++w) table[w].push_back(ms[w]);
     }
   }
-  std::printf("%-33s", "milliseconds, two rounds");
+  std::printf("%-41s", "milliseconds, two rounds");
   for (const TimedCase& c : cases) std::printf(" %-15s", c.name);
   std::printf("\n");
   for (int w = 0; w < count; ++w) {
     const int back = w - forward_variant_count;
-    std::printf("%-9s%-24s", back < 0 ? "forward" : "backward",
+    std::printf("%-9s%-32s", back < 0 ? "forward" : "backward",
                 back < 0                        ? forward_variants[w].name
                 : back < backward_variant_count ? backward_variants[back].name
                                                 : "shipped, in any order");

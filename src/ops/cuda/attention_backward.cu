@@ -176,8 +176,10 @@ __device__ void mask(float (&p)[64], const BackwardShared& s, const BackwardArgs
 
 /// One warpgroup: 64 of the block's keys. While the products that follow the weights of one step run (dV, dK,
 /// the dQ of the step before, and the scores of the next), the other warpgroup has the arithmetic units for
-/// its own weights. Corner: products with blocks of zeros behind the diagonal are left out.
-template <bool Corner>
+/// its own weights. Corner: products with blocks of zeros behind the diagonal are left out. Early: groups of
+/// 8 queries whose weights are to be computed while dP is on its way (0: the assembler computes them all
+/// after it).
+template <bool Corner, int Early>
 __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Work& w, int group,
                              const CUtensorMap* map_dk, const CUtensorMap* map_dv) {
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, t = lane % 4;
@@ -309,14 +311,15 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
         p[4 * j + e] = exp2_fast(fmaf(p[4 * j + e], a.scale_log2, e % 2 ? -lse.y : -lse.x));
     };
 #pragma unroll
-    for (int j = 0; j < kEarly; ++j) weight(j);
+    for (int j = 0; j < Early; ++j) weight(j);
+    if constexpr (Early > 0) wgmma::hold_back(p[4 * Early - 1]);
     wgmma::wait<0>();
     wgmma::pin(p), wgmma::pin(ds);
     // One loop, so that the exponentials' unit and the others work side by side.
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float2 delta = *reinterpret_cast<const float2*>(&s.delta[stage][8 * j + 2 * t]);
-      if (j >= kEarly) weight(j);
+      if (j >= Early) weight(j);
       ds_packed[2 * j] = pack(p[4 * j] * (ds[4 * j] - delta.x), p[4 * j + 1] * (ds[4 * j + 1] - delta.y));
       ds_packed[2 * j + 1] =
           pack(p[4 * j + 2] * (ds[4 * j + 2] - delta.x), p[4 * j + 3] * (ds[4 * j + 3] - delta.y));
@@ -406,7 +409,7 @@ __device__ void finish_work(const BackwardArgs& a, const Work& w) {
   }
 }
 
-template <bool Corner>
+template <bool Corner, int Early>
 __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     backward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                     const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_dout,
@@ -445,7 +448,7 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     if (threadIdx.x / 32 == kConsumers * 4 + 1 + kConsumers) prepare_ahead(s, a, &map_part_o, &map_part_dout);
   } else {
     registers_up<232>();
-    compute_work<Corner>(s, a, w, role, &map_dk, &map_dv);
+    compute_work<Corner, Early>(s, a, w, role, &map_dk, &map_dv);
   }
 }
 
@@ -505,7 +508,7 @@ struct Layout {
 };
 
 /// Ahead: most rows are prepared beside the main kernel's work.
-template <bool Corner, bool Ahead>
+template <bool Corner, int Early, bool Ahead>
 cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                      const std::int32_t* segment_start, const void* o, const float* lse, const void* dout,
                      void* dq, void* dk, void* dv, void* workspace, cudaStream_t stream, bool in_order) {
@@ -560,7 +563,7 @@ cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, 
   if (e == cudaSuccess) e = make_tile_map(maps[8], dout, shape.batch, shape.queries, shape.heads, kPrepared);
   constexpr int bytes = sizeof(BackwardShared) + 1024;
   static_assert(bytes <= 227 * 1024);
-  const auto kernel = backward_kernel<Corner>;
+  const auto kernel = backward_kernel<Corner, Early>;
   if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
   const int work =
@@ -578,8 +581,8 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
                                const std::int32_t* segment_start, const void* o, const float* lse,
                                const void* dout, void* dq, void* dk, void* dv, void* workspace,
                                cudaStream_t stream, bool in_order) {
-  return backward<true, false>(shape, q, k, v, segment_start, o, lse, dout, dq, dk, dv, workspace, stream,
-                               in_order);
+  return backward<true, 8, false>(shape, q, k, v, segment_start, o, lse, dout, dq, dk, dv, workspace, stream,
+                                  in_order);
 }
 
 }  // namespace fairway::ops::cuda

@@ -9,7 +9,6 @@ namespace fairway::ops::cuda {
 namespace {
 
 constexpr int kDim = 64, kKeys = 128, kQueries = 128, kStages = 2, kConsumers = 2;
-constexpr int kEarly = 4;          ///< groups of 8 queries whose weights are computed while dP is on its way
 constexpr int kChunk = 6;          ///< KV heads worked on at a time: their tensors and sums fit the L2 cache
 constexpr int kFinishLag = 450;    ///< pieces of work between a chunk and the finish of its dQ
 constexpr int kFinished = 8;       ///< query blocks whose dQ one block finishes at a time

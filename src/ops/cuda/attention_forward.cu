@@ -130,13 +130,6 @@ __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_
   for (int i = 0; i < N / 4; ++i) wgmma::product<1>(o, p + 4 * i, v + i * wgmma::next_rows, 1);
 }
 
-/// The assembler puts the wait for P V above the exponentials that are to run beside it, unless something it
-/// can't see through lies between; the sum is never negative. (By vote: after a branch of single threads it
-/// computes descriptors in ordinary registers.)
-__device__ void hold_back(float sum) {
-  if (__any_sync(0xFFFFFFFF, sum < 0)) asm volatile("nanosleep.u32 0;" ::: "memory");
-}
-
 /// Masks of one warp's rows of a tile.
 template <int Keys>
 struct Visible {
@@ -194,7 +187,7 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
     if (leader) s.k_empty[ahead].arrive();
     visible.template mask<0, Keys / 2>(score, n);
     const bool rescale = soft.apply(score, a.scale_log2);
-    if (F::early) hold_back(soft.sum[0] + soft.sum[1]);
+    if (F::early) wgmma::hold_back(soft.sum[0] + soft.sum[1]);
     wgmma::wait<0>();
     wgmma::pin(o), wgmma::pin(p);
     if (leader) s.v_empty[stage].arrive();

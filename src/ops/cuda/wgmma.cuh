@@ -39,6 +39,13 @@ __device__ inline void pin(std::uint32_t (&d)[N]) {
   for (int i = 0; i < N; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
+/// The assembler puts a wait above arithmetic that is to run beside the products waited for, unless something
+/// lies between that it can't see through. The weight, the last of that arithmetic, is never negative. (By
+/// vote: after a branch of single threads descriptors are computed in ordinary registers.)
+__device__ inline void hold_back(float weight) {
+  if (__any_sync(0xFFFFFFFF, weight < 0)) asm volatile("nanosleep.u32 0;" ::: "memory");
+}
+
 /// d[64 x 64] (+)= A[64 x 16] B[64 x 16]^T, both in shared memory; TA, TB: the operand is stored with its
 /// 64/64 rows contiguous (transposed) instead of its 16 columns.
 template <int TA, int TB>

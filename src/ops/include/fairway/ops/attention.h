@@ -13,8 +13,8 @@ inline constexpr int bf16_head_dim = 64;
 ///   in:  0 q [B, Sq, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 segment_start [B, S] i32 (may be
 ///   absent) out: 0 o [B, Sq, H, dh], 1 lse [B, H, Sq] (log-sum-exp of the scaled scores, natural log)
 /// Scores are never stored beyond one block of queries. FLOPs 2 * 2 * dh * (visible pairs) per head.
-/// unit_keys: each key's mean square is at most 1 up to bf16's rounding (QkvPrepare's are), so |score| <= |q|;
-/// a GPU then needs no running maximum. Wrong results if it does not hold.
+/// unit_keys: each key's mean square is at most 1 up to bf16's rounding (QkvPrepare's are), so |score| <=
+/// |q|; a GPU then needs no running maximum. Wrong results if it does not hold.
 class Attention final : public Operator {
  public:
   explicit Attention(HeadShape shape, bool unit_keys = false) : shape(shape), unit_keys(unit_keys) {}
