@@ -74,7 +74,7 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
                         tensor_input({s, rope_dims}, values(), false), absent_input(),
                         tensor({b, s, m.heads.kv_width()}), tensor({1}), tensor({1})},
                        {3}, m.heads, rope_dims, eps, true),
-      make<QkvProduct>("qkv with norm, rope, value embedding",
+      make<QkvProduct>("qkv and its heads",
                        {tensor({b, s, d}), tensor({m.heads.qkv_width(), d}), tensor({m.heads.heads}),
                         tensor_input({s, rope_dims}, values(), false), absent_input(),
                         tensor({b, s, m.heads.kv_width()}), tensor({1}), tensor({1})},
