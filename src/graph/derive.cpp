@@ -155,7 +155,8 @@ void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
   if (!is_wanted(forward, rule)) return;
   Step step{rule.op, {}, {}, {}, b_.scope_, false, true};
   for (const auto& ref : rule.reads) step.in.push_back(read(forward, ref));
-  // Two gradients of one value (x + x): the second goes to a scratch of its own and is added afterwards.
+  // Two gradients of one value (x + x): the operator adds them up, or the second goes to a scratch of its own
+  // and is added afterwards.
   std::vector<std::pair<ValueId, ValueId>> merge;
   for (auto i : rule.grads) {
     if (i < 0) {
@@ -170,7 +171,7 @@ void Derivation::emit(const Step& forward, const ops::BackwardStep& rule) {
     auto same = [&](ValueId earlier) {
       return earlier != absent && where != absent && b_.graph_.root(earlier) == b_.graph_.root(where);
     };
-    if (std::any_of(step.out.begin(), step.out.end(), same)) {
+    if (!rule.op->joins_outputs() && std::any_of(step.out.begin(), step.out.end(), same)) {
       const auto scratch = b_.add_value({.meta = b_.graph_.at(where).meta});
       merge.emplace_back(scratch, where);
       where = scratch;

@@ -131,6 +131,29 @@ void differentiate(const OpCase& c, const Setting& s, const Forward& f, std::siz
         rms * std::sqrt(static_cast<double>(origin.size())));
 }
 
+/// Any two gradients of one shape in one array, set and added to known content.
+void check_joined_outputs(const OpCase& c, const Setting& s, const BackwardStep& step,
+                          const std::vector<View>& reads, const std::vector<std::vector<double>>& want,
+                          const std::vector<std::vector<double>>& content, double tolerance,
+                          std::string& problem) {
+  const auto shapes = step.op->infer(metas(reads));
+  for (std::size_t a = 0; a < shapes.size(); ++a)
+    for (std::size_t b = a + 1; b < shapes.size(); ++b) {
+      if (shapes[a] != shapes[b]) continue;
+      for (const bool added : {false, true}) {
+        Call call{*step.op, reads, {}, {}, {}};
+        if (added) call.content = content;
+        call.joined = {static_cast<int>(a), static_cast<int>(b)};
+        const Blocks together = execute(c, s, call, problem);
+        std::vector<double> expected = want[a];
+        for (std::size_t i = 0; i < expected.size(); ++i)
+          expected[i] += want[b][i] + (added ? content[a][i] : 0.0);
+        compare(problem, label(step, a) + fmt::format(" (joined with that of input {})", step.grads[b]),
+                together[a].values(), expected, tolerance, c.norm_tolerance);
+      }
+    }
+}
+
 /// Each gradient wanted alone and unwanted alone, and added to known content.
 void check_step_outputs(const OpCase& c, const Setting& s, const Forward& f, const BackwardStep& step,
                         double tolerance, std::string& problem) {
@@ -159,6 +182,7 @@ void check_step_outputs(const OpCase& c, const Setting& s, const Forward& f, con
     std::vector<double> expected = content[k];
     for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += want[k][i];
     compare(problem, label(step, k) + " (added)", sum[k].values(), expected, tolerance, c.norm_tolerance);
+    if (step.op->joins_outputs()) check_joined_outputs(c, s, step, reads, want, content, tolerance, problem);
   }
 }
 

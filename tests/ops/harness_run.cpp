@@ -111,7 +111,9 @@ void run_on_gpu(cuda::State& state, Products products, const Call& call, const B
   for (std::size_t k = 0; k < out.size(); ++k) {
     if (!out_views[k]) continue;
     const bool shared = call.in_place && call.in_place->output == static_cast<int>(k);
-    if (shared)
+    if (call.joined && call.joined->second == static_cast<int>(k))
+      out_there[k] = out_there[static_cast<std::size_t>(call.joined->first)];
+    else if (shared)
       out_there[k] = in_there[static_cast<std::size_t>(call.in_place->input)];
     else
       out_there[k] = {out[k].emplace(state, out_views[k], blocks[k].whole().bytes()).view().data,
@@ -266,6 +268,13 @@ Blocks execute(const OpCase& c, const Setting& setting, const Call& call, std::s
     out_views.push_back(aliased(call, static_cast<int>(k), blocks.back().view()));
     if (!wanted) out_views.back() = View{};
     writes.push_back(add ? Write::add : Write::set);
+  }
+  if (call.joined) {
+    const auto to = static_cast<std::size_t>(call.joined->first),
+               from = static_cast<std::size_t>(call.joined->second);
+    blocks[from] = Block();
+    out_views[from] = out_views[to];
+    writes[from] = Write::add;
   }
   Block workspace(Meta{DType::u8, Shape{static_cast<std::int64_t>(call.op.workspace_bytes(in, out))}});
   Context context{setting.pool, c.products};

@@ -60,9 +60,10 @@ std::vector<Meta> metas(const std::vector<View>& views);
 struct Call {
   const Operator& op;
   std::vector<View> in;
-  std::vector<bool> wanted;                  ///< empty: all
-  std::vector<std::vector<double>> content;  ///< empty, or per output; an empty entry: Write::set
-  std::optional<InPlace> in_place;           ///< this output is given the memory of this input
+  std::vector<bool> wanted;                        ///< empty: all
+  std::vector<std::vector<double>> content;        ///< empty, or per output; an empty entry: Write::set
+  std::optional<InPlace> in_place;                 ///< this output is given the memory of this input
+  std::optional<std::pair<int, int>> joined = {};  ///< the second output is the first one's array, added to
 };
 /// Runs it (on a GPU: on copies of everything there); `problem` receives complaints (guard zone hit).
 /// Unwanted outputs come back absent.

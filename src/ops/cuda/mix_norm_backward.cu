@@ -91,6 +91,12 @@ __device__ void add_product(Floats<V>& sum, const Floats<V>& x, const Floats<V>&
   for (int j = 0; j < V; ++j) sum.v[j] = fmaf(x.v[j], y.v[j], sum.v[j]);
 }
 
+template <int V>
+__device__ void add(Floats<V>& sum, const Floats<V>& x) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) sum.v[j] += x.v[j];
+}
+
 /// Stores x, or before + x for an output that is added to; nothing when it is unwanted.
 template <int V, class T>
 __device__ void put(const Output& to, std::int64_t at, const Floats<V>& before, Floats<V> x) {
@@ -100,6 +106,19 @@ __device__ void put(const Output& to, std::int64_t at, const Floats<V>& before, 
     for (int j = 0; j < V; ++j) x.v[j] += before.v[j];
   store<V>(static_cast<T*>(to.data) + at, x);
 }
+
+/// Which outputs are one array because u, x0 and s are not three values: their gradients are added before
+/// they are stored.
+struct Joined {
+  bool dx0_to_du, ds_to_du, ds_to_dx0;
+  __device__ explicit Joined(const MixNormGradients& a)
+      : dx0_to_du(a.dx0.data && a.dx0.data == a.du.data),
+        ds_to_du(a.ds.data && a.ds.data == a.du.data),
+        ds_to_dx0(a.ds.data && a.ds.data == a.dx0.data && !ds_to_du) {}
+  __device__ const void* before(const Output& o, bool elsewhere) const {
+    return o.add && !elsewhere ? o.data : nullptr;
+  }
+};
 
 /// Sums of g . u, g . x0 and g . s over this block's rows become those of the parameters' gradients:
 /// g . (u + k . s), g . x0 and a . g . s.
@@ -134,8 +153,9 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
 #pragma unroll
     for (int c = 0; c < chunks; ++c) sums[n][c] = filled<V>(0);
   const bool wants_sums = a.dmix.data || a.dk.data;
-  const void *before_du = a.du.add ? a.du.data : nullptr, *before_dx0 = a.dx0.add ? a.dx0.data : nullptr,
-             *before_ds = a.ds.add ? a.ds.data : nullptr;
+  const Joined joined(a);
+  const void *before_du = joined.before(a.du, false), *before_dx0 = joined.before(a.dx0, joined.dx0_to_du),
+             *before_ds = joined.before(a.ds, joined.ds_to_du || joined.ds_to_dx0);
   for (std::int64_t row = begin + warp; row < end; row += warps) {
     std::int64_t at[chunks];
     bool live[chunks];
@@ -189,9 +209,21 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
         late.fetch_from(before_ds, one), ds.part[c] = late.part[0];
       }
       const Floats<V> t = product(channels[0].at(c, lane), g);
-      put<V, T>(a.du, at[c], du[c], t);
-      put<V, T>(a.dx0, at[c], dx0[c], product(channels[1].at(c, lane), g));
-      if constexpr (skip) put<V, T>(a.ds, at[c], ds[c], product(channels[2].at(c, lane), t));
+      Floats<V> to_u = t, to_x0 = product(channels[1].at(c, lane), g);
+      if constexpr (skip) {
+        const Floats<V> to_s = product(channels[2].at(c, lane), t);
+        if (joined.ds_to_du)
+          add(to_u, to_s);
+        else if (joined.ds_to_dx0)
+          add(to_x0, to_s);
+        else
+          put<V, T>(a.ds, at[c], ds[c], to_s);
+      }
+      if (joined.dx0_to_du)
+        add(to_u, to_x0);
+      else
+        put<V, T>(a.dx0, at[c], dx0[c], to_x0);
+      put<V, T>(a.du, at[c], du[c], to_u);
     }
   }
   if (!wants_sums) return;

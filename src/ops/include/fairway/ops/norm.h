@@ -74,6 +74,7 @@ class MixNormBackward final : public Operator {
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::vector<InPlace> in_place() const override;
+  bool joins_outputs() const override { return true; }  ///< du, dx0 and ds, where u, x0 or s are one value
   std::string attributes() const override;
 };
 

@@ -83,6 +83,9 @@ class Operator {
   virtual std::vector<InPlace> in_place() const { return {}; }
   /// Inputs that are never read: they only name whose gradient backward gives, and kernels find them absent.
   virtual std::vector<int> gradient_only() const { return {}; }
+  /// Several outputs may be one array (gradients of the same value): the first is stored as asked, the others
+  /// come with Write::add and are added to it. Otherwise derivation adds them afterwards.
+  virtual bool joins_outputs() const { return false; }
   /// Scratch memory the kernel needs for these shapes on any device, cut by shape alone (never by thread
   /// count).
   virtual std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const;
