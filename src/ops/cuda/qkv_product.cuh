@@ -46,9 +46,14 @@ struct Epilogue {
       to.gain[0] = head < heads ? gain[head] : 1.0F;
       to.gain[1] = head < heads ? gain[head + 1] : 1.0F;
     }
-    if (Chunks == 0 || head >= first_value()) return to;
+    if (head < first_value()) load_angles(to, row);
+    return to;
+  }
+  /// Of the thread's two rows' positions.
+  __device__ void load_angles(Ahead<Chunks>& to, int row) const {
+    const int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int upper = 0; upper < 2; ++upper) {
+    for (int upper = 0; upper < (Chunks > 0 ? 2 : 0); ++upper) {
       const int at = min(row + 8 * upper + lane / 4, this->rows - 1);
       const unsigned position = static_cast<unsigned>(at) % static_cast<unsigned>(length);
       const float* const angles = rope + position * (16 * Chunks) + 2 * (lane % 4);
@@ -58,7 +63,6 @@ struct Epilogue {
         to.sin[upper][c] = *reinterpret_cast<const float2*>(angles + 8 * (Chunks + c));
       }
     }
-    return to;
   }
 
   template <class S>
