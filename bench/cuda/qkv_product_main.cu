@@ -2,12 +2,15 @@
 // plain sums in fp32 on the GPU (and some of those against float64 on the CPU), identical bytes on repeats,
 // memory around the results untouched; medians by CUDA events over two input sets. Prints a table; exit code
 // 1 on a failed check.
-//   qkv_product_main [small|check|time]   small: checks without the full shape; no argument: check, then time
+//   qkv_product_main [small|check|time|backward]   small: checks without the full shape; backward: the
+//   backward's variants alone, checked and timed; no argument: check, then time
 #include <cmath>
 #include <memory>
+#include <string>
 
 #include "cuda/launch.h"
 #include "kernel_check.cuh"
+#include "qkv_backward.cuh"
 #include "qkv_product.cuh"
 
 namespace {
@@ -22,6 +25,11 @@ struct Case {
   __host__ __device__ int slots() const { return heads + 2 * kv_heads; }
   __host__ __device__ int sums() const { return heads + kv_heads; }
   std::size_t of(int columns) const { return std::size_t(rows) * columns; }
+};
+
+struct Backward {
+  const char* name;
+  void (*run)(const Target&, Storage, const Qkv&, QkvGradients);
 };
 
 /// Inputs and results of one case.
@@ -75,7 +83,7 @@ struct Set {
     if (c.embeds) f.ve = ve.get(), f.vs = scales.get(), f.w = scales.get() + 1;
     return f;
   }
-  void backward() const {
+  void backward(const Backward& by) const {
     Qkv n;
     n.batch = c.rows / c.length, n.length = c.length, n.positions = c.length + 5;
     n.heads = c.heads, n.kv_heads = c.kv_heads, n.head_dim = 64, n.rope_dims = c.rope_dims;
@@ -91,7 +99,7 @@ struct Set {
     const int each = std::max((c.rows + 511) / 512, 8);
     g.pieces = {c.rows, each, (c.rows + each - 1) / each};
     g.partial = partial.get();
-    qkv_backward({}, Storage::bf16, n, g);
+    by.run({}, Storage::bf16, n, g);
     check(cudaGetLastError(), "backward");
   }
   void poison() const {
@@ -308,43 +316,64 @@ void check_sums(const Set& set, const double* sums) {
   failed = failed || !(worst <= 1);
 }
 
-void check_case(const Case& c, const Tiling& t, int repeats) {
+/// One way of going backward, after a forward pass; then the same again.
+void check_backward(const Set& set, const Backward& by, int repeats) {
+  const Case& c = set.c;
+  struct Found {
+    Mistakes mistakes;
+    double sums[256];
+  };
+  Found* found = nullptr;
+  check(cudaMallocManaged(&found, sizeof *found), "cudaMallocManaged");
+  *found = {};
+  const auto again = [&] {
+    for (const auto* b : {&set.dz, &set.dve}) b->poison();
+    for (const auto* b : {&set.dgain, &set.dscales, &set.partial}) b->poison();
+    set.backward(by);
+    check(cudaDeviceSynchronize(), by.name);
+  };
+  again();
+  compare_backward<<<dim3(c.rows, c.slots()), 32>>>(View(set), &found->mistakes, found->sums);
+  check(cudaDeviceSynchronize(), "compare");
+  std::printf("    %s\n", by.name);
+  report("dz, dve", c, found->mistakes, set.guards_intact());
+  check_sums(set, found->sums);
+  cudaFree(found);
+  const auto dz = set.dz.host(), dve = set.dve.host();
+  const auto dgain = set.dgain.host(), dscales = set.dscales.host();
+  for (int i = 0; i < repeats; ++i) {
+    again();
+    if (set.dz.same(dz) && set.dve.same(dve) && set.dgain.same(dgain) && set.dscales.same(dscales)) continue;
+    std::printf("    FAILED: repeat %d gives other bytes\n", i);
+    failed = true;
+  }
+}
+
+void check_case(const Case& c, const Tiling& t, const std::vector<Backward>& backwards, int repeats) {
   std::printf("  %d rows of %d, %d + 2 x %d heads, sums of %d, rope %d%s%s, %s\n", c.rows, c.length, c.heads,
               c.kv_heads, c.depth, c.rope_dims, c.embeds ? ", value embedding" : "",
               c.deferred ? ", deferred norm" : "", t.name);
   std::fflush(stdout);
   const Set set(c, 1 + c.rows);
-  struct Both {
-    Mistakes forward, backward;
-    double sums[256];
-  };
-  Both* both = nullptr;
-  check(cudaMallocManaged(&both, sizeof *both), "cudaMallocManaged");
-  *both = {};
+  Mistakes* forward = nullptr;
+  check(cudaMallocManaged(&forward, sizeof *forward), "cudaMallocManaged");
+  *forward = {};
   check(t.run(set.fused(), nullptr), "forward");
   check(cudaDeviceSynchronize(), "forward");
   const dim3 grid(c.rows, c.slots());
-  compare_forward<<<grid, 32>>>(View(set), &both->forward);
+  compare_forward<<<grid, 32>>>(View(set), forward);
   check(cudaDeviceSynchronize(), "compare");
-  report("q, k, v", c, both->forward, set.guards_intact());
+  report("q, k, v", c, *forward, set.guards_intact());
   check_reference(set);
-  set.backward();
-  check(cudaDeviceSynchronize(), "backward");
-  compare_backward<<<grid, 32>>>(View(set), &both->backward, both->sums);
-  check(cudaDeviceSynchronize(), "compare");
-  report("dz, dve", c, both->backward, set.guards_intact());
-  check_sums(set, both->sums);
-  cudaFree(both);
-  const auto q = set.q.host(), k = set.k.host(), v = set.v.host(), dz = set.dz.host();
-  const auto rr = set.rr.host(), dgain = set.dgain.host();
+  cudaFree(forward);
+  for (const Backward& by : backwards) check_backward(set, by, repeats);
+  const auto q = set.q.host(), k = set.k.host(), v = set.v.host();
+  const auto rr = set.rr.host();
   for (int i = 0; i < repeats; ++i) {
     set.poison();
     check(t.run(set.fused(), nullptr), "repeat");
-    set.backward();
     check(cudaDeviceSynchronize(), "repeat");
-    if (set.q.same(q) && set.k.same(k) && set.v.same(v) && set.rr.same(rr) && set.dz.same(dz) &&
-        set.dgain.same(dgain))
-      continue;
+    if (set.q.same(q) && set.k.same(k) && set.v.same(v) && set.rr.same(rr)) continue;
     std::printf("    FAILED: repeat %d gives other bytes\n", i);
     failed = true;
   }
@@ -357,8 +386,36 @@ void check_case(const Case& c, const Tiling& t, int repeats) {
     std::printf("    FAILED: without k and rr gives other bytes\n"), failed = true;
 }
 
-void time_case(const Case& c, const std::vector<Tiling>& tilings) {
+/// A yardstick: two arrays in, one out, nothing else.
+__global__ void __launch_bounds__(256) merge(std::size_t n, const uint4* a, const uint4* b, uint4* to) {
+  constexpr int together = 4;
+  const std::size_t first = std::size_t(blockIdx.x) * 256 * together + threadIdx.x;
+  uint4 x[together], y[together];
+#pragma unroll
+  for (int u = 0; u < together; ++u)
+    if (first + u * 256 < n) x[u] = __ldcs(a + first + u * 256), y[u] = __ldcs(b + first + u * 256);
+#pragma unroll
+  for (int u = 0; u < together; ++u)
+    if (first + u * 256 < n)
+      to[first + u * 256] = make_uint4(x[u].x ^ y[u].x, x[u].y ^ y[u].y, x[u].z ^ y[u].z, x[u].w ^ y[u].w);
+}
+
+void time_yardsticks(double bytes) {
+  const auto n = static_cast<std::size_t>(bytes / 48), half = static_cast<std::size_t>(bytes / 2);
+  const Buffer<std::uint8_t> from(2 * n * 16 + half), to(std::max(n * 16, half));
+  const auto* const a = reinterpret_cast<const uint4*>(from.get());
+  const double merged = median_ms(30, [&](int) {
+    merge<<<unsigned((n + 1023) / 1024), 256>>>(n, a, a + n, reinterpret_cast<uint4*>(to.get()));
+  });
+  const double copied = median_ms(
+      30, [&](int) { check(cudaMemcpyAsync(to.get(), from.get(), half, cudaMemcpyDeviceToDevice), "copy"); });
+  std::printf("  as many bytes: two arrays to one %.3f ms (%.0f GB/s), copy %.3f ms (%.0f GB/s)\n", merged,
+              bytes / merged * 1e-6, copied, bytes / copied * 1e-6);
+}
+
+void time_case(const Case& c, const std::vector<Tiling>& tilings, const std::vector<Backward>& backwards) {
   const Set x(c, 77), y(c, 99);
+  for (const Set* s : {&x, &y}) check(qkv::product<2, 8>(s->fused(), nullptr), "forward");
   const double flop = 2.0 * c.rows * c.slots() * 64 * c.depth;
   const double sums = 4.0 * c.rows * c.sums(), values = c.embeds ? 2.0 * c.rows * c.kv_heads * 64 : 0;
   const double forward = 2.0 * c.rows * (c.depth + c.slots() * 64.0) + sums + values;
@@ -372,10 +429,13 @@ void time_case(const Case& c, const std::vector<Tiling>& tilings) {
       std::printf("  %-24s forward  %.3f ms (%.0f TFLOP/s, %.0f GB/s)\n", t.name, f, flop / f * 1e-9,
                   forward / f * 1e-6);
     }
-    const double b = median_ms(40, [&](int i) { (i % 2 ? x : y).backward(); });
-    std::printf("  %-24s backward %.3f ms (%.0f GB/s)\n", "", b, backward / b * 1e-6);
+    for (const Backward& by : backwards) {
+      const double b = median_ms(40, [&](int i) { (i % 2 ? x : y).backward(by); });
+      std::printf("  %-28s backward %.3f ms (%.0f GB/s)\n", by.name, b, backward / b * 1e-6);
+    }
     std::fflush(stdout);
   }
+  time_yardsticks(backward);
 }
 
 }  // namespace
@@ -383,24 +443,38 @@ void time_case(const Case& c, const std::vector<Tiling>& tilings) {
 int main(int argc, char** argv) {
   const std::vector<Tiling> tilings = {{"2 warpgroups, 8 stages", qkv::product<2, 8>},
                                        {"3 warpgroups, 6 stages", qkv::product<3, 6>}};
-  const auto wanted = [&](const char* what) { return argc < 2 || std::strcmp(argv[1], what) == 0; };
-  const bool small = argc > 1 && std::strcmp(argv[1], "small") == 0;
+  using qkv_rows::backward, qkv_rows::Flow;
+  const std::vector<Backward> backwards = {{"ring of 3, 4 blocks", backward<Flow<3, 1, 4>>},
+                                           {"ring of 4, 4 blocks", backward<Flow<4, 1, 4>>},
+                                           {"ring of 6, 4 blocks", backward<Flow<6, 1, 4>>},
+                                           {"ring of 6, 3 blocks", backward<Flow<6, 1, 3>>},
+                                           {"1 row at once, 4 blocks", backward<Flow<0, 1, 4>>},
+                                           {"2 rows at once, 2 blocks", backward<Flow<0, 2, 2>>}};
+  const std::string mode = argc > 1 ? argv[1] : "";
+  const bool small = mode == "small", only_backward = mode == "backward";
+  const auto wanted = [&](const char* what) { return mode.empty() || mode == what || only_backward; };
+  const auto tilings_of = [&](std::size_t most) {
+    return std::vector<Tiling>(tilings.begin(), tilings.begin() + std::min(most, tilings.size()));
+  };
   if (wanted("check") || small) {
     std::printf("Checks\n");
-    for (const Tiling& t : tilings) {
+    for (const Tiling& t : tilings_of(only_backward ? 1 : 2)) {
       for (const Case& c :
            {Case{1, 1, 2, 2, 64, 0, false, false}, Case{63, 7, 2, 2, 64, 16, true, false},
             Case{65, 65, 8, 4, 512, 16, false, true}, Case{1000, 250, 8, 4, 512, 16, true, true},
             Case{130, 13, 4, 2, 192, 32, true, false}, Case{300, 100, 6, 2, 448, 64, true, true},
             Case{4097, 4097, 8, 4, 512, 64, false, false}, Case{9000, 900, 2, 2, 128, 16, false, true}})
-        check_case(c, t, 3);
+        check_case(c, t, backwards, 3);
     }
     if (!small)
-      for (const Tiling& t : tilings) check_case({98'304, 2'048, 8, 4, 512, 16, true, true}, t, 1);
+      for (const Tiling& t : tilings_of(only_backward ? 1 : 2))
+        check_case({98'304, 2'048, 8, 4, 512, 16, true, true}, t, backwards, 1);
     std::printf(failed ? "checks FAILED\n" : "all checks passed\n");
   }
   if (wanted("time") && !failed)
-    for (const int kind : {0, 1, 3})
-      time_case({98'304, 2'048, 8, 4, 512, 16, kind / 2 > 0, kind % 2 > 0}, tilings);
+    for (const int rows : {98'304, 131'072})
+      for (const int kind : {0, 1, 3})
+        time_case({rows, 2'048, 8, 4, 512, 16, kind / 2 > 0, kind % 2 > 0}, tilings_of(only_backward ? 0 : 2),
+                  backwards);
   return failed ? 1 : 0;
 }

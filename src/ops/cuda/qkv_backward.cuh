@@ -1,0 +1,515 @@
+#pragma once
+// From the gradients of q, k and v to that of the projection. With n = rms(raw) a head is q = gain rope(n),
+// so with its gradient dq and c = (q . dq) / dh
+//   d raw = rr (gain rope^-1(dq) - n (n . gain rope^-1(dq)) / dh) = rr rope^-1(gain dq - q c / gain)
+// since a rotation changes no inner product; d gain = q . dq / gain. The projection itself is not read.
+#include "cuda/qkv.cuh"
+
+namespace fairway::ops::cuda::qkv_rows {
+
+/// 1 / gain; of 0 it counts as 0: such a head has lost its direction.
+__device__ inline float inverse_of(float gain) { return gain == 0 ? 0.0f : 1 / gain; }
+
+__device__ inline float row_factor(const QkvGradients& g, std::int64_t row) {
+  return g.row ? g.row_scale * g.row[row] : 1.0f;
+}
+
+/// A block's sum of one slot, from `count` numbers `stride` apart in that order: of a query head its gain's
+/// gradient, of a value head dv . ve.
+__device__ inline void keep_sum(const Qkv& a, const Slot& s, const QkvGradients& g, const float* sums,
+                                int count, int stride) {
+  if (s.slot >= a.heads && !s.is_value()) return;
+  float total = 0;
+  for (int i = 0; i < count; ++i) total += sums[i * stride];
+  const int column = s.is_query() ? s.slot : s.slot - a.kv_heads;
+  g.partial[blockIdx.x * (a.heads + a.kv_heads) + column] = total;
+}
+
+inline constexpr int block_most = 132;  // multiprocessors of an H100; the cut is the shape's alone
+
+/// How rows go through a multiprocessor. Little's law: 3 TB/s and 1.2 us from asking to having are 28 KB of
+/// loads on their way in each multiprocessor, all the time; a row of four heads is 1 KB of a warp's.
+///   ring: rows that a warp's copies to shared memory are ahead of its sums (cp.async), 0: none, loads to
+///   registers; together: then rows whose loads are in flight at once; blocks: resident on a multiprocessor
+template <int Ring, int Together, int Blocks>
+struct Flow {
+  static constexpr int ring = Ring, together = Together, blocks = Blocks;
+};
+
+/// 16 bytes that are used once. Volatile: loads stay before the sums of the step.
+__device__ inline uint4 fetch(const void* p) {
+  uint4 q;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+               : "l"(p));
+  return q;
+}
+__device__ inline void copy_16(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+__device__ inline void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Until all but the thread's last N groups have landed.
+template <int N>
+__device__ inline void copies_wait_but() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+__device__ inline uint4 load_shared_16(std::uint32_t from) {
+  uint4 q;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+               : "r"(from)
+               : "memory");
+  return q;
+}
+template <class T>
+__device__ inline Floats<wide<T>> floats_of(const uint4& q) {
+  Floats<wide<T>> r;
+  const unsigned words[4] = {q.x, q.y, q.z, q.w};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if constexpr (sizeof(T) == 4) {
+      r.v[j] = __uint_as_float(words[j]);
+    } else {
+      r.v[2 * j] = __uint_as_float(words[j] << 16);
+      r.v[2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
+    }
+  }
+  return r;
+}
+
+/// Warps of a block: each has a set of neighbouring heads, 32 / Lanes of them, either of queries and keys or
+/// of values, in every `shares`-th row of the block's piece.
+struct Sets {
+  int heads, values;  ///< sets of each kind
+  __host__ __device__ int count() const { return heads + values; }
+  __host__ __device__ int shares() const { return block_warps / count(); }
+};
+
+/// A thread's place.
+template <class T, int Lanes>
+struct Seat {
+  static constexpr int beside = 32 / Lanes;
+  int set, share, group, lane, i;  ///< i: the lane's first element of a head
+  bool value, present;
+  Slot slot;
+  int first, rows;  ///< the warp's first row and how many it has
+  __device__ Seat(const Qkv& a, const QkvGradients& g, const Sets& sets)
+      : Seat(a, g, sets, __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / 32, 0)) {}
+
+ private:
+  __device__ Seat(const Qkv& a, const QkvGradients& g, const Sets& sets, int warp)
+      : set(warp % sets.count()),
+        share(warp / sets.count()),
+        group(static_cast<int>(threadIdx.x) % 32 / Lanes),
+        lane(static_cast<int>(threadIdx.x) % Lanes),
+        i(lane * wide<T>),
+        value(set >= sets.heads),
+        present((value ? set - sets.heads : set) * beside + group <
+                (value ? a.kv_heads : a.heads + a.kv_heads)),
+        slot(a, slot_of(a, sets)) {
+    const int begin = static_cast<int>(blockIdx.x * g.pieces.each);
+    const int end = static_cast<int>(min(begin + g.pieces.each, g.pieces.rows));
+    first = begin + share;
+    rows = share < sets.shares() && first < end ? (end - first + sets.shares() - 1) / sets.shares() : 0;
+  }
+  /// Groups without a head read the last one's along.
+  __device__ unsigned slot_of(const Qkv& a, const Sets& sets) const {
+    const int heads = a.heads + a.kv_heads;
+    const int at = value ? heads + min((set - sets.heads) * beside + group, a.kv_heads - 1)
+                         : min(set * beside + group, heads - 1);
+    return static_cast<unsigned>(at);
+  }
+};
+
+/// Positions of rows that follow each other.
+struct Position {
+  int at, batch, length;
+  __device__ Position(int row, std::int64_t length) : length(static_cast<int>(length)) {
+    const Quotient q(row, length);
+    at = static_cast<int>(q.rest), batch = static_cast<int>(q.whole);
+  }
+  __device__ void advance(int rows) {
+    for (at += rows; at >= length; at -= length) ++batch;
+  }
+  __device__ const float* angles(const Qkv& a, Fault* fault) const {
+    std::int64_t position = at;
+    if (a.offset) {
+      position += a.offset[batch];
+      if (position < 0 || position >= a.positions) {
+        note_fault(fault, Check::rope_position, position, a.positions);
+        position = 0;
+      }
+    }
+    return a.rope + position * a.rope_dims;
+  }
+};
+
+template <class T>
+__device__ inline void put(T* to, bool add, Floats<wide<T>> x) {
+  if (add) {
+    const Floats<wide<T>> before = load<wide<T>>(to);
+#pragma unroll
+    for (int j = 0; j < wide<T>; ++j) x.v[j] += before.v[j];
+  }
+  store<wide<T>>(to, x);
+}
+
+/// What a row of a head wants besides its elements.
+template <int V>
+struct Beside {
+  float by;
+  Floats<V> cos, sin;
+};
+
+/// Queries and keys: one warp's rows of one set.
+template <class T, int Lanes>
+class HeadRows {
+  static constexpr int V = wide<T>;
+  const Qkv& a_;
+  const QkvGradients& g_;
+  const Seat<T, Lanes>& seat_;
+  Fault* fault_;
+  const int shares_;
+  const float gain_, scale_, by_dot_;
+  const T *y_, *dy_;      // of the next row that is fetched
+  std::int64_t step_;     // elements from a row of the warp to the next
+  const float *rr_, *r_;  // of the next row to come
+  float next_rr_ = 0, next_r_ = 1;
+  T* dx_;
+  std::int64_t dx_step_;
+  Position position_;
+  int pairs_, pair_, partner_;
+  bool turns_, has_gradient_;
+  float sign_;
+
+ public:
+  float sum = 0;  // of q . dq
+
+  __device__ HeadRows(const Qkv& a, const QkvGradients& g, const Seat<T, Lanes>& seat, int shares,
+                      Fault* fault)
+      : a_(a),
+        g_(g),
+        seat_(seat),
+        fault_(fault),
+        shares_(shares),
+        gain_(seat.slot.is_query() ? a.gain[seat.slot.slot] : 1.0f),
+        scale_(g.row ? g.row_scale : 1.0f),
+        by_dot_(inverse_of(gain_) / static_cast<float>(a.head_dim)),
+        position_(seat.first, a.length) {
+    const Slot& s = seat.slot;
+    const std::int64_t at = s.out_at(seat.first) + seat.i, first = seat.first;
+    y_ = static_cast<const T*>(s.is_query() ? g.q : g.k) + at;
+    const T* const dy = static_cast<const T*>(s.is_query() ? g.dq : g.dk);
+    has_gradient_ = dy;
+    dy_ = has_gradient_ ? dy + at : y_;
+    step_ = static_cast<std::int64_t>(shares) * (s.is_query() ? a.heads : a.kv_heads) * a.head_dim;
+    rr_ = g.rr + first * (a.heads + a.kv_heads) + s.slot;
+    r_ = g.row ? g.row + first : nullptr;
+    dx_ = static_cast<T*>(g.dqkv.data) + (g.dqkv.data ? first * s.width + s.slot * a.head_dim + seat.i : 0);
+    dx_step_ = shares * s.width;
+    // Where this thread's part of a head is turned: with whose part, by which sign of the sine.
+    pairs_ = a.rope_dims / 2;
+    const bool lower = seat.i < pairs_;
+    turns_ = seat.i < a.rope_dims;
+    pair_ = lower ? seat.i : seat.i - pairs_;
+    partner_ = !turns_ ? seat.lane : lower ? seat.lane + pairs_ / V : pair_ / V;
+    sign_ = lower ? -1.0f : 1.0f;
+  }
+  __device__ float inverse_gain() const { return inverse_of(gain_); }
+
+  template <int Ring>
+  __device__ void through_ring(std::uint32_t ring) {
+    constexpr std::uint32_t part = 512, stage_bytes = 2 * part;
+    ring += threadIdx.x % 32 * 16;
+    const auto request = [&](int k, int stage) {
+      if (k < seat_.rows) {
+        copy_16(ring + stage * stage_bytes, y_);
+        copy_16(ring + stage * stage_bytes + part, dy_);
+        y_ += step_, dy_ += step_;
+      }
+      copies_commit();
+    };
+    for (int k = 0; k < Ring - 1; ++k) request(k, k);
+    fetch_factors(seat_.rows > 0);
+    int stage = 0, free = Ring - 1;
+    for (int k = 0; k < seat_.rows; ++k) {
+      const Beside<V> beside = fetch_beside(k + 1 < seat_.rows);
+      copies_wait_but<Ring - 2>();
+      const std::uint32_t at = ring + stage * stage_bytes;
+      const uint4 y = load_shared_16(at), dy = load_shared_16(at + part);
+      request(k + Ring - 1, free);  // where the step before has read
+      finish(y, dy, beside);
+      free = stage;
+      if (++stage == Ring) stage = 0;
+    }
+  }
+
+  template <int Together>
+  __device__ void through_registers() {
+    int k = 0;
+    fetch_factors(seat_.rows > 0);
+    for (; k + Together <= seat_.rows; k += Together) some<Together>(k);
+    if constexpr (Together > 1)
+      for (; k < seat_.rows; ++k) some<1>(k);
+  }
+
+ private:
+  template <int Together>
+  __device__ void some(int k) {
+    uint4 y[Together], dy[Together];
+    Beside<V> beside[Together];
+#pragma unroll
+    for (int u = 0; u < Together; ++u) {
+      y[u] = fetch(y_), dy[u] = fetch(dy_);
+      y_ += step_, dy_ += step_;
+    }
+#pragma unroll
+    for (int u = 0; u < Together; ++u) beside[u] = fetch_beside(k + u + 1 < seat_.rows);
+#pragma unroll
+    for (int u = 0; u < Together; ++u) finish(y[u], dy[u], beside[u]);
+  }
+
+  /// Of the next row, a step before its turn: like its elements they come from far away.
+  __device__ void fetch_factors(bool any) {
+    if (!any) return;
+    next_rr_ = *rr_;
+    rr_ += shares_ * (a_.heads + a_.kv_heads);
+    if (r_) next_r_ = *r_, r_ += shares_;
+  }
+
+  /// Of the warp's next row; `more`: there is one after it.
+  __device__ Beside<V> fetch_beside(bool more) {
+    Beside<V> b{next_rr_ * next_r_, filled<V>(1), filled<V>(0)};
+    fetch_factors(more);
+    if (pairs_ > 0) {
+      if (turns_) {
+        const float* const angles = position_.angles(a_, fault_);
+        b.cos = load<V>(angles + pair_), b.sin = load<V>(angles + pairs_ + pair_);
+      }
+      position_.advance(shares_);
+    }
+    return b;
+  }
+
+  __device__ void finish(const uint4& y, uint4 dy, const Beside<V>& beside) {
+    if (!has_gradient_) dy = make_uint4(0, 0, 0, 0);
+    Floats<V> x = floats_of<T>(dy);
+    const Floats<V> head = floats_of<T>(y);
+    float dot = 0;
+#pragma unroll
+    for (int j = 0; j < V; ++j) dot += x.v[j] * head.v[j];
+    dot = lane_sum(dot, Lanes);
+    sum += dot;
+    const float by = scale_ * beside.by, by_dy = by * gain_, by_y = by * by_dot_ * dot;
+#pragma unroll
+    for (int j = 0; j < V; ++j) x.v[j] = by_dy * x.v[j] - by_y * head.v[j];
+    if (pairs_ > 0) {
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const float across = __shfl_sync(all_lanes, x.v[j], partner_, Lanes);
+        x.v[j] = x.v[j] * beside.cos.v[j] + sign_ * beside.sin.v[j] * across;
+      }
+    }
+    if (seat_.present && g_.dqkv.data) put(dx_, g_.dqkv.add, x);
+    dx_ += dx_step_;
+  }
+};
+
+/// Values: one warp's rows of one set; gives the thread's part of the sum of dv . ve.
+template <class T, int Lanes>
+__device__ float value_rows(const Qkv& a, const QkvGradients& g, const Seat<T, Lanes>& seat, int shares) {
+  constexpr int V = wide<T>, together = 4;
+  const Slot& s = seat.slot;
+  const std::int64_t column = s.out_at(0) + seat.i;
+  const int stride = a.kv_heads * a.head_dim;
+  const T* const dy = static_cast<const T*>(g.dv) + (g.dv ? column : 0);
+  const bool sums = a.ve && g.dv && (g.dvs.data || g.dw.data), embeds = a.ve && g.dve.data;
+  const T* const ve = static_cast<const T*>(a.ve) + (sums ? column : 0);
+  const float scale = a.ve ? *a.w * *a.vs : 0.0f;
+  T* const dx = static_cast<T*>(g.dqkv.data) + (g.dqkv.data ? s.slot * a.head_dim + seat.i : 0);
+  T* const dve = static_cast<T*>(g.dve.data) + (embeds ? column : 0);
+  float sum = 0;
+  for (int k = 0; k < seat.rows; k += together) {
+    uint4 dys[together] = {}, ves[together] = {};
+    float factor[together];
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
+      const std::int64_t row = seat.first + min(k + u, seat.rows - 1) * shares;
+      if (g.dv) dys[u] = fetch(dy + row * stride);
+      if (sums) ves[u] = fetch(ve + row * stride);
+      factor[u] = row_factor(g, row);
+    }
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
+      if (!seat.present || k + u >= seat.rows) continue;
+      const std::int64_t row = seat.first + (k + u) * shares;
+      const Floats<V> d = floats_of<T>(dys[u]), e = floats_of<T>(ves[u]);
+      Floats<V> x = d, to_e = d;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        sum += d.v[j] * e.v[j];
+        x.v[j] *= factor[u], to_e.v[j] *= scale;
+      }
+      if (g.dqkv.data) put(dx + row * s.width, g.dqkv.add, x);
+      if (embeds) put(dve + row * stride, g.dve.add, to_e);
+    }
+  }
+  return sum;
+}
+
+/// Heads of Lanes times 16 bytes.
+template <class T, int Lanes, class Flow>
+__global__ void __launch_bounds__(block_threads, Flow::blocks)
+    backward_by_rows(Qkv a, QkvGradients g, Sets sets, Fault* fault) {
+  __shared__ float sums[block_warps * 32 / Lanes];
+  extern __shared__ uint4 rings[];
+  const Seat<T, Lanes> seat(a, g, sets);
+  float sum;
+  if (seat.value) {
+    sum = lane_sum(value_rows(a, g, seat, sets.shares()), Lanes);
+  } else {
+    HeadRows<T, Lanes> rows(a, g, seat, sets.shares(), fault);
+    if constexpr (Flow::ring > 0) {
+      const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(rings));
+      rows.template through_ring<Flow::ring>(ring + threadIdx.x / 32 * (Flow::ring * 1024));
+    } else {
+      rows.template through_registers<Flow::together>();
+    }
+    sum = rows.sum * rows.inverse_gain();
+  }
+  const int at = seat.set * seat.beside + seat.group, row = sets.count() * seat.beside;
+  if (seat.lane == 0 && seat.share < sets.shares()) sums[seat.share * row + at] = sum;
+  __syncthreads();
+  if (seat.lane == 0 && seat.share == 0 && seat.present)
+    keep_sum(a, seat.slot, g, sums + at, sets.shares(), row);
+}
+
+/// One head of one position, element by element; gives q . dq (all lanes).
+template <class T>
+__device__ float head_gradient(const Qkv& a, float gain, const T* y, const T* dy, const float* rope, float by,
+                               int lane, int lanes, bool active, const Out<T>& dx, std::int64_t at) {
+  float dot = 0;
+  for (int i = lane; i < a.head_dim; i += lanes) dot += widen(y[i]) * widen(dy[i]);
+  dot = lane_sum(dot, lanes);
+  if (!active) return 0;
+  const float by_y = inverse_of(gain) * dot / static_cast<float>(a.head_dim);
+  for (int i = lane; dx && i < a.head_dim; i += lanes) {
+    const float u = turned<T, 1>(dy, rope, i, a.rope_dims, -1.0f).v[0];
+    const float n = turned<T, 1>(y, rope, i, a.rope_dims, -1.0f).v[0];
+    dx.put(at + i, by * (gain * u - by_y * n));
+  }
+  return dot;
+}
+
+template <class T>
+__device__ float value_gradient(const Qkv& a, const Slot& s, const QkvGradients& g, std::int64_t row,
+                                int lane, int lanes, const Out<T>& dx, std::int64_t at) {
+  const float scale = a.ve ? *a.w * *a.vs : 0.0f, factor = row_factor(g, row);
+  const bool wants_sum = a.ve && (g.dvs.data || g.dw.data);
+  const Out<T> dve{static_cast<T*>(g.dve.data), g.dve.add};
+  const std::int64_t from = s.out_at(row);
+  float dot = 0;
+  for (int i = lane; i < a.head_dim; i += lanes) {
+    const float d = g.dv ? widen(static_cast<const T*>(g.dv)[from + i]) : 0.0f;
+    dx.put(at + i, factor * d);
+    if (wants_sum) dot += d * widen(static_cast<const T*>(a.ve)[from + i]);
+    dve.put(from + i, scale * d);
+  }
+  return dot;
+}
+
+/// Heads of any width: a block has one slot of a piece's rows.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    backward_by_slots(Qkv a, QkvGradients g, int lanes, Fault* fault) {
+  const Slot s(a, blockIdx.y);
+  const float gain = s.is_query() ? a.gain[s.slot] : 1.0f;
+  const int lane = threadIdx.x % lanes, groups = block_threads / lanes;
+  const std::int64_t begin = blockIdx.x * g.pieces.each, end = min(begin + g.pieces.each, g.pieces.rows);
+  const Out<T> dx{static_cast<T*>(g.dqkv.data), g.dqkv.add};
+  const T* const y = static_cast<const T*>(s.is_query() ? g.q : g.k);
+  const T* const dy = static_cast<const T*>(s.is_query() ? g.dq : g.dk);
+  float sum = 0;
+  for (std::int64_t first = begin; first < end; first += groups) {
+    const std::int64_t wanted = first + threadIdx.x / lanes;
+    const bool active = wanted < end;
+    const std::int64_t row = active ? wanted : end - 1, at = row * s.width + s.slot * a.head_dim;
+    if (s.is_value()) {
+      if (active) sum += value_gradient<T>(a, s, g, row, lane, lanes, dx, at);
+    } else if (dy) {
+      const float by = g.rr[row * (a.heads + a.kv_heads) + s.slot] * row_factor(g, row);
+      const float dot = head_gradient<T>(a, gain, y + s.out_at(row), dy + s.out_at(row),
+                                         rope_row(a, row, fault), by, lane, lanes, active, dx, at);
+      if (lane == 0) sum += inverse_of(gain) * dot;
+    } else if (active) {
+      for (int i = lane; i < a.head_dim; i += lanes) dx.put(at + i, 0.0f);
+    }
+  }
+  __shared__ float sums[block_warps];
+  sum = lane_sum(sum);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) keep_sum(a, s, g, sums, block_warps, 1);
+}
+
+/// dvs = w sum, dw = vs sum, over all partial sums of the values' columns. One block.
+static __global__ void value_sums(Qkv a, QkvGradients g) {
+  __shared__ float sums[block_threads];
+  float sum = 0;
+  const std::int64_t stride = a.heads + a.kv_heads;
+  for (std::int64_t p = threadIdx.x; p < g.pieces.count; p += block_threads)
+    for (int h = 0; h < a.kv_heads; ++h) sum += g.partial[p * stride + a.heads + h];
+  sums[threadIdx.x] = sum;
+  for (int half = block_threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+  }
+  if (threadIdx.x != 0) return;
+  Out<float>{static_cast<float*>(g.dvs.data), g.dvs.add}.put(0, *a.w * sums[0]);
+  Out<float>{static_cast<float*>(g.dw.data), g.dw.add}.put(0, *a.vs * sums[0]);
+}
+
+/// Does nothing and gives false where a block has no room for all heads.
+template <class T, int Lanes, class Flow>
+bool launch_by_rows(const Target& t, const Qkv& a, const QkvGradients& g) {
+  constexpr int beside = 32 / Lanes, bytes = Flow::ring * 1024 * block_warps;
+  const Sets sets{(a.heads + a.kv_heads + beside - 1) / beside, (a.kv_heads + beside - 1) / beside};
+  if (sets.count() > block_warps) return false;
+  const auto run = backward_by_rows<T, Lanes, Flow>;
+  if (bytes > 0) {
+    cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    cudaFuncSetAttribute(run, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  }
+  run<<<static_cast<unsigned>(g.pieces.count), block_threads, bytes, t.stream>>>(a, g, sets, t.fault);
+  return true;
+}
+
+/// No more pieces than there is room for blocks, so that no second wave runs half empty.
+inline void join_pieces(Pieces& p, int most) {
+  const std::int64_t each = (p.rows + most - 1) / most;
+  if (each <= p.each) return;
+  p.each = each;
+  p.count = (p.rows + each - 1) / each;
+}
+
+template <class Flow>
+void backward(const Target& t, Storage storage, const Qkv& a, QkvGradients g) {
+  if (g.pieces.rows == 0) return;
+  join_pieces(g.pieces, block_most * Flow::blocks);
+  with_storage(storage, [&](auto zero) {
+    using T = decltype(zero);
+    constexpr int v = wide<T>;
+    const bool in_rows =
+        a.rope_dims % (2 * v) == 0 &&
+        fits(a.head_dim, v, {g.q, g.k, g.dq, g.dk, g.dv, a.ve, a.rope, g.dqkv.data, g.dve.data});
+    if (in_rows && a.head_dim == 8 * v && launch_by_rows<T, 8, Flow>(t, a, g)) return;
+    if (in_rows && a.head_dim == 16 * v && launch_by_rows<T, 16, Flow>(t, a, g)) return;
+    backward_by_slots<T>
+        <<<dim3(static_cast<unsigned>(g.pieces.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
+           block_threads, 0, t.stream>>>(a, g, lanes_for(a.head_dim, 1), t.fault);
+  });
+  sum_partials(t, g.partial, g.pieces.count, a.heads + a.kv_heads, a.heads, nullptr, g.dgain);
+  if (a.ve && (g.dvs || g.dw)) value_sums<<<1, block_threads, 0, t.stream>>>(a, g);
+}
+
+}  // namespace fairway::ops::cuda::qkv_rows
