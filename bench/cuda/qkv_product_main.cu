@@ -413,6 +413,31 @@ void time_yardsticks(double bytes) {
               bytes / merged * 1e-6, copied, bytes / copied * 1e-6);
 }
 
+/// What parts of the product's epilogue cost: the shipped tiling without them.
+void time_parts(const Case& c) {
+  const Set x(c, 77), y(c, 99);
+  struct Part {
+    const char* name;
+    void (*leave_out)(FusedQkv&);
+  };
+  std::printf("%d rows: what the product takes without\n", c.rows);
+  for (int round = 0; round < 2; ++round)
+    for (const Part& part :
+         {Part{"nothing", [](FusedQkv&) {}}, Part{"rr", [](FusedQkv& f) { f.rr = nullptr; }},
+          Part{"rotation", [](FusedQkv& f) { f.rope_dims = 0; }},
+          Part{"k and v", [](FusedQkv& f) { f.k = f.v = nullptr; }},
+          Part{"q, k and v", [](FusedQkv& f) { f.q = f.k = f.v = nullptr; }},
+          Part{"all of these",
+               [](FusedQkv& f) { f.q = f.k = f.v = nullptr, f.rr = nullptr, f.rope_dims = 0; }}}) {
+      const double ms = median_ms(40, [&](int i) {
+        FusedQkv f = (i % 2 ? x : y).fused();
+        part.leave_out(f);
+        check(qkv::product<2, 8>(f, nullptr), part.name);
+      });
+      std::printf("  %-14s %.3f ms\n", part.name, ms);
+    }
+}
+
 void time_case(const Case& c, const std::vector<Tiling>& tilings, const std::vector<Backward>& backwards) {
   const Set x(c, 77), y(c, 99);
   for (const Set* s : {&x, &y}) check(qkv::product<2, 8>(s->fused(), nullptr), "forward");
@@ -471,6 +496,7 @@ int main(int argc, char** argv) {
         check_case({98'304, 2'048, 8, 4, 512, 16, true, true}, t, backwards, 1);
     std::printf(failed ? "checks FAILED\n" : "all checks passed\n");
   }
+  if (wanted("time") && !failed) time_parts({98'304, 2'048, 8, 4, 512, 16, false, false});
   if (wanted("time") && !failed)
     for (const int rows : {98'304, 131'072})
       for (const int kind : {0, 1, 3})
