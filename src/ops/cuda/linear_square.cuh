@@ -65,11 +65,12 @@ struct Forward {
 };
 
 /// The tile of h becomes the tile of dh in its place.
+template <bool FromAct>
 struct Backward {
   static constexpr bool weight_by_columns = true;
   CUtensorMap map_h, map_dh;
   float slope;
-  bool add, from_act;
+  bool add;
   rows::RowFactors factors;
 
   template <class S>
@@ -81,12 +82,15 @@ struct Backward {
   template <class S>
   __device__ void finish(S& s, float (&d)[64], const rows::RowFactors::Two& two, int slice, int row, int warp,
                          std::uint32_t turn) const {
-    factors.multiply(d, two);
     s.rows_full[warp].wait(turn);
-    const float below = 2 * slope * slope;
-    const auto slope_at = [&](float h) { return from_act ? 2.0F * root(h) : (h > 0 ? 2.0F : below) * h; };
-    const auto times_slope = [&](std::uint32_t h, float d_low, float d_high) {
-      return pack(slope_at(low(h)) * d_low, slope_at(high(h)) * d_high);
+    // The row's factor costs nothing as part of the slopes.
+    const float above[2] = {2 * two.of[0], 2 * two.of[1]};
+    const float below[2] = {slope * slope * above[0], slope * slope * above[1]};
+    const auto slope_at = [&](float h, int upper) {
+      return FromAct ? above[upper] * root(h) : (h > 0 ? above[upper] : below[upper]) * h;
+    };
+    const auto times_slope = [&](std::uint32_t h, const float* v, int upper) {
+      return pack(slope_at(low(h), upper) * v[0], slope_at(high(h), upper) * v[1]);
     };
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -97,8 +101,8 @@ struct Backward {
         const float* const v = d + 32 * half + 4 * j;
         std::uint32_t h[4];
         load_matrices(at, h);
-        store_matrices(at, times_slope(h[0], v[0], v[1]), times_slope(h[1], v[2], v[3]),
-                       times_slope(h[2], v[4], v[5]), times_slope(h[3], v[6], v[7]));
+        store_matrices(at, times_slope(h[0], v, 0), times_slope(h[1], v + 2, 1), times_slope(h[2], v + 4, 0),
+                       times_slope(h[3], v + 6, 1));
       }
     }
     fence_async();
@@ -129,18 +133,22 @@ cudaError_t forward(const SquareShape& shape, const void* y, const void* w, void
   if (error != cudaSuccess) return error;
   return rows::launch<Groups, Stages>(shape.m, shape.n, shape.k, y, w, e, stream);
 }
-template <int Groups, int Stages>
-cudaError_t backward(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
-                     bool add, cudaStream_t stream) {
-  if (shape.m == 0) return cudaSuccess;
-  Backward e{.slope = shape.slope,
-             .add = add,
-             .from_act = shape.from_act,
-             .factors = {shape.r, shape.m, shape.row_scale}};
+template <int Groups, int Stages, bool FromAct>
+cudaError_t backward_from(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
+                          bool add, cudaStream_t stream) {
+  Backward<FromAct> e{.slope = shape.slope, .add = add, .factors = {shape.r, shape.m, shape.row_scale}};
   cudaError_t error = make_tile_map(e.map_h, h, 1, shape.m, shape.n / 64, 16);
   if (error == cudaSuccess) error = make_tile_map(e.map_dh, dh, 1, shape.m, shape.n / 64, 16);
   if (error != cudaSuccess) return error;
   return rows::launch<Groups, Stages>(shape.m, shape.n, shape.k, du, w, e, stream);
+}
+template <int Groups, int Stages>
+cudaError_t backward(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
+                     bool add, cudaStream_t stream) {
+  if (shape.m == 0) return cudaSuccess;
+  const auto run =
+      shape.from_act ? backward_from<Groups, Stages, true> : backward_from<Groups, Stages, false>;
+  return run(shape, du, w, h, dh, add, stream);
 }
 
 }  // namespace fairway::ops::cuda::square
