@@ -27,11 +27,6 @@ struct Case {
   std::size_t of(int columns) const { return std::size_t(rows) * columns; }
 };
 
-struct Backward {
-  const char* name;
-  void (*run)(const Target&, Storage, const Qkv&, QkvGradients);
-};
-
 /// Inputs and results of one case.
 struct Set {
   Case c;
@@ -83,7 +78,7 @@ struct Set {
     if (c.embeds) f.ve = ve.get(), f.vs = scales.get(), f.w = scales.get() + 1;
     return f;
   }
-  void backward(const Backward& by) const {
+  void backward() const {
     Qkv n;
     n.batch = c.rows / c.length, n.length = c.length, n.positions = c.length + 5;
     n.heads = c.heads, n.kv_heads = c.kv_heads, n.head_dim = 64, n.rope_dims = c.rope_dims;
@@ -99,7 +94,7 @@ struct Set {
     const int each = std::max((c.rows + 511) / 512, 8);
     g.pieces = {c.rows, each, (c.rows + each - 1) / each};
     g.partial = partial.get();
-    by.run({}, Storage::bf16, n, g);
+    qkv_rows::backward({}, Storage::bf16, n, g);
     check(cudaGetLastError(), "backward");
   }
   void poison() const {
@@ -316,8 +311,8 @@ void check_sums(const Set& set, const double* sums) {
   failed = failed || !(worst <= 1);
 }
 
-/// One way of going backward, after a forward pass; then the same again.
-void check_backward(const Set& set, const Backward& by, int repeats) {
+/// Backward after a forward pass; then the same again.
+void check_backward(const Set& set, int repeats) {
   const Case& c = set.c;
   struct Found {
     Mistakes mistakes;
@@ -329,13 +324,12 @@ void check_backward(const Set& set, const Backward& by, int repeats) {
   const auto again = [&] {
     for (const auto* b : {&set.dz, &set.dve}) b->poison();
     for (const auto* b : {&set.dgain, &set.dscales, &set.partial}) b->poison();
-    set.backward(by);
-    check(cudaDeviceSynchronize(), by.name);
+    set.backward();
+    check(cudaDeviceSynchronize(), "backward");
   };
   again();
   compare_backward<<<dim3(c.rows, c.slots()), 32>>>(View(set), &found->mistakes, found->sums);
   check(cudaDeviceSynchronize(), "compare");
-  std::printf("    %s\n", by.name);
   report("dz, dve", c, found->mistakes, set.guards_intact());
   check_sums(set, found->sums);
   cudaFree(found);
@@ -349,7 +343,7 @@ void check_backward(const Set& set, const Backward& by, int repeats) {
   }
 }
 
-void check_case(const Case& c, const Tiling& t, const std::vector<Backward>& backwards, int repeats) {
+void check_case(const Case& c, const Tiling& t, int repeats) {
   std::printf("  %d rows of %d, %d + 2 x %d heads, sums of %d, rope %d%s%s, %s\n", c.rows, c.length, c.heads,
               c.kv_heads, c.depth, c.rope_dims, c.embeds ? ", value embedding" : "",
               c.deferred ? ", deferred norm" : "", t.name);
@@ -366,7 +360,7 @@ void check_case(const Case& c, const Tiling& t, const std::vector<Backward>& bac
   report("q, k, v", c, *forward, set.guards_intact());
   check_reference(set);
   cudaFree(forward);
-  for (const Backward& by : backwards) check_backward(set, by, repeats);
+  check_backward(set, repeats);
   const auto q = set.q.host(), k = set.k.host(), v = set.v.host();
   const auto rr = set.rr.host();
   for (int i = 0; i < repeats; ++i) {
@@ -438,7 +432,7 @@ void time_parts(const Case& c) {
     }
 }
 
-void time_case(const Case& c, const std::vector<Tiling>& tilings, const std::vector<Backward>& backwards) {
+void time_case(const Case& c, const std::vector<Tiling>& tilings) {
   const Set x(c, 77), y(c, 99);
   for (const Set* s : {&x, &y}) check(qkv::product<2, 8>(s->fused(), nullptr), "forward");
   const double flop = 2.0 * c.rows * c.slots() * 64 * c.depth;
@@ -454,10 +448,8 @@ void time_case(const Case& c, const std::vector<Tiling>& tilings, const std::vec
       std::printf("  %-24s forward  %.3f ms (%.0f TFLOP/s, %.0f GB/s)\n", t.name, f, flop / f * 1e-9,
                   forward / f * 1e-6);
     }
-    for (const Backward& by : backwards) {
-      const double b = median_ms(40, [&](int i) { (i % 2 ? x : y).backward(by); });
-      std::printf("  %-28s backward %.3f ms (%.0f GB/s)\n", by.name, b, backward / b * 1e-6);
-    }
+    const double b = median_ms(40, [&](int i) { (i % 2 ? x : y).backward(); });
+    std::printf("  %-24s backward %.3f ms (%.0f GB/s)\n", "", b, backward / b * 1e-6);
     std::fflush(stdout);
   }
   time_yardsticks(backward);
@@ -468,13 +460,6 @@ void time_case(const Case& c, const std::vector<Tiling>& tilings, const std::vec
 int main(int argc, char** argv) {
   const std::vector<Tiling> tilings = {{"2 warpgroups, 8 stages", qkv::product<2, 8>},
                                        {"3 warpgroups, 6 stages", qkv::product<3, 6>}};
-  using qkv_rows::backward, qkv_rows::Flow;
-  const std::vector<Backward> backwards = {{"ring of 3, 4 blocks", backward<Flow<3, 1, 4>>},
-                                           {"ring of 4, 4 blocks", backward<Flow<4, 1, 4>>},
-                                           {"ring of 6, 4 blocks", backward<Flow<6, 1, 4>>},
-                                           {"ring of 6, 3 blocks", backward<Flow<6, 1, 3>>},
-                                           {"1 row at once, 4 blocks", backward<Flow<0, 1, 4>>},
-                                           {"2 rows at once, 2 blocks", backward<Flow<0, 2, 2>>}};
   const std::string mode = argc > 1 ? argv[1] : "";
   const bool small = mode == "small", only_backward = mode == "backward";
   const auto wanted = [&](const char* what) { return mode.empty() || mode == what || only_backward; };
@@ -489,18 +474,18 @@ int main(int argc, char** argv) {
             Case{65, 65, 8, 4, 512, 16, false, true}, Case{1000, 250, 8, 4, 512, 16, true, true},
             Case{130, 13, 4, 2, 192, 32, true, false}, Case{300, 100, 6, 2, 448, 64, true, true},
             Case{4097, 4097, 8, 4, 512, 64, false, false}, Case{9000, 900, 2, 2, 128, 16, false, true}})
-        check_case(c, t, backwards, 3);
+        check_case(c, t, 3);
     }
     if (!small)
       for (const Tiling& t : tilings_of(only_backward ? 1 : 2))
-        check_case({98'304, 2'048, 8, 4, 512, 16, true, true}, t, backwards, 1);
+        check_case({98'304, 2'048, 8, 4, 512, 16, true, true}, t, 1);
     std::printf(failed ? "checks FAILED\n" : "all checks passed\n");
   }
   if (wanted("time") && !failed) time_parts({98'304, 2'048, 8, 4, 512, 16, false, false});
   if (wanted("time") && !failed)
     for (const int rows : {98'304, 131'072})
       for (const int kind : {0, 1, 3})
-        time_case({rows, 2'048, 8, 4, 512, 16, kind / 2 > 0, kind % 2 > 0}, tilings_of(only_backward ? 0 : 2),
-                  backwards);
+        time_case({rows, 2'048, 8, 4, 512, 16, kind / 2 > 0, kind % 2 > 0},
+                  tilings_of(only_backward ? 0 : 2));
   return failed ? 1 : 0;
 }

@@ -4,23 +4,17 @@
 //   d raw = rr (gain rope^-1(dq) - n (n . gain rope^-1(dq)) / dh) = rr rope^-1(gain dq - q c / gain)
 // since a rotation changes no inner product; d gain = q . dq / gain. The projection itself is not read.
 //
-// A warp has the same four heads (of 64 bf16) in every second row of its block; nothing but memory should
-// cost time, so a row's q and dq are copied to a ring in shared memory some rows before their turn, each lane
-// copying what it reads itself: no barriers.
+// A warp has the same four heads (of 64 bf16) in every second row of its block. Nothing but memory should
+// cost time: 3 TB/s and 1.2 us from asking to having are 28 KB of loads on their way in each multiprocessor,
+// all the time (Little's law); 32 warps with a row of 1 KB each have them. (Rows ahead in a ring in shared
+// memory, by cp.async, are no faster: bench/cuda/NOTES.md.)
 #include "cuda/qkv_backward_slots.cuh"
 
 namespace fairway::ops::cuda::qkv_rows {
 
-inline constexpr int block_most = 132;  // multiprocessors of an H100; the cut is the shape's alone
-
-/// How rows go through a multiprocessor. Little's law: 3 TB/s and 1.2 us from asking to having are 28 KB of
-/// loads on their way in each multiprocessor, all the time; a row of four heads is 1 KB of a warp's.
-///   ring: rows that a warp's copies to shared memory are ahead of its sums (cp.async), 0: none, loads to
-///   registers; together: then rows whose loads are in flight at once; blocks: resident on a multiprocessor
-template <int Ring, int Together, int Blocks>
-struct Flow {
-  static constexpr int ring = Ring, together = Together, blocks = Blocks;
-};
+/// Blocks of the grid: four on each multiprocessor of an H100, so that no second wave runs half empty; the
+/// cut is the shape's alone.
+inline constexpr int resident = 4, most_blocks = 132 * resident;
 
 /// 16 bytes that are used once. Volatile: loads stay before the sums of the step.
 __device__ inline uint4 fetch(const void* p) {
@@ -28,23 +22,6 @@ __device__ inline uint4 fetch(const void* p) {
   asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
                : "l"(p));
-  return q;
-}
-__device__ inline void copy_16(std::uint32_t to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-__device__ inline void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Until all but the thread's last N groups have landed.
-template <int N>
-__device__ inline void copies_wait_but() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-__device__ inline uint4 load_shared_16(std::uint32_t from) {
-  uint4 q;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
-               : "r"(from)
-               : "memory");
   return q;
 }
 template <class T>
@@ -203,58 +180,16 @@ class HeadRows {
   }
   __device__ float inverse_gain() const { return inverse_of(gain_); }
 
-  template <int Ring>
-  __device__ void through_ring(std::uint32_t ring) {
-    constexpr std::uint32_t part = 512, stage_bytes = 2 * part;
-    ring += threadIdx.x % 32 * 16;
-    const auto request = [&](int k, int stage) {
-      if (k < seat_.rows) {
-        copy_16(ring + stage * stage_bytes, y_);
-        copy_16(ring + stage * stage_bytes + part, dy_);
-        y_ += step_, dy_ += step_;
-      }
-      copies_commit();
-    };
-    for (int k = 0; k < Ring - 1; ++k) request(k, k);
+  __device__ void all() {
     fetch_factors(seat_.rows > 0);
-    int stage = 0, free = Ring - 1;
     for (int k = 0; k < seat_.rows; ++k) {
-      const Beside<V> beside = fetch_beside(k + 1 < seat_.rows);
-      copies_wait_but<Ring - 2>();
-      const std::uint32_t at = ring + stage * stage_bytes;
-      const uint4 y = load_shared_16(at), dy = load_shared_16(at + part);
-      request(k + Ring - 1, free);  // where the step before has read
-      finish(y, dy, beside);
-      free = stage;
-      if (++stage == Ring) stage = 0;
+      const uint4 y = fetch(y_), dy = fetch(dy_);
+      y_ += step_, dy_ += step_;
+      finish(y, dy, fetch_beside(k + 1 < seat_.rows));
     }
-  }
-
-  template <int Together>
-  __device__ void through_registers() {
-    int k = 0;
-    fetch_factors(seat_.rows > 0);
-    for (; k + Together <= seat_.rows; k += Together) some<Together>(k);
-    if constexpr (Together > 1)
-      for (; k < seat_.rows; ++k) some<1>(k);
   }
 
  private:
-  template <int Together>
-  __device__ void some(int k) {
-    uint4 y[Together], dy[Together];
-    Beside<V> beside[Together];
-#pragma unroll
-    for (int u = 0; u < Together; ++u) {
-      y[u] = fetch(y_), dy[u] = fetch(dy_);
-      y_ += step_, dy_ += step_;
-    }
-#pragma unroll
-    for (int u = 0; u < Together; ++u) beside[u] = fetch_beside(k + u + 1 < seat_.rows);
-#pragma unroll
-    for (int u = 0; u < Together; ++u) finish(y[u], dy[u], beside[u]);
-  }
-
   /// Of the next row, a step before its turn: like its elements they come from far away.
   __device__ void fetch_factors(bool any) {
     if (!any) return;
@@ -344,23 +279,17 @@ __device__ float value_rows(const Qkv& a, const QkvGradients& g, const Seat<T, L
 }
 
 /// Heads of Lanes times 16 bytes.
-template <class T, int Lanes, class Flow>
-__global__ void __launch_bounds__(block_threads, Flow::blocks)
+template <class T, int Lanes>
+__global__ void __launch_bounds__(block_threads, resident)
     backward_by_rows(Qkv a, QkvGradients g, Sets sets, Fault* fault) {
   __shared__ float sums[block_warps * 32 / Lanes];
-  extern __shared__ uint4 rings[];
   const Seat<T, Lanes> seat(a, g, sets);
   float sum;
   if (seat.value) {
     sum = lane_sum(value_rows(a, g, seat, sets.shares()), Lanes);
   } else {
     HeadRows<T, Lanes> rows(a, g, seat, sets.shares(), fault);
-    if constexpr (Flow::ring > 0) {
-      const auto ring = static_cast<std::uint32_t>(__cvta_generic_to_shared(rings));
-      rows.template through_ring<Flow::ring>(ring + threadIdx.x / 32 * (Flow::ring * 1024));
-    } else {
-      rows.template through_registers<Flow::together>();
-    }
+    rows.all();
     sum = rows.sum * rows.inverse_gain();
   }
   const int at = seat.set * seat.beside + seat.group, row = sets.count() * seat.beside;
@@ -371,21 +300,17 @@ __global__ void __launch_bounds__(block_threads, Flow::blocks)
 }
 
 /// Does nothing and gives false where a block has no room for all heads.
-template <class T, int Lanes, class Flow>
+template <class T, int Lanes>
 bool launch_by_rows(const Target& t, const Qkv& a, const QkvGradients& g) {
-  constexpr int beside = 32 / Lanes, bytes = Flow::ring * 1024 * block_warps;
+  constexpr int beside = 32 / Lanes;
   const Sets sets{(a.heads + a.kv_heads + beside - 1) / beside, (a.kv_heads + beside - 1) / beside};
   if (sets.count() > block_warps) return false;
-  const auto run = backward_by_rows<T, Lanes, Flow>;
-  if (bytes > 0) {
-    cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    cudaFuncSetAttribute(run, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  }
-  run<<<static_cast<unsigned>(g.pieces.count), block_threads, bytes, t.stream>>>(a, g, sets, t.fault);
+  backward_by_rows<T, Lanes>
+      <<<static_cast<unsigned>(g.pieces.count), block_threads, 0, t.stream>>>(a, g, sets, t.fault);
   return true;
 }
 
-/// No more pieces than there is room for blocks, so that no second wave runs half empty.
+/// At most so many pieces.
 inline void join_pieces(Pieces& p, int most) {
   const std::int64_t each = (p.rows + most - 1) / most;
   if (each <= p.each) return;
@@ -393,18 +318,17 @@ inline void join_pieces(Pieces& p, int most) {
   p.count = (p.rows + each - 1) / each;
 }
 
-template <class Flow>
-void backward(const Target& t, Storage storage, const Qkv& a, QkvGradients g) {
+inline void backward(const Target& t, Storage storage, const Qkv& a, QkvGradients g) {
   if (g.pieces.rows == 0) return;
-  join_pieces(g.pieces, block_most * Flow::blocks);
+  join_pieces(g.pieces, most_blocks);
   with_storage(storage, [&](auto zero) {
     using T = decltype(zero);
     constexpr int v = wide<T>;
     const bool in_rows =
         a.rope_dims % (2 * v) == 0 &&
         fits(a.head_dim, v, {g.q, g.k, g.dq, g.dk, g.dv, a.ve, a.rope, g.dqkv.data, g.dve.data});
-    if (in_rows && a.head_dim == 8 * v && launch_by_rows<T, 8, Flow>(t, a, g)) return;
-    if (in_rows && a.head_dim == 16 * v && launch_by_rows<T, 16, Flow>(t, a, g)) return;
+    if (in_rows && a.head_dim == 8 * v && launch_by_rows<T, 8>(t, a, g)) return;
+    if (in_rows && a.head_dim == 16 * v && launch_by_rows<T, 16>(t, a, g)) return;
     backward_by_slots<T>
         <<<dim3(static_cast<unsigned>(g.pieces.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
            block_threads, 0, t.stream>>>(a, g, lanes_for(a.head_dim, 1), t.fault);
