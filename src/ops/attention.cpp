@@ -83,8 +83,7 @@ std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q) {
   constexpr std::int64_t tile = 128;
   const std::int64_t tiles = ceil_div(q[1], tile), rows = q[0] * heads.heads * tiles;
   const std::int64_t floats = rows * tile * (bf16_head_dim + 2);  // dq, lse, delta
-  const std::int64_t integers =
-      q[0] * tiles * (tile + 2) + rows * 3 + 2;  // segments, their extremes, counters
+  const std::int64_t integers = q[0] * tiles * (tile + 2) + rows * 2 + 2;
   return static_cast<std::size_t>(floats + integers) * 4 + 8 * 256;
 }
 

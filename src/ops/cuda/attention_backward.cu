@@ -24,13 +24,12 @@ struct BackwardShared {
   alignas(1024) __nv_bfloat16 dout[kStages][kQueries * kDim];
   alignas(1024) __nv_bfloat16 ds[2][2][kKeys * 64];  ///< [turn][half of the queries][key][query]
   alignas(1024) float dq[kConsumers][kShare];
-  alignas(1024) __nv_bfloat16 part_o[2][kPrepared * kDim], part_dout[2][kPrepared * kDim];
   alignas(128) float lse2[kStages][kQueries];
   alignas(128) float delta[kStages][kQueries];
   alignas(128) std::int32_t segment[kStages][kQueries];
   Barrier kv_full, q_full[kStages], q_empty[kStages], dout_full[kStages], dout_empty[kStages];
-  Barrier dq_full[kConsumers], dq_empty[kConsumers], ds_full[2], ds_empty[2], part_full[2];
-  int work, loaded;  ///< loaded: all loads of this piece have been issued
+  Barrier dq_full[kConsumers], dq_empty[kConsumers], ds_full[2], ds_empty[2];
+  int work;
 };
 
 __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& w, const CUtensorMap* map_q,
@@ -43,13 +42,8 @@ __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& 
   for (Steps it(a, w); it.next(); ++step) {
     const int stage = step % kStages, m = it.m, head = it.head();
     const std::uint32_t over = (step / kStages + 1) % 2;
-    const int tile = (w.batch * a.heads + head) * a.tiles_q + m, row = tile * kQueries;
+    const int row = ((w.batch * a.heads + head) * a.tiles_q + m) * kQueries;
     const int extra = a.segment != 0 ? int(sizeof(s.segment[0])) : 0;
-    if (w.batch * a.kv_heads + w.head >= a.units_ready) {
-      while (load_acquire(a.ready + tile) < kQueries / kPrepared) {
-      }
-      fence_async_all();
-    }
     s.q_empty[stage].wait(over);
     s.q_full[stage].arrive_expect(sizeof(s.q[0]) + sizeof(s.lse2[0]) + extra);
     load_tile(s.q[stage], map_q, s.q_full[stage], head, m * kQueries, w.batch);
@@ -61,69 +55,6 @@ __device__ void load_work(BackwardShared& s, const BackwardArgs& a, const Work& 
     s.dout_full[stage].arrive_expect(sizeof(s.dout[0]) + sizeof(s.delta[0]));
     load_tile(s.dout[stage], map_dout, s.dout_full[stage], head, m * kQueries, w.batch);
     load_words(s.delta[stage], map_words, s.dout_full[stage], a.delta + row);
-  }
-  *static_cast<volatile int*>(&s.loaded) = 1;
-}
-
-/// One warp: delta = rowsum(do o) and lse in log2 of a part's rows, padded to whole blocks (where delta need
-/// only be finite). Eight lanes share a row; rows(i, x, y) gives a lane's places of o and do in row i of the
-/// part.
-template <int Together, typename Rows>
-__device__ void prepare_part(const BackwardArgs& a, const Part& part, const Rows& rows) {
-  const int lane = threadIdx.x % 32, head = part.batch * a.heads + part.head;
-  const auto add = [](std::uint32_t x, std::uint32_t y, float sum) {
-    sum = fmaf(__uint_as_float(x << 16), __uint_as_float(y << 16), sum);
-    return fmaf(__uint_as_float(x & 0xFFFF0000U), __uint_as_float(y & 0xFFFF0000U), sum);
-  };
-#pragma unroll 1
-  for (int i = lane / 8; i < kPrepared; i += 4 * Together) {
-    uint4 x[Together], y[Together];
-#pragma unroll
-    for (int u = 0; u < Together; ++u) rows(i + 4 * u, x[u], y[u]);
-#pragma unroll
-    for (int u = 0; u < Together; ++u) {
-      float sum = add(x[u].w, y[u].w, add(x[u].z, y[u].z, add(x[u].y, y[u].y, add(x[u].x, y[u].x, 0))));
-#pragma unroll
-      for (int w = 4; w > 0; w /= 2) sum += __shfl_xor_sync(0xFFFFFFFF, sum, w);
-      if (lane % 8 != 0) continue;
-      const int row = part.row + i + 4 * u, to = head * a.tiles_q * kQueries + row;
-      a.lse2[to] = row < a.queries ? a.lse[std::int64_t(head) * a.queries + row] * kLog2E : INFINITY;
-      a.lse2[a.delta + to] = sum;
-    }
-  }
-}
-
-/// One warp that has nothing else to do: prepares rows for later pieces of work while this piece runs. It
-/// waits for nobody, and goes on while the piece lacks rows, so whoever waits for rows gets them.
-__device__ void prepare_ahead(BackwardShared& s, const BackwardArgs& a, const CUtensorMap* map_o,
-                              const CUtensorMap* map_dout) {
-  const int first = parts_of(a, a.units_ready), all = parts_of(a, a.batch * a.kv_heads);
-  const int lane = threadIdx.x % 32;
-  const auto begin = [&](int slot) {  // takes the next part, if any, and starts its copies
-    int t = all;
-    if (lane == 0 && *static_cast<volatile int*>(&s.loaded) == 0) t = first + atomicAdd(a.next_part, 1);
-    if (t < all) {
-      const Part part = part_at(a, t);
-      s.part_full[slot].arrive_expect(sizeof(s.part_o[0]) + sizeof(s.part_dout[0]));
-      load_tile(s.part_o[slot], map_o, s.part_full[slot], part.head, part.row, part.batch);
-      load_tile(s.part_dout[slot], map_dout, s.part_full[slot], part.head, part.row, part.batch);
-    }
-    return __shfl_sync(0xFFFFFFFF, t, 0);
-  };
-  int t = begin(0);
-  for (int turn = 0; t < all; ++turn) {
-    const int slot = turn % 2, next = begin(slot ^ 1);
-    s.part_full[slot].wait(turn / 2 % 2);
-    const Part part = part_at(a, t);
-    // Both tiles are swizzled alike.
-    const uint4 *o = reinterpret_cast<const uint4*>(s.part_o[slot]) + lane % 8,
-                *dout = reinterpret_cast<const uint4*>(s.part_dout[slot]) + lane % 8;
-    prepare_part<1>(a, part, [&](int i, uint4& x, uint4& y) { x = o[i * 8], y = dout[i * 8]; });
-    fence_async_all();  // the copy engine reads the rows
-    __syncwarp();
-    if (lane == 0)
-      add_release(a.ready + (part.batch * a.heads + part.head) * a.tiles_q + part.row / kQueries, 1);
-    t = next;
   }
 }
 
@@ -176,10 +107,7 @@ __device__ void mask(float (&p)[64], const BackwardShared& s, const BackwardArgs
 
 /// One warpgroup: 64 of the block's keys. While the products that follow the weights of one step run (dV, dK,
 /// the dQ of the step before, and the scores of the next), the other warpgroup has the arithmetic units for
-/// its own weights. Corner: products with blocks of zeros behind the diagonal are left out. Early: groups of
-/// 8 queries whose weights are to be computed while dP is on its way (0: the assembler computes them all
-/// after it).
-template <bool Corner, int Early>
+/// its own weights.
 __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Work& w, int group,
                              const CUtensorMap* map_dk, const CUtensorMap* map_dv) {
   const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, t = lane % 4;
@@ -193,12 +121,6 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   std::uint32_t p_packed[32], ds_packed[32];
 #pragma unroll
   for (int i = 0; i < 32; ++i) p_packed[i] = ds_packed[i] = 0;
-  // Whether a block's first 64 queries are all before the warpgroup's keys (P and dS are zero there); whether
-  // the queries whose dQ it computes are all before the block's last 64 keys. Scores themselves are computed:
-  // for products of either width the registers do not suffice.
-  const int position = a.keys - a.queries;
-  const auto queries_before = [&](int m) { return key0 > position + m * kQueries + 63; };
-  const auto keys_after = [&](int m) { return w.n * kKeys + 64 > position + m * kQueries + group * 64 + 63; };
   const auto issue_scores = [&](int stage) {
     const std::uint64_t q = wgmma::descriptor(shared_address(s.q[stage]));
 #pragma unroll
@@ -214,30 +136,24 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
       wgmma::product<0, 0>(ds, v_own + i * wgmma::next_columns, dout + i * wgmma::next_columns, i > 0);
     wgmma::commit();
   };
-  const auto issue_dv_dk = [&](std::uint32_t dout_tile, std::uint32_t q_tile, bool half) {
+  const auto issue_dv_dk = [&](std::uint32_t dout_tile, std::uint32_t q_tile) {
     const std::uint64_t dout = wgmma::descriptor(dout_tile), q = wgmma::descriptor(q_tile);
     wgmma::pin(p_packed), wgmma::pin(ds_packed), wgmma::pin(dv), wgmma::pin(dk);
     wgmma::fence();
-    constexpr int first = Corner ? 4 : 0;
-    if (Corner) {
-      wgmma::products_unless(half, dv, p_packed, dout);
-      wgmma::products_unless(half, dk, ds_packed, q);
-    }
 #pragma unroll
-    for (int i = first; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout + i * wgmma::next_rows, 1);
+    for (int i = 0; i < 8; ++i) wgmma::product<1>(dv, p_packed + 4 * i, dout + i * wgmma::next_rows, 1);
 #pragma unroll
-    for (int i = first; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q + i * wgmma::next_rows, 1);
+    for (int i = 0; i < 8; ++i) wgmma::product<1>(dk, ds_packed + 4 * i, q + i * wgmma::next_rows, 1);
     wgmma::commit();
   };
-  const auto issue_dq = [&](int step, bool half) {
+  const auto issue_dq = [&](int step) {
     if (step >= 0) s.ds_full[step % 2].wait(step / 2 % 2);
     const std::uint64_t rows = wgmma::descriptor(shared_address(s.ds[step & 1][group]));
     wgmma::pin(dq);
     wgmma::fence();
 #pragma unroll
-    for (int i = 0; i < (Corner ? 4 : 8); ++i)
+    for (int i = 0; i < 8; ++i)
       wgmma::product<1, 1>(dq, rows + i * wgmma::next_rows, k_all + i * wgmma::next_rows, i > 0);
-    if (Corner) wgmma::products_unless(half, dq, rows + 4 * wgmma::next_rows, k_all + 4 * wgmma::next_rows);
     wgmma::commit();
   };
   // dS^T of these 64 keys for both warpgroups' dQ: [half of the queries][key][query], swizzled like the
@@ -278,14 +194,11 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   // dV and dK of the step before the first add zero times K; the dQ of steps -1 and -2 are computed from
   // whatever lies there and dropped.
   std::uint32_t dout_tile = shared_address(s.k), q_tile = dout_tile;
-  bool half_before = false, half_dq[2] = {false, false};  // of the step before; of the two before
   for (Steps it(a, w); it.next(); ++step) {
     const int stage = step % kStages, full = step / kStages % 2;
     take_turn();
-    issue_dv_dk(dout_tile, q_tile, half_before);
-    issue_dq(step - 2, half_dq[0]);
-    half_before = queries_before(it.m);
-    half_dq[0] = half_dq[1], half_dq[1] = keys_after(it.m);
+    issue_dv_dk(dout_tile, q_tile);
+    issue_dq(step - 2);
     wgmma::wait<1>();
     wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(p_packed), wgmma::pin(ds_packed);
     if (step > 0 && lane == 0) s.q_empty[stage ^ 1].arrive(), s.dout_empty[stage ^ 1].arrive();
@@ -311,15 +224,14 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
         p[4 * j + e] = exp2_fast(fmaf(p[4 * j + e], a.scale_log2, e % 2 ? -lse.y : -lse.x));
     };
 #pragma unroll
-    for (int j = 0; j < Early; ++j) weight(j);
-    if constexpr (Early > 0) wgmma::hold_back(p[4 * Early - 1]);
+    for (int j = 0; j < kEarly; ++j) weight(j);
     wgmma::wait<0>();
     wgmma::pin(p), wgmma::pin(ds);
     // One loop, so that the exponentials' unit and the others work side by side.
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const float2 delta = *reinterpret_cast<const float2*>(&s.delta[stage][8 * j + 2 * t]);
-      if (j >= Early) weight(j);
+      if (j >= kEarly) weight(j);
       ds_packed[2 * j] = pack(p[4 * j] * (ds[4 * j] - delta.x), p[4 * j + 1] * (ds[4 * j + 1] - delta.y));
       ds_packed[2 * j + 1] =
           pack(p[4 * j + 2] * (ds[4 * j + 2] - delta.x), p[4 * j + 3] * (ds[4 * j + 3] - delta.y));
@@ -330,12 +242,12 @@ __device__ void compute_work(BackwardShared& s, const BackwardArgs& a, const Wor
   }
   if (group == 0) take_turn();  // the turn that the other warpgroup gave last
   if (step > 0) {
-    issue_dv_dk(dout_tile, q_tile, half_before);
-    issue_dq(step - 2, half_dq[0]);
+    issue_dv_dk(dout_tile, q_tile);
+    issue_dq(step - 2);
     wgmma::wait<0>();
     wgmma::pin(dv), wgmma::pin(dk), wgmma::pin(dq), wgmma::pin(p_packed), wgmma::pin(ds_packed);
     if (step > 1) put_dq(step - 2), hand_over_dq();
-    issue_dq(step - 1, half_dq[1]);
+    issue_dq(step - 1);
     wgmma::wait<0>();
     wgmma::pin(dq);
     put_dq(step - 1), hand_over_dq();
@@ -409,19 +321,14 @@ __device__ void finish_work(const BackwardArgs& a, const Work& w) {
   }
 }
 
-template <bool Corner, int Early>
 __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     backward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                     const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_dout,
                     const __grid_constant__ CUtensorMap map_dk, const __grid_constant__ CUtensorMap map_dv,
-                    const __grid_constant__ CUtensorMap map_words,
-                    const __grid_constant__ CUtensorMap map_part_o,
-                    const __grid_constant__ CUtensorMap map_part_dout,
-                    const __grid_constant__ BackwardArgs a) {
+                    const __grid_constant__ CUtensorMap map_words, const __grid_constant__ BackwardArgs a) {
   extern __shared__ char raw[];
   BackwardShared& s = *reinterpret_cast<BackwardShared*>(raw + (-shared_address(raw) & 1023));
   if (threadIdx.x == 0) {
-    s.loaded = 0;
     s.work = atomicAdd(a.ticket, 1);  // blocks start in the order of their work, whatever their index
     s.kv_full.init(1);
     for (int i = 0; i < kStages; ++i) {
@@ -429,7 +336,6 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
       s.dout_full[i].init(1), s.dout_empty[i].init(kConsumers * 4);
     }
     for (int i = 0; i < kConsumers; ++i) s.dq_full[i].init(128), s.dq_empty[i].init(1);
-    for (int i = 0; i < 2; ++i) s.part_full[i].init(1);
     for (int i = 0; i < 2; ++i) s.ds_full[i].init(kConsumers * 4), s.ds_empty[i].init(kConsumers * 4);
     fence_barrier_init();
   }
@@ -445,26 +351,36 @@ __global__ void __launch_bounds__(kConsumers * 128 + 128, 1)
     if (threadIdx.x == kConsumers * 128) load_work(s, a, w, &map_q, &map_k, &map_v, &map_dout, &map_words);
     for (int c = 0; c < kConsumers; ++c)
       if (threadIdx.x == (kConsumers * 4 + 1 + c) * 32) add_shares(s, a, w, c);
-    if (threadIdx.x / 32 == kConsumers * 4 + 1 + kConsumers) prepare_ahead(s, a, &map_part_o, &map_part_dout);
   } else {
     registers_up<232>();
-    compute_work<Corner, Early>(s, a, w, role, &map_dk, &map_dv);
+    compute_work(s, a, w, role, &map_dk, &map_dv);
   }
 }
 
-/// Counters to zero, and the rows of the first pieces of work, a part for each warp.
-__global__ void prepare_kernel(const __grid_constant__ BackwardArgs a, const uint4* o, const uint4* dout,
-                               int counter_count) {
-  const int thread = blockIdx.x * blockDim.x + threadIdx.x;
-  for (int i = thread; i < counter_count; i += gridDim.x * blockDim.x) a.ticket[i] = 0;
-  if (thread / 32 >= parts_of(a, a.units_ready)) return;
-  const Part part = part_at(a, thread / 32);
-  prepare_part<8>(a, part, [&](int i, uint4& x, uint4& y) {
-    const int row = min(part.row + i, a.queries - 1);
-    const std::int64_t at =
-        ((std::int64_t(part.batch) * a.queries + row) * a.heads + part.head) * 8 + threadIdx.x % 8;
-    x = o[at], y = dout[at];
-  });
+/// delta = rowsum(do o), lse in log2, both padded to whole blocks; counters to zero. Eight lanes share a row.
+__global__ void prepare_kernel(const uint4* o, const uint4* dout, const float* lse, float* lse2, float* delta,
+                               int* counters, int counter_count, int batch, int queries, int padded,
+                               int heads) {
+  const std::int64_t thread = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (thread < counter_count) counters[thread] = 0;
+  const std::int64_t row = thread / 8;  // (batch, query, head), queries padded
+  if (row >= std::int64_t(batch) * padded * heads) return;
+  const int h = row % heads, i = row / heads % padded, b = row / heads / padded;
+  const std::int64_t at = (std::int64_t(b) * heads + h) * padded + i;
+  float sum = 0;
+  if (i < queries) {
+    const std::int64_t source = ((std::int64_t(b) * queries + i) * heads + h) * 8 + thread % 8;
+    const uint4 x = o[source], y = dout[source];
+    const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
+    for (int e = 0; e < 4; ++e) {
+      sum = fmaf(__uint_as_float(xs[e] << 16), __uint_as_float(ys[e] << 16), sum);
+      sum = fmaf(__uint_as_float(xs[e] & 0xFFFF0000U), __uint_as_float(ys[e] & 0xFFFF0000U), sum);
+    }
+  }
+  for (int w = 4; w > 0; w /= 2) sum += __shfl_xor_sync(0xFFFFFFFF, sum, w);
+  if (thread % 8 != 0) return;
+  delta[at] = sum;
+  lse2[at] = i < queries ? lse[(std::int64_t(b) * heads + h) * queries + i] * kLog2E : INFINITY;
 }
 
 /// Padded copy of the queries' segment starts and their extremes by block of queries.
@@ -501,17 +417,20 @@ struct Layout {
     delta = take(rows * kQueries * sizeof(float));
     segment = take(s.batch * tiles * kQueries * sizeof(std::int32_t));
     bounds = take(s.batch * tiles * sizeof(int2));
-    counter_count = rows * (kConsumers + 1) + 2;
+    counter_count = rows * kConsumers + 1;
     counters = take(counter_count * sizeof(int));
     bytes = at;
   }
 };
 
-/// Ahead: most rows are prepared beside the main kernel's work.
-template <bool Corner, int Early, bool Ahead>
-cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                     const std::int32_t* segment_start, const void* o, const float* lse, const void* dout,
-                     void* dq, void* dk, void* dv, void* workspace, cudaStream_t stream, bool in_order) {
+}  // namespace
+
+std::size_t attention_backward_workspace(const AttentionShape& shape) { return Layout(shape).bytes; }
+
+cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
+                               const std::int32_t* segment_start, const void* o, const float* lse,
+                               const void* dout, void* dq, void* dk, void* dv, void* workspace,
+                               cudaStream_t stream, bool in_order) {
   if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
       shape.queries <= 0 || shape.queries > shape.keys)
     return cudaErrorInvalidValue;
@@ -531,18 +450,18 @@ cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, 
   a.turns_kept = in_order ? a.tiles_k : 1;
   a.scale = shape.scale, a.scale_log2 = shape.scale * kLog2E;
   a.sums = reinterpret_cast<float*>(base + layout.sums);
-  a.lse = lse;
-  a.lse2 = reinterpret_cast<float*>(base + layout.lse2);
-  a.ticket = reinterpret_cast<int*>(base + layout.counters), a.next_part = a.ticket + 1;
-  a.turns = a.ticket + 2,
-  a.ready = a.turns + std::int64_t(shape.batch) * shape.heads * a.tiles_q * kConsumers;
-  a.units_ready = Ahead ? std::min(kAhead * a.chunk, units) : units;
+  float* lse2 = reinterpret_cast<float*>(base + layout.lse2);
+  float* delta = reinterpret_cast<float*>(base + layout.delta);
+  int* counters = reinterpret_cast<int*>(base + layout.counters);
+  a.ticket = counters, a.turns = counters + 1;
   const std::int64_t words = std::int64_t(layout.bounds - layout.lse2) / 4;
   if (words > INT32_MAX) return cudaErrorInvalidValue;
   a.delta = int((layout.delta - layout.lse2) / 4);
-  const std::int64_t parts = std::int64_t(a.units_ready) * a.group * a.tiles_q * (kQueries / kPrepared);
-  prepare_kernel<<<unsigned((parts + 7) / 8), 256, 0, stream>>>(
-      a, static_cast<const uint4*>(o), static_cast<const uint4*>(dout), int(layout.counter_count));
+  const int padded = a.tiles_q * kQueries;
+  const std::int64_t rows = std::int64_t(shape.batch) * padded * shape.heads;
+  prepare_kernel<<<unsigned((rows * 8 + 255) / 256), 256, 0, stream>>>(
+      static_cast<const uint4*>(o), static_cast<const uint4*>(dout), lse, lse2, delta, counters,
+      int(layout.counter_count), shape.batch, shape.queries, padded, shape.heads);
   if (segment_start != nullptr) {
     auto* copy = reinterpret_cast<std::int32_t*>(base + layout.segment);
     auto* bounds = reinterpret_cast<int2*>(base + layout.bounds);
@@ -550,7 +469,7 @@ cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, 
                                                                      shape.queries, shape.keys, a.tiles_q);
     a.segment = int((layout.segment - layout.lse2) / 4), a.bounds = bounds;
   }
-  CUtensorMap maps[9];
+  CUtensorMap maps[7];
   cudaError_t e = cudaGetLastError();
   if (e == cudaSuccess) e = make_tile_map(maps[0], q, shape.batch, shape.queries, shape.heads, kQueries);
   if (e == cudaSuccess) e = make_tile_map(maps[1], k, shape.batch, shape.keys, shape.kv_heads, kKeys);
@@ -558,31 +477,16 @@ cudaError_t backward(const AttentionShape& shape, const void* q, const void* k, 
   if (e == cudaSuccess) e = make_tile_map(maps[3], dout, shape.batch, shape.queries, shape.heads, kQueries);
   if (e == cudaSuccess) e = make_tile_map(maps[4], dk, shape.batch, shape.keys, shape.kv_heads, 16);
   if (e == cudaSuccess) e = make_tile_map(maps[5], dv, shape.batch, shape.keys, shape.kv_heads, 16);
-  if (e == cudaSuccess) e = make_word_map(maps[6], a.lse2, words, kQueries);
-  if (e == cudaSuccess) e = make_tile_map(maps[7], o, shape.batch, shape.queries, shape.heads, kPrepared);
-  if (e == cudaSuccess) e = make_tile_map(maps[8], dout, shape.batch, shape.queries, shape.heads, kPrepared);
+  if (e == cudaSuccess) e = make_word_map(maps[6], lse2, words, kQueries);
   constexpr int bytes = sizeof(BackwardShared) + 1024;
-  static_assert(bytes <= 227 * 1024);
-  const auto kernel = backward_kernel<Corner, Early>;
-  if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (e == cudaSuccess)
+    e = cudaFuncSetAttribute(backward_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (e != cudaSuccess) return e;
   const int work =
       shape.batch * shape.kv_heads * (a.tiles_k + a.group * ((a.tiles_q + kFinished - 1) / kFinished));
-  kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3], maps[4],
-                                                          maps[5], maps[6], maps[7], maps[8], a);
+  backward_kernel<<<work, kConsumers * 128 + 128, bytes, stream>>>(maps[0], maps[1], maps[2], maps[3],
+                                                                   maps[4], maps[5], maps[6], a);
   return cudaGetLastError();
-}
-
-}  // namespace
-
-std::size_t attention_backward_workspace(const AttentionShape& shape) { return Layout(shape).bytes; }
-
-cudaError_t attention_backward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                               const std::int32_t* segment_start, const void* o, const float* lse,
-                               const void* dout, void* dq, void* dk, void* dv, void* workspace,
-                               cudaStream_t stream, bool in_order) {
-  return backward<true, 8, false>(shape, q, k, v, segment_start, o, lse, dout, dq, dk, dv, workspace, stream,
-                                  in_order);
 }
 
 }  // namespace fairway::ops::cuda

@@ -9,11 +9,10 @@ namespace fairway::ops::cuda {
 namespace {
 
 constexpr int kDim = 64, kKeys = 128, kQueries = 128, kStages = 2, kConsumers = 2;
+constexpr int kEarly = 4;          ///< groups of 8 queries whose weights are computed while dP is on its way
 constexpr int kChunk = 6;          ///< KV heads worked on at a time: their tensors and sums fit the L2 cache
 constexpr int kFinishLag = 450;    ///< pieces of work between a chunk and the finish of its dQ
 constexpr int kFinished = 8;       ///< query blocks whose dQ one block finishes at a time
-constexpr int kAhead = 2;          ///< chunks whose rows are prepared before the main kernel starts
-constexpr int kPrepared = 32;      ///< rows that a warp prepares at a time
 constexpr int kShare = 64 * kDim;  ///< floats of dQ that one warpgroup computes per step
 constexpr float kLog2E = 1.4426950408889634F;
 
@@ -22,14 +21,9 @@ struct BackwardArgs {
   /// First words, counted from lse2's, of delta and of the padded copy of segments [batch, tiles_q * 128] (0:
   /// none); lse2 and delta are [batch, heads, tiles_q * 128], lse in units of log2, +inf for padding.
   int delta, segment;
-  const float* lse;
-  float* lse2;  ///< delta follows
   uint4* dq;
   float* sums;          ///< dQ shares [batch, heads, tiles_q, 2, 4096] in the order of the registers
   int *turns, *ticket;  ///< shares added so far by [batch, heads, tiles_q, 2]; next piece of work
-  /// Parts of kPrepared rows whose delta and lse2 are there, by [batch, heads, tiles_q]; next part; KV heads
-  /// prepared before the kernel starts.
-  int *ready, *next_part, units_ready;
   int batch, queries, keys, heads, kv_heads, group, tiles_q, tiles_k, chunk, lag;
   int turns_kept;  ///< a share waits for at most so many before it: all, or the one that starts the sum
   float scale, scale_log2;
@@ -80,24 +74,6 @@ __device__ Work work_at(const BackwardArgs& a, int t) {
     return finish(chunks - a.lag, r - mains - finish_size);
   }
   return finish(0, t);
-}
-
-/// Rows [row, row + kPrepared) of one query head, in the order in which they are needed.
-struct Part {
-  int batch, head, row;
-};
-
-__device__ int parts_of(const BackwardArgs& a, int units) {
-  return units * a.group * a.tiles_q * (kQueries / kPrepared);
-}
-
-__device__ Part part_at(const BackwardArgs& a, int t) {
-  constexpr int quarters = kQueries / kPrepared;
-  const int size = parts_of(a, a.chunk), c = t / size, r = t % size;
-  const int across = min(a.chunk, a.batch * a.kv_heads - c * a.chunk) * a.group * quarters;
-  const int m = a.tiles_q - 1 - r / across, x = r % across;
-  const int unit = c * a.chunk + x / quarters / a.group, g = x / quarters % a.group;
-  return {unit / a.kv_heads, unit % a.kv_heads * a.group + g, m * kQueries + x % quarters * kPrepared};
 }
 
 /// The steps of a piece of work in order: for each query head of the group, each query block that sees the

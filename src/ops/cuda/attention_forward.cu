@@ -17,16 +17,6 @@ namespace {
 constexpr int kDim = 64, kRows = 64;
 constexpr float kLog2E = 1.4426950408889634F;
 
-/// What the harness times in turn; the library has one. Early: exponentials beside the P V of the block
-/// before instead of after it; Share: one of so many exponentials is computed as a polynomial (0: none);
-/// Corner: keys that a warp's rows never see get no exponentials.
-template <bool Early, int Share, bool Corner>
-struct Form {
-  static constexpr bool early = Early, corner = Corner;
-  static constexpr int share = Share;
-};
-using Shipped = Form<true, 0, true>;
-
 struct ForwardArgs {
   const std::int32_t* segment;
   float* lse;
@@ -35,7 +25,7 @@ struct ForwardArgs {
   int row_tiles, units,
       chunk;  ///< tiles along rows; batch * heads / pack; units kept near each other in time
   float scale_log2;
-  float bound;  ///< scores in log2 are at most this times the query's norm; infinite: nothing is known
+  float bound;  ///< scores in log2 are at most this times the query's norm, with unit keys
 };
 
 template <int Groups, int Keys, int Stages>
@@ -142,24 +132,21 @@ struct Visible {
       if (low + 8 * r < a.keys) start[r] = a.segment[std::int64_t(batch) * a.keys + low + 8 * r];
     start_max = __reduce_max_sync(0xFFFFFFFF, max(start[0], start[1]));
   }
-  /// Scores [From, To) of a block to minus infinity where a row must not see the key.
-  template <int From, int To, int N>
-  __device__ void mask(float (&score)[N], int block) const {
+  /// Scores of a block to minus infinity where a row must not see the key.
+  __device__ void mask(float (&score)[Keys / 2], int block) const {
     const int first = block * Keys;
-    if (first + To * 2 - 1 <= p0 && first + From * 2 >= start_max) return;
+    if (first + Keys - 1 <= p0 && first >= start_max) return;
     const int column = first + threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int i = From; i < To; ++i) {
+    for (int i = 0; i < Keys / 2; ++i) {
       const int key = column + i / 4 * 8 + i % 2, r = i / 2 % 2;
       if (key > low + 8 * r || key < start[r]) score[i] = -INFINITY;
     }
   }
-  /// Keys of the block that any of the warp's rows may see.
-  __device__ int count(int block) const { return p0 + 16 - block * Keys; }
 };
 
 /// A warpgroup's blocks of keys from n, whose scores are in the making, down to `last`: O and the sums.
-template <typename Shared, int Keys, int Stages, typename F, typename Softmax>
+template <typename Shared, int Keys, int Stages, typename Softmax>
 __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, const Visible<Keys>& visible,
                        Softmax& soft, float (&o)[32], float (&score)[Keys / 2], int n, int last,
                        unsigned& step) {
@@ -169,7 +156,8 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
   wgmma::wait<0>();
   wgmma::pin(score);
   if (leader) s.k_empty[step % Stages].arrive();
-  soft.start(score, a.scale_log2, visible, n);
+  visible.mask(score, n);
+  soft.apply(score, a.scale_log2);
   pack_all(p, score);
   for (--n; n >= last; --n, ++step) {
     const unsigned stage = step % Stages, ahead = (step + 1) % Stages;
@@ -185,9 +173,8 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
     wgmma::wait<1>();
     wgmma::pin(score);
     if (leader) s.k_empty[ahead].arrive();
-    visible.template mask<0, Keys / 2>(score, n);
+    visible.mask(score, n);
     const bool rescale = soft.apply(score, a.scale_log2);
-    if (F::early) wgmma::hold_back(soft.sum[0] + soft.sum[1]);
     wgmma::wait<0>();
     wgmma::pin(o), wgmma::pin(p);
     if (leader) s.v_empty[stage].arrive();
@@ -209,7 +196,7 @@ __device__ void attend(Shared& s, const ForwardArgs& a, const QueryTile& q, cons
   ++step;
 }
 
-template <typename Shared, int Keys, int Stages, typename F>
+template <typename Shared, int Keys, int Stages, bool UnitKeys>
 __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* map_o, int tiles,
                               int group) {
   constexpr int groups = Shared::groups;
@@ -247,15 +234,19 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
 
     float top[2], sum[2];
     const auto run = [&](auto soft) {
-      attend<Shared, Keys, Stages, F>(s, a, q, visible, soft, o, score, n, low, step);
+      attend<Shared, Keys, Stages>(s, a, q, visible, soft, o, score, n, low, step);
       for (int r = 0; r < 2; ++r) top[r] = soft.top[r], sum[r] = soft.sum[r];
     };
-    const float2 tops = known_tops(q_rows, a.bound);
-    const bool in_reach = tops.x <= kMost - kHeadroom && tops.y <= kMost - kHeadroom;
-    if (named_barrier_any(1 + group, 128, !in_reach))
+    if constexpr (UnitKeys) {
+      const float2 tops = known_tops(q_rows, a.bound);
+      const bool in_reach = tops.x <= kMost - kHeadroom && tops.y <= kMost - kHeadroom;
+      if (named_barrier_any(1 + group, 128, !in_reach))
+        run(RunningTop{});
+      else
+        run(KnownTop(tops));
+    } else {
       run(RunningTop{});
-    else
-      run(KnownTop<F>(tops));
+    }
 
     float inverse[2];
 #pragma unroll
@@ -283,7 +274,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
   if (lane == 0) bulk_wait();
 }
 
-template <int Groups, int Keys, int Stages, typename F>
+template <int Groups, int Keys, int Stages, bool UnitKeys>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     forward_kernel(const __grid_constant__ CUtensorMap map_q, const __grid_constant__ CUtensorMap map_k,
                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_o,
@@ -308,11 +299,11 @@ __global__ void __launch_bounds__(Groups * 128 + 128, 1)
       load_tiles<Shared, Keys, Stages>(s, a, &map_q, &map_k, &map_v, tiles);
   } else {
     registers_up<Groups == 4 ? 112 : Groups == 3 ? 160 : 240>();
-    compute_tiles<Shared, Keys, Stages, F>(s, a, &map_o, tiles, role);
+    compute_tiles<Shared, Keys, Stages, UnitKeys>(s, a, &map_o, tiles, role);
   }
 }
 
-template <int Groups, int Keys, int Stages, typename F>
+template <int Groups, int Keys, int Stages, bool UnitKeys>
 cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, const void* v,
                    const std::int32_t* segment, void* o, float* lse, cudaStream_t stream) {
   ForwardArgs a{};
@@ -326,14 +317,14 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   a.chunk = 32;
   a.scale_log2 = shape.scale * kLog2E;
   // |k| <= sqrt(dim) up to bf16's rounding (2^-9) and that of the norms here: 1 % to spare.
-  a.bound = shape.unit_keys ? 1.01F * std::sqrt(float(kDim)) * a.scale_log2 : INFINITY;
+  a.bound = 1.01F * std::sqrt(float(kDim)) * a.scale_log2;
   CUtensorMap maps[4];
   cudaError_t e = make_tile_map(maps[0], q, shape.batch, shape.queries, shape.heads, kRows);
   if (e == cudaSuccess) e = make_tile_map(maps[1], k, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[2], v, shape.batch, shape.keys, shape.kv_heads, Keys);
   if (e == cudaSuccess) e = make_tile_map(maps[3], o, shape.batch, shape.queries, shape.heads, 16);
   constexpr int bytes = sizeof(ForwardShared<Groups, Keys, Stages>) + 1024;
-  const auto kernel = forward_kernel<Groups, Keys, Stages, F>;
+  const auto kernel = forward_kernel<Groups, Keys, Stages, UnitKeys>;
   if (e == cudaSuccess) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   int device = 0, processors = 0;
   if (e == cudaSuccess) e = cudaGetDevice(&device);
@@ -344,21 +335,16 @@ cudaError_t launch(const AttentionShape& shape, const void* q, const void* k, co
   return cudaGetLastError();
 }
 
-template <typename F>
-cudaError_t forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
-                    const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
-  if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
-      shape.queries > shape.keys)
-    return cudaErrorInvalidValue;
-  if (shape.batch == 0 || shape.queries == 0) return cudaSuccess;
-  return launch<4, 64, 8, F>(shape, q, k, v, segment_start, o, lse, stream);
-}
-
 }  // namespace
 
 cudaError_t attention_forward(const AttentionShape& shape, const void* q, const void* k, const void* v,
                               const std::int32_t* segment_start, void* o, float* lse, cudaStream_t stream) {
-  return forward<Shipped>(shape, q, k, v, segment_start, o, lse, stream);
+  if (shape.head_dim != kDim || shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0 ||
+      shape.queries > shape.keys)
+    return cudaErrorInvalidValue;
+  if (shape.batch == 0 || shape.queries == 0) return cudaSuccess;
+  const auto form = shape.unit_keys ? launch<4, 64, 8, true> : launch<4, 64, 8, false>;
+  return form(shape, q, k, v, segment_start, o, lse, stream);
 }
 
 }  // namespace fairway::ops::cuda

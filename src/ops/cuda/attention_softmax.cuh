@@ -52,64 +52,27 @@ struct RunningTop {
     sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
     return rescale;
   }
-  /// The first block, that with the diagonal.
-  template <int N, typename Visible>
-  __device__ void start(float (&s)[N], float scale, const Visible& visible, int block) {
-    visible.template mask<0, N>(s, block);
-    apply(s, scale);
-  }
 };
-
-/// 2^x for x <= 127 on the units for sums and products (Cody and Waite's reduction, then the polynomial of
-/// degree 3 with the least relative error on [-1/2, 1/2] that is 1 at 0: off by at most 1.1e-4). Zero up to
-/// -127.
-__device__ float exp2_polynomial(float x) {
-  constexpr float shift = 12582912.0F;  // 1.5 * 2^23: the sum's last bits are the nearest integer
-  x = fmaxf(x, -127.0F);
-  const float shifted = x + shift, f = x - (shifted - shift);
-  const float y = fmaf(fmaf(fmaf(0.05500897F, f, 0.24221106F), f, 0.69328293F), f, 1.0F);
-  return __int_as_float(__float_as_int(y) + (__float_as_int(shifted) << 23));
-}
 
 /// The greatest score that the norms allow is mapped to 2^kHeadroom; where it is at most 2^kMost, the least
 /// one is still a normal number (2^-112), and sums have room above.
 constexpr float kHeadroom = 80, kMost = 96;
 
 /// The same with `top` known beforehand, so that nothing is compared, exchanged or rescaled.
-template <typename F>
 struct KnownTop {
   float top[2], sum[2] = {0, 0}, factor[2] = {1, 1};
   explicit __device__ KnownTop(float2 tops) : top{tops.x, tops.y} {}
 
   template <int N>
   __device__ bool apply(float (&s)[N], float scale) {
-    weigh<0, N>(s, scale);
-    return false;
-  }
-  template <int From, int To, int N>
-  __device__ void weigh(float (&s)[N], float scale) {
     float part[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = From; i < To; ++i) {
-      const float x = fmaf(s[i], scale, -top[i / 2 % 2]);
-      s[i] = F::share > 0 && (i / 4 + i) % max(F::share, 1) == 0 ? exp2_polynomial(x) : exp2_fast(x);
+    for (int i = 0; i < N; ++i) {
+      s[i] = exp2_fast(fmaf(s[i], scale, -top[i / 2 % 2]));
       part[i % 4] += s[i];
     }
     sum[0] += part[0] + part[1], sum[1] += part[2] + part[3];
-  }
-  /// The first block, that with the diagonal, 16 keys at a time: keys after a warp's last row cost nothing.
-  template <int N, int From = 0, typename Visible>
-  __device__ void start(float (&s)[N], float scale, const Visible& visible, int block) {
-    if constexpr (From < N) {
-      if (!F::corner || From * 2 < visible.count(block)) {
-        visible.template mask<From, From + 8>(s, block);
-        weigh<From, From + 8>(s, scale);
-      } else {
-#pragma unroll
-        for (int i = From; i < From + 8; ++i) s[i] = 0;
-      }
-      start<N, From + 8>(s, scale, visible, block);
-    }
+    return false;
   }
 };
 
