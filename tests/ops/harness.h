@@ -76,9 +76,9 @@ std::string check_precision(const OpCase& c);
 std::string check_threads(const OpCase& c);
 
 /// On the first GPU: the f32 form against the f64 form of the CPU (1e-4, or the case's own tolerance), the
-/// bf16 form (1e-2 of the array's norm, 1e-1 of an element) against the f64 form of the same rounded inputs;
-/// forward and backward; guard zones; in-place pairs; Write::add; two runs give the same bytes. Empty where
-/// there is no GPU (see `gpu_missing`).
+/// bf16 form (1e-2 of the array's norm or the case's own part of it, 1e-1 of an element) against the f64 form
+/// of the same rounded inputs; forward and backward; guard zones; in-place pairs; Write::add; two runs give
+/// the same bytes. Empty where there is no GPU (see `gpu_missing`).
 std::string check_cuda(const OpCase& c);
 /// The case with bf16 activations; nothing when the operator has none.
 std::optional<OpCase> bf16_form(const OpCase& c);

@@ -84,7 +84,7 @@ std::optional<OpCase> bf16_form(const OpCase& c) {
     if (attention->shape.head_dim != 64) return std::nullopt;  // the bf16 kernels take no other heads
   if (c.op->name() == "gather") narrow.op = std::make_shared<Gather>(DType::bf16);
   narrow.tolerance = 1e-1;
-  narrow.norm_tolerance = 1e-2;
+  narrow.norm_tolerance = std::max(c.norm_tolerance, 1e-2);
   narrow.narrow = true;
   return narrow;
 }

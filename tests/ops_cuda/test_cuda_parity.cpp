@@ -194,6 +194,9 @@ TEST_F(CudaParity, AttentionWithUnitKeys) {
                         tensor_input({batch, positions, h.kv_heads, 64}, k),
                         tensor_input({batch, positions, h.kv_heads, 64}, normal())},
                        {1});
+      // Saturated weights make dq a difference of near-equal numbers, rounded to bf16: 0.012 of its norm has
+      // been seen.
+      if (name == "at the bound") c.norm_tolerance = 3e-2;
       EXPECT_EQ(check_cuda(c), "");
       c.name += " in segments";
       c.inputs.push_back(segments(batch, positions, 37));
