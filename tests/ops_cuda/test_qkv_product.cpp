@@ -29,7 +29,9 @@ TEST_P(QkvParity, AllForms) {
 /// With an offset the product runs by parts.
 TEST_P(QkvParity, PartsWithOffset) {
   const auto& [g, depth] = GetParam();
-  EXPECT_EQ(check_cuda(qkv_product_case(g, depth, {true, true, false})), "");
+  auto c = qkv_product_case(g, depth, {true, true, false});
+  c.norm_tolerance = 3e-2;  // a gain's gradient is a sum over q as rounded, which nearly cancels in short texts
+  EXPECT_EQ(check_cuda(c), "");
 }
 
 TEST_P(QkvParity, FusedAndPartsAgree) {
