@@ -142,7 +142,6 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
   __shared__ Channels<V, chunks> channels[count];  // a, b, k
   __shared__ float shared[warps][32 * V * chunks];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
   channels[0].copy_from(a.mix, a.columns);
   channels[1].copy_from(a.mix + a.columns, a.columns);
   if constexpr (skip) channels[2].copy_from(a.k, a.columns);
@@ -156,7 +155,10 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
   const Joined joined(a);
   const void *before_du = joined.before(a.du, false), *before_dx0 = joined.before(a.dx0, joined.dx0_to_du),
              *before_ds = joined.before(a.ds, joined.ds_to_du || joined.ds_to_dx0);
-  for (std::int64_t row = begin + warp; row < end; row += warps) {
+  const std::int64_t abreast = std::int64_t{gridDim.x} * warps;
+  // From the last row on: what the product before wrote last is still in the L2 cache.
+  for (std::int64_t row = a.pieces.rows - 1 - (std::int64_t{blockIdx.x} * warps + warp); row >= 0;
+       row -= abreast) {
     std::int64_t at[chunks];
     bool live[chunks];
 #pragma unroll
