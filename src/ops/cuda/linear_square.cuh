@@ -84,7 +84,7 @@ struct Backward {
                          std::uint32_t turn) const {
     s.rows_full[warp].wait(turn);
     // The row's factor costs nothing as part of the slopes.
-    const float above[2] = {2 * two.of[0], 2 * two.of[1]};
+    const float above[2] = {2 * factors.of(two, 0), 2 * factors.of(two, 1)};
     const float below[2] = {slope * slope * above[0], slope * slope * above[1]};
     const auto slope_at = [&](float h, int upper) {
       return FromAct ? above[upper] * root(h) : (h > 0 ? above[upper] : below[upper]) * h;

@@ -40,9 +40,7 @@ template <class T, int V, int chunks, NormKind kind>
 __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
   constexpr bool has_sum = kind == NormKind::residual;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  // Without sums from the last row on: what the product before wrote last is still in the L2 cache.
-  const std::int64_t piece = has_sum ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
-  const std::int64_t begin = piece * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
   Floats<V> sum[chunks];
   if constexpr (has_sum)
 #pragma unroll
@@ -121,16 +119,11 @@ void launch(const Target& t, Storage storage, const NormBackward& a) {
   with_row_shape(storage, a.columns, aligned, [&](auto zero, auto width, auto chunks) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value, c = decltype(chunks)::value;
-    NormBackward b = a;
-    if (c > 0 && kind == NormKind::plain) {  // a row for each warp
-      b.pieces.each = block_warps;
-      b.pieces.count = blocks_for(a.pieces.rows, block_warps);
-    }
-    const auto blocks = static_cast<unsigned>(b.pieces.count);
+    const auto blocks = static_cast<unsigned>(a.pieces.count);
     if constexpr (c > 0)
-      kernel<T, v, c, kind><<<blocks, block_threads, 0, t.stream>>>(b);
+      kernel<T, v, c, kind><<<blocks, block_threads, 0, t.stream>>>(a);
     else
-      any_row_kernel<T, kind><<<blocks, 32, 0, t.stream>>>(b);
+      any_row_kernel<T, kind><<<blocks, 32, 0, t.stream>>>(a);
   });
   sum_partials(t, a.partial, a.pieces.count, a.columns, a.columns, nullptr, a.d_channel);
 }

@@ -91,23 +91,27 @@ struct RowFactors {
   const float* r = nullptr;  ///< null: none
   int rows = 0;
   float scale = 1;
+  /// As loaded: a sum with them before the tile's products would wait for memory there.
   struct Two {
-    float of[2];
+    float r[2];
   };
   /// Of a thread's two rows in a warp's 16 from `row` on.
   __device__ Two ahead(int row) const {
     Two two{{1, 1}};
     if (r == nullptr) return two;
-    for (int i = 0; i < 2; ++i) {
-      const int at = row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * i;
-      two.of[i] = at < rows ? scale * r[at] : 0.0F;
+#pragma unroll
+    for (int upper = 0; upper < 2; ++upper) {
+      const int at = min(row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * upper, rows - 1);
+      asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(two.r[upper]) : "l"(r + at));
     }
     return two;
   }
+  __device__ float of(const Two& two, int upper) const { return r ? scale * two.r[upper] : 1.0F; }
   __device__ void multiply(float (&d)[64], const Two& two) const {
     if (r == nullptr) return;
+    const float by[2] = {of(two, 0), of(two, 1)};
 #pragma unroll
-    for (int i = 0; i < 64; ++i) d[i] *= two.of[i / 2 % 2];
+    for (int i = 0; i < 64; ++i) d[i] *= by[i / 2 % 2];
   }
 };
 

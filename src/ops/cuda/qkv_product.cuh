@@ -93,13 +93,13 @@ struct Epilogue {
           squares += d[i] * d[i] + d[i + 1] * d[i + 1];
         squares += __shfl_xor_sync(0xFFFFFFFF, squares, 1);
         squares += __shfl_xor_sync(0xFFFFFFFF, squares, 2);
-        const float f = ahead.factor.of[upper];
+        const float f = factors.of(ahead.factor, upper);
         inverse[half][upper] = rsqrtf(f * f * (1.0F / 64) * squares + eps);
       }
       turn_pairs(d, ahead, half);
       const float by = ahead.gain[half];
-      store_half(s, d, half, by * ahead.factor.of[0] * inverse[half][0],
-                 by * ahead.factor.of[1] * inverse[half][1], map, place + half, row, warp);
+      store_half(s, d, half, by * factors.of(ahead.factor, 0) * inverse[half][0],
+                 by * factors.of(ahead.factor, 1) * inverse[half][1], map, place + half, row, warp);
     }
     const int lane = threadIdx.x % 32;
     if (!rr || lane % 4 != 0) return;
@@ -160,7 +160,8 @@ struct Epilogue {
   template <class S>
   __device__ void finish_values(S& s, const float (&d)[64], const Ahead<Chunks>& ahead, int place, int row,
                                 int warp, std::uint32_t turn) const {
-    const float lower = ahead.factor.of[0], upper = ahead.factor.of[1], scale = ahead.gain[0];
+    const float lower = factors.of(ahead.factor, 0), upper = factors.of(ahead.factor, 1),
+                scale = ahead.gain[0];
     if (embeds_values) s.rows_full[warp].wait(turn);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
