@@ -30,7 +30,8 @@ TEST_P(QkvParity, AllForms) {
 TEST_P(QkvParity, PartsWithOffset) {
   const auto& [g, depth] = GetParam();
   auto c = qkv_product_case(g, depth, {true, true, false});
-  c.norm_tolerance = 3e-2;  // a gain's gradient is a sum over q as rounded, which nearly cancels in short texts
+  c.norm_tolerance =
+      3e-2;  // a gain's gradient is a sum over q as rounded, which nearly cancels in short texts
   EXPECT_EQ(check_cuda(c), "");
 }
 
