@@ -397,6 +397,30 @@ TEST_F(Family, FrozenParametersCostNothing) {
   for (const auto& s : model::build(c, store.layout(), options).steps) EXPECT_FALSE(s.is_backward);
 }
 
+TEST_F(Family, FusedProgramsStoreNoNormedRowsAndNoRawProjections) {
+  const auto c = small();
+  graph::ParameterStore store(model::make_layout(c), {}, true);
+  model::BuildOptions options;
+  options.fold_scales = true;
+  options.fuse = model::Fusion::all();
+  int mixes = 0, norms = 0;
+  for (const auto& s : model::build(c, store.layout(), options).steps) {
+    const auto name = s.op->name();
+    EXPECT_NE(name, "qkv_prepare") << s.scope;
+    EXPECT_NE(name, "leaky_square") << s.scope;
+    if (name == "mix_norm") {
+      ++mixes;
+      EXPECT_EQ(s.out[1], graph::absent) << s.scope;
+    }
+    if (name == "rms_norm" && s.in.size() > 1) {
+      ++norms;
+      EXPECT_EQ(s.out[0], graph::absent) << s.scope;
+    }
+  }
+  EXPECT_EQ(mixes, c.layers);
+  EXPECT_EQ(norms, c.layers);
+}
+
 TEST_F(Family, FusedHeadsMakeNoGradientThatNobodyReads) {
   const auto c = small();
   graph::ParameterStore store(model::make_layout(c), {}, true);

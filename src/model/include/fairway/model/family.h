@@ -33,11 +33,13 @@ enum class Mode {
 /// Passes over activations that a program does without: the same numbers but for roundings. What one device
 /// gains from, another may not (Engine::build_options).
 struct Fusion {
-  bool activation =
-      false;         ///< with folded scales: the MLP's activation inside its products (ops/linear_square.h)
-  bool qkv = false;  ///< heads made where the projection's sums leave the registers (ops/qkv_product.h)
-  bool norms =
-      false;  ///< where both: normed rows are never stored, products multiply by 1 / rms (ops/norm.h)
+  /// With folded scales: the MLP's activation inside its products (ops/linear_square.h).
+  bool activation = false;
+  /// Heads made where the projection's sums leave the registers (ops/qkv_product.h).
+  bool qkv = false;
+  /// Before either: normed rows are never stored, the product multiplies its sums by scale / rms
+  /// (ops/norm.h).
+  bool norms = false;
   static constexpr Fusion all() { return {true, true, true}; }
 };
 
