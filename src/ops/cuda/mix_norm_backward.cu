@@ -15,15 +15,6 @@ constexpr std::int64_t most_blocks = 132;
 /// Warps of a block, by the registers that a row and its sums take: 65,536 / (32 warps) for each thread.
 __host__ __device__ constexpr int warps_of(int chunks, bool skip) { return chunks > 2 || skip ? 8 : 12; }
 
-/// 16 bytes as they lie in memory. The loads of a row keep their order and stay in front of its sums
-/// (volatile); nothing is read twice, so they leave the L1 cache alone.
-__device__ inline uint4 fetch(const void* p) {
-  uint4 q;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
-               : "l"(p));
-  return q;
-}
 __device__ inline float fetch_one(const float* p) {
   float x;
   asm volatile("ld.global.f32 %0, [%1];" : "=f"(x) : "l"(p));
@@ -41,20 +32,7 @@ struct Row {
     for (int c = 0; c < chunks; ++c)
       part[c] = p ? fetch(static_cast<const T*>(p) + at[c]) : make_uint4(0, 0, 0, 0);
   }
-  __device__ Floats<V> operator[](int c) const {
-    Floats<V> r;
-    const unsigned words[4] = {part[c].x, part[c].y, part[c].z, part[c].w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if constexpr (sizeof(T) == 4) {
-        r.v[j] = __uint_as_float(words[j]);
-      } else {
-        r.v[2 * j] = __uint_as_float(words[j] << 16);
-        r.v[2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
-      }
-    }
-    return r;
-  }
+  __device__ Floats<V> operator[](int c) const { return floats_of<T>(part[c]); }
   __device__ void set(int c, const Floats<V>& x) { store<V>(reinterpret_cast<T*>(&part[c]), x); }
 };
 

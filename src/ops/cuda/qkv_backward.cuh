@@ -16,30 +16,6 @@ namespace fairway::ops::cuda::qkv_rows {
 /// cut is the shape's alone.
 inline constexpr int resident = 4, most_blocks = 132 * resident;
 
-/// 16 bytes that are used once. Volatile: loads stay before the sums of the step.
-__device__ inline uint4 fetch(const void* p) {
-  uint4 q;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
-               : "l"(p));
-  return q;
-}
-template <class T>
-__device__ inline Floats<wide<T>> floats_of(const uint4& q) {
-  Floats<wide<T>> r;
-  const unsigned words[4] = {q.x, q.y, q.z, q.w};
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if constexpr (sizeof(T) == 4) {
-      r.v[j] = __uint_as_float(words[j]);
-    } else {
-      r.v[2 * j] = __uint_as_float(words[j] << 16);
-      r.v[2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u);
-    }
-  }
-  return r;
-}
-
 /// Warps of a block: each has a set of neighbouring heads, 32 / Lanes of them, either of queries and keys or
 /// of values, in every `shares`-th row of the block's piece.
 struct Sets {
