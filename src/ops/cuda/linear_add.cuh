@@ -28,27 +28,11 @@ struct Epilogue {
     using rows::high, rows::low;
     s.rows_full[warp].wait(turn);
     float square[2] = {0, 0};
-    const auto sum = [&](std::uint32_t r, const float* v, float& squares_of_row) {
+    rows::rewrite_rows(s, warp, d, [&](std::uint32_t r, const float* v, int upper) {
       const std::uint32_t y = pack(low(r) + v[0], high(r) + v[1]);
-      squares_of_row += low(y) * low(y) + high(y) * high(y);
+      square[upper] += low(y) * low(y) + high(y) * high(y);
       return y;
-    };
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::uint32_t tile = shared_address(s.rows[warp][half]);
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        const std::uint32_t at = rows::matrices_at(tile, j);
-        const float* const v = d + 32 * half + 4 * j;
-        std::uint32_t r[4];
-        load_matrices(at, r);
-        const std::uint32_t y[4] = {sum(r[0], v, square[0]), sum(r[1], v + 2, square[1]),
-                                    sum(r[2], v + 4, square[0]), sum(r[3], v + 6, square[1])};
-        store_matrices(at, y[0], y[1], y[2], y[3]);
-      }
-    }
-    fence_async();
-    __syncwarp();
+    });
     if (threadIdx.x % 32 == 0) {
       for (int half = 0; half < 2; ++half) store_tile(&map_y, s.rows[warp][half], 2 * slice + half, row, 0);
       bulk_commit();

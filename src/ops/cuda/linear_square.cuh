@@ -92,21 +92,7 @@ struct Backward {
     const auto times_slope = [&](std::uint32_t h, const float* v, int upper) {
       return pack(slope_at(low(h), upper) * v[0], slope_at(high(h), upper) * v[1]);
     };
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const std::uint32_t tile = shared_address(s.rows[warp][half]);
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        const std::uint32_t at = rows::matrices_at(tile, j);
-        const float* const v = d + 32 * half + 4 * j;
-        std::uint32_t h[4];
-        load_matrices(at, h);
-        store_matrices(at, times_slope(h[0], v, 0), times_slope(h[1], v + 2, 1), times_slope(h[2], v + 4, 0),
-                       times_slope(h[3], v + 6, 1));
-      }
-    }
-    fence_async();
-    __syncwarp();
+    rows::rewrite_rows(s, warp, d, times_slope);
     if (threadIdx.x % 32 != 0) return;
     for (int half = 0; half < 2; ++half) {
       if (add)

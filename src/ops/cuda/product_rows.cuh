@@ -125,6 +125,27 @@ __device__ void load_rows(S& s, const CUtensorMap* map, int head, int row, int w
     load_tile(s.rows[warp][half], map, s.rows_full[warp], head + half, row, 0);
 }
 
+/// The warp's 16 rows in s.rows, and the sums that lie at the same places, become f(pair, two sums, 0 or 1:
+/// of the upper 8 rows), ready to be stored.
+template <class S, class F>
+__device__ void rewrite_rows(S& s, int warp, const float (&d)[64], const F& f) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const std::uint32_t tile = shared_address(s.rows[warp][half]);
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+      const std::uint32_t at = matrices_at(tile, j);
+      const float* const v = d + 32 * half + 4 * j;
+      std::uint32_t x[4];
+      load_matrices(at, x);
+      const std::uint32_t y[4] = {f(x[0], v, 0), f(x[1], v + 2, 1), f(x[2], v + 4, 0), f(x[3], v + 6, 1)};
+      store_matrices(at, y[0], y[1], y[2], y[3]);
+    }
+  }
+  fence_async();
+  __syncwarp();
+}
+
 /// B of one step: 128 rows of 64, or 64 rows of two 64-column boxes, the second 8 KiB further.
 template <bool ByColumns>
 __device__ inline std::uint64_t weight_descriptor(std::uint32_t address) {
