@@ -1,0 +1,71 @@
+// Fused products by themselves: each output alone is the same bytes, and sums of squares are those of what
+// was stored. No library's product runs in here, so that compute-sanitizer can watch our kernels at its
+// speed.
+#include "fairway/ops/matmul.h"
+#include "fairway/ops/row_squares.h"
+#include "ops/qkv_cases.h"
+
+namespace fairway::ops {
+namespace {
+
+using namespace harness;
+
+class FusedAlone : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
+    gpu_.emplace(tensor::Device{tensor::DeviceKind::cuda, 0});
+  }
+  Setting there() { return {false, {}, nullptr, &*gpu_}; }
+
+  /// Each output that is wanted alone against all of them together.
+  void expect_each_alone(const OpCase& c, const Operator& op, const std::vector<View>& in) {
+    std::string problem;
+    const Blocks all = execute(c, there(), {op, in, {}, {}, {}}, problem);
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      std::vector<bool> wanted(all.size(), false);
+      wanted[k] = true;
+      const Blocks one = execute(c, there(), {op, in, wanted, {}, {}}, problem);
+      EXPECT_TRUE(one[k].same_bytes(all[k])) << op.name() << " output " << k;
+    }
+    EXPECT_EQ(problem, "");
+  }
+
+  std::optional<cuda::State> gpu_;
+};
+
+TEST_F(FusedAlone, QkvProductAndItsBackward) {
+  for (const bool deferred : {false, true}) {
+    const auto c = *bf16_form(qkv_product_case({{8, 4, 64}, 16, 2, 65}, 512, {true, false, deferred}));
+    std::string problem;
+    const Forward f = run_forward(c, there(), none, problem);
+    EXPECT_EQ(problem, "");
+    expect_each_alone(c, *c.op, views(f.in));
+    const auto steps = c.op->backward();
+    ASSERT_TRUE(steps.front().op);
+    expect_each_alone(c, *steps.front().op, gather_reads(f, steps.front()));
+  }
+}
+
+TEST_F(FusedAlone, LinearAddAndItsSquares) {
+  const auto c =
+      *bf16_form(op_case("", std::make_shared<LinearAdd>(),
+                         {tensor_input({130, 512}, normal()), tensor_input({256, 512}, normal(0.05)),
+                          tensor_input({130, 256}, normal())}));
+  std::string problem;
+  const Blocks in = make_inputs(c, false);
+  const Blocks out = execute(c, there(), {*c.op, views(in), {}, {}, {}}, problem);
+  const Blocks plain = execute(c, there(), {*c.op, views(in), {true, false}, {}, {}}, problem);
+  EXPECT_EQ(problem, "");
+  EXPECT_TRUE(plain[0].same_bytes(out[0]));
+  const auto y = out[0].values(), squares = out[1].values();
+  ASSERT_EQ(squares.size(), 130u * 2);
+  for (std::size_t i = 0; i < squares.size(); ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < squares_width; ++j) sum += std::pow(y[i * squares_width + j], 2);
+    EXPECT_NEAR(squares[i], sum, 1e-5 * sum) << i;
+  }
+}
+
+}  // namespace
+}  // namespace fairway::ops
