@@ -5,8 +5,6 @@
 namespace fairway::ops {
 namespace {
 
-Meta per_row(const Meta& z) { return {rule::wide(z.dtype), rule::leading(z.shape)}; }
-
 void check_logits(const Operator& op, std::span<const Meta> in, float cap) {
   rule::activation(op, in, 0);
   rule::require(op, cap > 0, "cap is not positive");
@@ -22,7 +20,7 @@ std::vector<Meta> SoftcapCrossEntropy::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
   check_logits(*this, in, cap);
   rule::require(*this, z_loss >= 0, "z_loss is negative");
-  return {per_row(in[0]), per_row(in[0])};
+  return {rule::per_row(in[0]), rule::per_row(in[0])};
 }
 std::vector<BackwardStep> SoftcapCrossEntropy::backward() const {
   return {{std::make_shared<SoftcapCrossEntropyBackward>(cap, z_loss),
@@ -36,8 +34,8 @@ std::string SoftcapCrossEntropy::attributes() const {
 std::vector<Meta> SoftcapCrossEntropyBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 4, 4);
   check_logits(*this, in, cap);
-  rule::exactly(*this, in, 2, per_row(in[0]));
-  rule::optional(*this, in, 3, per_row(in[0]));
+  rule::exactly(*this, in, 2, rule::per_row(in[0]));
+  rule::optional(*this, in, 3, rule::per_row(in[0]));
   return {in[0]};
 }
 

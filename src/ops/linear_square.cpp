@@ -2,7 +2,7 @@
 
 #include "fairway/ops/activation.h"
 #include "fairway/ops/matmul.h"
-#include "fairway/ops/scale_rows.h"
+#include "parts.h"
 #include "rule.h"
 #include "square_parts.h"
 
@@ -12,7 +12,6 @@ namespace {
 const Matmul linear(false, true), linear_backward(false, false);
 const LinearAdd add{};
 
-std::size_t rounded_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 std::string attributes_of(float slope, float row_scale) {
   return row_scale == 1 ? fmt::format("slope={}", slope)
                         : fmt::format("slope={} row_scale={}", slope, row_scale);
@@ -21,8 +20,6 @@ std::string attributes_of(float slope, float row_scale) {
 bool is_fused(const Meta& operand, const Meta& result) {
   return operand.dtype == DType::bf16 && square_product_fits(result.shape.columns(), operand.shape.columns());
 }
-/// One number for each row of x.
-Meta per_row(const Meta& x) { return {rule::wide(x.dtype), rule::leading(x.shape)}; }
 
 /// The operands of LinearSquare's product.
 std::array<Meta, 2> product_of(const LinearSquare& op, std::span<const Meta> in) {
@@ -37,7 +34,7 @@ std::vector<Meta> LinearSquare::infer(std::span<const Meta> in) const {
   const Meta h = linear.infer(product).front();
   if (row_scale) {
     rule::optional(*this, in, 0, in[2]);
-    rule::exactly(*this, in, 3, per_row(in[2]));
+    rule::exactly(*this, in, 3, rule::per_row(in[2]));
   }
   return {h, h};
 }
@@ -70,7 +67,7 @@ std::string LinearSquare::attributes() const { return attributes_of(slope, row_s
 std::vector<Meta> SquareLinearAdd::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 4, 5);
   rule::optional(*this, in, 0, in[1]);
-  rule::optional(*this, in, 4, per_row(in[1]));
+  rule::optional(*this, in, 4, rule::per_row(in[1]));
   return {add.infer(in.subspan(1, 3)).front()};
 }
 Cost SquareLinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
@@ -96,7 +93,7 @@ std::string SquareLinearAdd::attributes() const { return attributes_of(slope, ro
 std::vector<Meta> SquareLinearBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 4);
   rule::activation(*this, in, 0);
-  rule::optional(*this, in, 3, per_row(in[0]));
+  rule::optional(*this, in, 3, rule::per_row(in[0]));
   rule::exactly(*this, in, 2, linear_backward.infer(in.first(2)).front());
   return {in[2]};
 }
@@ -116,21 +113,6 @@ namespace {
 
 constexpr Write set[] = {Write::set};
 
-/// An array at the front of a workspace, which becomes what is behind it.
-View take(View& workspace, const Meta& meta) {
-  const View taken{workspace.data, meta};
-  workspace.data = static_cast<std::byte*>(workspace.data) + rounded_up(meta.bytes());
-  return taken;
-}
-
-/// x with its rows times factor r, at the front of a workspace.
-View scaled_rows(const KernelArgs& args, const SquareParts& parts, float factor, const View& x, const View& r,
-                 View& workspace) {
-  const View scaled = take(workspace, x.meta), in[] = {x, r};
-  parts.scale_rows({ScaleRows(factor), in, std::span(&scaled, 1), set, {}, args.context});
-  return scaled;
-}
-
 }  // namespace
 
 void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts) {
@@ -140,8 +122,9 @@ void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts) {
   const View &act = args.out[0], &h = args.out[1].data ? args.out[1] : act;
   if (!h.data) return;
   View workspace = args.workspace;
-  const View rows =
-      op.row_scale ? scaled_rows(args, parts, *op.row_scale, args.in[2], args.in[3], workspace) : args.in[0];
+  const View rows = op.row_scale ? scaled_rows(parts.scale_rows, *op.row_scale, args.in[2], args.in[3],
+                                               workspace, args.context)
+                                 : args.in[0];
   const View in[] = {rows, args.in[1]};
   parts.matmul({linear, in, std::span(&h, 1), set, workspace, args.context});
   if (!act.data) return;
@@ -160,7 +143,8 @@ void square_linear_backward_by_parts(const KernelArgs& args, const SquareParts& 
   const View dact = take(workspace, h.meta);
   const bool scaled = args.in.size() > 3 && args.in[3].data;
   const View rows =
-      scaled ? scaled_rows(args, parts, op.row_scale, args.in[0], args.in[3], workspace) : args.in[0];
+      scaled ? scaled_rows(parts.scale_rows, op.row_scale, args.in[0], args.in[3], workspace, args.context)
+             : args.in[0];
   const View product[] = {rows, args.in[1]};
   parts.matmul({linear_backward, product, std::span(&dact, 1), set, workspace, args.context});
   const View in[] = {h, dact};

@@ -8,8 +8,6 @@
 namespace fairway::ops {
 namespace {
 
-/// Shape and dtype of one number for each row.
-Meta per_row(const Meta& x) { return {rule::wide(x.dtype), rule::leading(x.shape)}; }
 Meta per_channel(const Meta& x) { return {rule::wide(x.dtype), {x.shape.columns()}}; }
 Meta mix_of(const Meta& x) { return {rule::wide(x.dtype), {2, x.shape.columns()}}; }
 
@@ -29,7 +27,7 @@ std::vector<Meta> RmsNorm::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 2);
   rule::activation(*this, in, 0);
   rule::optional(*this, in, 1, row_squares_of(in[0]));
-  return {in[0], per_row(in[0])};
+  return {in[0], rule::per_row(in[0])};
 }
 std::vector<BackwardStep> RmsNorm::backward() const {
   return {{std::make_shared<RmsNormBackward>(scale, deferred), {input(0), output(1), grad(0)}, {0}}};
@@ -39,7 +37,7 @@ std::string RmsNorm::attributes() const { return norm_attributes(scale, eps) + w
 std::vector<Meta> RmsNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
   rule::activation(*this, in, 0);
-  rule::exactly(*this, in, 1, per_row(in[0]));
+  rule::exactly(*this, in, 1, rule::per_row(in[0]));
   rule::optional(*this, in, 2, in[0]);
   return {in[0]};
 }
@@ -58,7 +56,7 @@ std::vector<Meta> MixNorm::infer(std::span<const Meta> in) const {
     rule::exactly(*this, in, 3, in[0]);
     rule::exactly(*this, in, 4, per_channel(in[0]));
   }
-  return {in[0], in[0], per_row(in[0])};
+  return {in[0], in[0], rule::per_row(in[0])};
 }
 std::vector<BackwardStep> MixNorm::backward() const {
   BackwardStep step{std::make_shared<MixNormBackward>(scale, deferred, skip),
@@ -80,7 +78,7 @@ std::vector<Meta> MixNormBackward::infer(std::span<const Meta> in) const {
   rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, mix_of(in[0]));
-  rule::exactly(*this, in, 3, per_row(in[0]));
+  rule::exactly(*this, in, 3, rule::per_row(in[0]));
   rule::optional(*this, in, 4, in[0]);
   rule::optional(*this, in, 5, in[0]);
   if (!skip) return {in[0], in[0], in[2]};
@@ -104,7 +102,7 @@ std::vector<Meta> ResidualNorm::infer(std::span<const Meta> in) const {
   rule::activation(*this, in, 0);
   rule::exactly(*this, in, 1, in[0]);
   rule::exactly(*this, in, 2, per_channel(in[0]));
-  return {in[0], in[0], per_row(in[0])};
+  return {in[0], in[0], rule::per_row(in[0])};
 }
 std::vector<BackwardStep> ResidualNorm::backward() const {
   return {{std::make_shared<ResidualNormBackward>(scale),
@@ -116,7 +114,7 @@ std::string ResidualNorm::attributes() const { return norm_attributes(scale, eps
 std::vector<Meta> ResidualNormBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 6, 6);
   rule::activation(*this, in, 0);
-  rule::exactly(*this, in, 1, per_row(in[0]));
+  rule::exactly(*this, in, 1, rule::per_row(in[0]));
   rule::exactly(*this, in, 2, in[0]);
   rule::exactly(*this, in, 3, per_channel(in[0]));
   rule::optional(*this, in, 4, in[0]);

@@ -1,7 +1,7 @@
 #include "fairway/ops/qkv_product.h"
 
 #include "fairway/ops/matmul.h"
-#include "fairway/ops/scale_rows.h"
+#include "parts.h"
 #include "qkv_parts.h"
 #include "qkv_shapes.h"
 
@@ -12,8 +12,6 @@ namespace fairway::ops {
 namespace {
 
 const Matmul linear(false, true);
-
-std::size_t rounded_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 /// The product's left operand.
 std::size_t operand(const QkvProduct& op) { return op.row_scale ? 8 : 0; }
@@ -74,21 +72,14 @@ std::string QkvProduct::attributes() const {
 void qkv_product_by_parts(const KernelArgs& args, const QkvParts& parts) {
   const auto& op = static_cast<const QkvProduct&>(args.op);
   View workspace = args.workspace;
-  const auto take = [&](const Meta& meta) {
-    const View taken{workspace.data, meta};
-    workspace.data = static_cast<std::byte*>(workspace.data) + rounded_up(meta.bytes());
-    return taken;
-  };
   constexpr Write set[] = {Write::set};
-  View rows = args.in[operand(op)];
-  if (op.row_scale) {
-    const View in[] = {rows, args.in[9]};
-    rows = take(rows.meta);
-    parts.scale_rows({ScaleRows(*op.row_scale), in, std::span(&rows, 1), set, {}, args.context});
-  }
+  const View& left = args.in[operand(op)];
+  const View rows =
+      op.row_scale ? scaled_rows(parts.scale_rows, *op.row_scale, left, args.in[9], workspace, args.context)
+                   : left;
   const View product[] = {rows, args.in[1]};
   const Meta metas[] = {rows.meta, args.in[1].meta};
-  const View raw = take(linear.infer(metas).front());
+  const View raw = take(workspace, linear.infer(metas).front());
   parts.matmul({linear, product, std::span(&raw, 1), set, workspace, args.context});
   std::vector<View> in = {raw};
   in.insert(in.end(), args.in.begin() + 2,

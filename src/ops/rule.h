@@ -30,6 +30,8 @@ void require(const Operator& op, bool ok, std::string_view what);
 
 /// The shape without its last axis; [1] for one axis.
 Shape leading(const Shape& shape);
+/// Shape and dtype of one number for each row of activations.
+inline Meta per_row(const Meta& x) { return {wide(x.dtype), leading(x.shape)}; }
 /// The shape with one more axis.
 Shape append(const Shape& shape, std::int64_t extent);
 

@@ -282,7 +282,8 @@ TEST_F(CudaParity, LinearAdd) {
         fmt::format("linear_add {}x{}x{}", m, n, k), std::make_shared<LinearAdd>(),
         {tensor_input({m, k}, normal()), tensor_input({n, k}, normal()), tensor_input({m, n}, normal())},
         {1});
-    c.in_place_rounds = true;  // cuBLASLt's bf16 sums differ by a rounding between c = d and c beside d
+    // cuBLASLt's bf16 sums differ by a rounding between c = d and c beside d; the fused kernel's don't.
+    c.in_place_rounds = n % 128 != 0;
     EXPECT_EQ(check_cuda(c), "");
   }
 }

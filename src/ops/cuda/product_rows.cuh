@@ -11,12 +11,11 @@
 // warpgroup's products hide this one's epilogue, which is about as long. Each output element is one sum in
 // one order: repeats give the same bytes.
 //
-// An epilogue is a kernel parameter with
-//   static constexpr bool weight_by_columns   the weight is stored [k, n] instead of [n, k]
-//   ahead(s, slice, row, warp)                before the turn of a tile: starts loads, gives what finish
-//   wants finish(s, d, ahead, slice, row, warp, turn)   the warp's 16 rows from `row` on, columns 128 slice
-//   ...; `d`
-//     as wgmma.cuh says; may use s.rows[warp] and s.rows_full[warp], `turn` is the parity of its phase
+// An epilogue is a kernel parameter with a constant and two functions.
+// - weight_by_columns: the weight is stored [k, n] instead of [n, k].
+// - ahead(s, slice, row, warp), before the turn of a tile: starts loads, gives what finish wants of them.
+// - finish(s, d, ahead, slice, row, warp, turn): the warp's 16 rows from `row` on, columns from 128 slice on;
+//   `d` as wgmma.cuh says. It may use s.rows[warp] and s.rows_full[warp], whose phase has the parity `turn`.
 
 #include "tma.cuh"
 #include "wgmma.cuh"

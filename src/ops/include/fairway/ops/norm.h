@@ -12,8 +12,10 @@ namespace fairway::ops {
 // factor before its own products; the backward step is `prescaled` and reads g' where it reads dy else.
 
 /// y = scale * rms(x).
-///   in:  0 x [..., D], 1 the sums of squares of its rows (row_squares.h; may be absent: y unwanted, x is not
-///   read) out: y [..., D], r [...] (f32/f64; saved for backward)
+///   in:  0 x [..., D]
+///        1 the sums of squares of its rows (row_squares.h; may be absent). With y unwanted x is not read
+///        then.
+///   out: y [..., D], r [...] (f32/f64; saved for backward)
 class RmsNorm final : public Operator {
  public:
   RmsNorm(float scale, float eps, bool deferred = false) : scale(scale), eps(eps), deferred(deferred) {}
@@ -57,12 +59,11 @@ class MixNorm final : public Operator {
 
 /// With m = a . (u + k . s) + b . x0, rounded as forward stores it (without `skip` u stands alone),
 /// g = dm + d(rms)(dy) and t = a . g:
-///   du = t, dx0 = b . g, dmix = (sum_rows g . (u + k . s), sum_rows g . x0), ds = k . t, dk = sum_rows t .
-///   s.
+///   du = t, dx0 = b . g, dmix = (sum of g . (u + k . s), sum of g . x0) over rows
+///   ds = k . t, dk = sum of t . s over rows
 /// m is made again: its inputs are read anyway for dmix.
-///   in: 0 u, 1 x0, 2 mix, 3 r, 4 dm (may be absent), 5 dy (may be absent; f * dy when `prescaled`); with
-///   `skip`
-///       6 s, 7 k
+///   in:  0 u, 1 x0, 2 mix, 3 r, 4 dm (may be absent), 5 dy (may be absent; f * dy when `prescaled`)
+///        with `skip` 6 s, 7 k
 ///   out: 0 du, 1 dx0, 2 dmix; with `skip` 3 ds, 4 dk (each may be unwanted)
 class MixNormBackward final : public Operator {
  public:
