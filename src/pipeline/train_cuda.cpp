@@ -67,23 +67,22 @@ std::optional<MachineRates> measured_rates(const Recipe& r, Engine& engine) {
 int device_micro_batch_rows(const Recipe& r, Engine& engine) {
   const auto rows = static_cast<int>(r.train.batch_tokens / r.model.window);
   const auto room = free_bytes(engine.device());
-  const auto fits = [&](int n) { return needed_bytes(r, engine, n) <= room; };
-  int most = rows;
-  if (r.train.micro_batch > 0) {
-    most = pipeline::micro_batch_rows(r);  // checks that it divides the step
-    if (fits(most)) return most;
-  }
-  int best = 0;
-  for (int n = most; n >= 1 && best == 0; --n)
-    if (rows % n == 0 && (n * std::int64_t{r.model.window} <= most_tokens || n == 1) && fits(n)) best = n;
+  const auto largest = [&](int most) {  // that divides the step and fits; 0: not even one window
+    while (most >= 1 && (rows % most != 0 || needed_bytes(r, engine, most) > room)) --most;
+    return most;
+  };
+  const bool chosen = r.train.micro_batch > 0;
+  const int wanted = chosen ? pipeline::micro_batch_rows(r)  // checks that it divides the step
+                            : std::clamp(static_cast<int>(most_tokens / r.model.window), 1, rows);
+  const int best = largest(wanted);
   if (best == 0)
     base::fail_input(
         "{}: {} free, {} needed for micro-batches of one window; use --device cpu or free memory",
         engine.device().str(), base::human_bytes(room), base::human_bytes(needed_bytes(r, engine, 1)));
-  if (r.train.micro_batch > 0)
-    base::fail_input("train.micro_batch = {}: needs {} on {}, {} are free; at most {} windows fit",
-                     r.train.micro_batch, base::human_bytes(needed_bytes(r, engine, most)),
-                     engine.device().str(), base::human_bytes(room), best);
+  if (chosen && best < wanted)
+    base::fail_input("train.micro_batch = {}: needs {} on {}, {} are free; at most {} windows fit", wanted,
+                     base::human_bytes(needed_bytes(r, engine, wanted)), engine.device().str(),
+                     base::human_bytes(room), best);
   return best;
 }
 
@@ -117,8 +116,8 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
   }
   weights_ = ops::cuda::PinnedBuffer(tokens * sizeof(float));
   target_weights(r, weights_.span<float>());
-  for (auto& step : returned_)
-    step.losses = ops::cuda::PinnedBuffer(static_cast<std::size_t>(micro_steps()) * sizeof(float));
+  for (auto& losses : losses_)
+    losses = ops::cuda::PinnedBuffer(static_cast<std::size_t>(micro_steps()) * sizeof(float));
 }
 
 CudaTrainBackend::~CudaTrainBackend() {
@@ -187,28 +186,27 @@ void CudaTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& p
   base::check(submitted_ - collected_ < steps_in_flight, "a third step was submitted");
   const ops::cuda::ProfilerRange range("step");
   const auto slot = static_cast<std::size_t>(submitted_ % steps_in_flight);
-  auto& back = returned_[slot];
   const std::size_t kind = plan.fake_quantise ? 1 : 0;
+  if (submitted_ == collected_) end_of(submitted_ - 1).record(cuda_);  // the queue was empty: it begins now
   optimizer_->prepare(plan.progress, ema_step(plan.average));
   replay(begin_[kind]);
   for (std::int64_t m = 0; m < micro_steps(); ++m)
-    micro_step(loader, m * rows_, back.losses.span<float>().data() + m);
+    micro_step(loader, m * rows_, losses_[slot].span<float>().data() + m);
   replay(finish_[kind]);
   if (plan.average == AverageAction::add && recipe_.average.kind == "swa") optimizer_->enqueue_swa_add();
   if (plan.sensitivity && guided_bits(recipe_)) optimizer_->enqueue_squares();
   optimizer_->enqueue_report(static_cast<int>(slot));
-  back.done.record(cuda_);
+  end_of(submitted_).record(cuda_);
   ++submitted_;
 }
 
 StepOutcome CudaTrainBackend::collect() {
   base::check(collected_ < submitted_, "no step to collect");
   const auto slot = static_cast<std::size_t>(collected_ % steps_in_flight);
-  auto& back = returned_[slot];
-  back.done.wait();
-  ++collected_;
   StepOutcome outcome;
-  for (const float loss : back.losses.span<float>()) outcome.loss += static_cast<double>(loss);
+  outcome.seconds = end_of(collected_).seconds_since(end_of(collected_ - 1));
+  ++collected_;
+  for (const float loss : losses_[slot].span<float>()) outcome.loss += static_cast<double>(loss);
   outcome.gradient = optimizer_->report(static_cast<int>(slot));
   return outcome;
 }

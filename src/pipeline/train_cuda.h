@@ -50,17 +50,14 @@ class CudaTrainBackend final : public TrainBackend {
     ops::cuda::PinnedBuffer tokens, targets;
     ops::cuda::Event copied;
   };
-  /// What comes back of one step.
-  struct Returned {
-    ops::cuda::PinnedBuffer losses;  ///< one for each micro-batch
-    ops::cuda::Event done;
-  };
-  static constexpr int feeds = 3, steps_in_flight = 2;
+  static constexpr int feeds = 3, steps_in_flight = 2, marks = steps_in_flight + 1;
 
   void add_programs();
   void note_least_time(const graph::Graph& refresh, const graph::Graph& unfold);
   void replay(Replayed& work);
   void micro_step(const data::BatchLoader& loader, std::int64_t row, float* loss);
+  /// When `step` ended, which is when the next one began; where the queue was empty between them, the latter.
+  ops::cuda::Event& end_of(std::int64_t step) { return marks_[static_cast<std::size_t>((step + 1) % marks)]; }
   std::int64_t micro_steps() const { return recipe_.train.batch_tokens / recipe_.model.window / rows_; }
 
   const Recipe recipe_;
@@ -75,7 +72,9 @@ class CudaTrainBackend final : public TrainBackend {
   std::array<Replayed, 2> begin_, finish_;                   ///< plain, fake-quantised
   ops::cuda::PinnedBuffer weights_;                          ///< of the targets in the loss
   std::array<Feed, feeds> feeds_;
-  std::array<Returned, steps_in_flight> returned_;
+  std::array<ops::cuda::PinnedBuffer, steps_in_flight> losses_;  ///< of a step, one for each micro-batch
+  std::array<ops::cuda::Event, marks> marks_{ops::cuda::Event(true), ops::cuda::Event(true),
+                                             ops::cuda::Event(true)};
   double roofline_seconds_ = 0;
   std::int64_t fed_ = 0, submitted_ = 0, collected_ = 0;
   std::vector<optim::SavedState> saved_;

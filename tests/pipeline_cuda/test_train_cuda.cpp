@@ -1,6 +1,7 @@
 // Runs on a GPU: the same bytes each time and after a resume, the CPU's course in fp32, errors before the
 // first step.
 #include "fairway/artifact/checkpoint.h"
+#include "fairway/pipeline/explain.h"
 #include "fairway/pipeline/train_backend.h"
 #include "gpu.h"
 #include "pipeline/stages.h"
@@ -185,8 +186,17 @@ TEST_F(TrainOnGpu, ABatchThatDoesNotFitIsKnownBeforehand) {
   auto recipe = load_recipe("cosine_ttt50", options).recipe;
   recipe.data = small_recipe().data;
   Engine engine(on(gpu_));
-  EXPECT_THAT(input_error([&] { make_train_backend(recipe, engine); }),
+  const auto error = input_error([&] { make_train_backend(recipe, engine); });
+  EXPECT_THAT(error,
               ::testing::AllOf(HasSubstr("train.micro_batch = 16384: needs"), HasSubstr("windows fit")));
+  // The number it names is the largest: it fits, the next divisor of the step does not.
+  const std::string before = "at most ";
+  const auto at = error.find(before);
+  ASSERT_NE(at, std::string::npos);
+  recipe.train.micro_batch = std::stoi(error.substr(at + before.size()));
+  EXPECT_EQ(explain(recipe, false, engine).micro_batch_rows, recipe.train.micro_batch);
+  recipe.train.micro_batch *= 2;
+  EXPECT_THAT(input_error([&] { explain(recipe, false, engine); }), HasSubstr("windows fit"));
 }
 
 TEST_F(TrainOnGpu, ABadStepChangesNothingNorDoesTheNext) {

@@ -40,6 +40,7 @@ struct StepPlan {
 struct StepOutcome {
   double loss = 0;               ///< nats per token: the micro-batches' losses summed in double
   optim::GradientNorm gradient;  ///< before clipping; undefined when the loss is not finite
+  double seconds = 0;            ///< by the device's clock; 0: the step ran while it was collected
   bool finite() const;           ///< loss and gradient
 };
 
