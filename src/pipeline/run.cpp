@@ -6,6 +6,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/file.h"
 #include "fairway/base/folder_lock.h"
+#include "fairway/base/text.h"
 #include "fairway/pipeline/adapt_stage.h"
 #include "fairway/pipeline/compressors.h"
 #include "fairway/pipeline/corpus.h"
@@ -120,10 +121,13 @@ class RunStages {
       trainer.restore(folder_.checkpoint());
       engine_.progress().note(fmt::format("continuing after step {}", trainer.steps_done()));
     }
+    const auto& t = recipe_.train;
+    const auto length = t.schedule == "wall_clock"
+                            ? fmt::format("{} (at most {} steps)", base::human_seconds(t.seconds), t.steps)
+                            : fmt::format("{} steps", t.steps);
     engine_.progress().note(
-        fmt::format("training {} parameters, {} steps of {} tokens in micro-batches of {} windows",
-                    trainer.weights().layout().count(), recipe_.train.steps, recipe_.train.batch_tokens,
-                    trainer.micro_batch_rows()));
+        fmt::format("training {} parameters: {}, {} tokens a step in micro-batches of {} windows",
+                    trainer.weights().layout().count(), length, t.batch_tokens, trainer.micro_batch_rows()));
     report::MetricsLog log(folder_.metrics(), trainer.steps_done());
     if (resume) read_curves();
     TrainerHooks hooks;

@@ -171,7 +171,7 @@ std::optional<StepMetrics> Trainer::State::collect() {
     return {};
   }
   last_loss = outcome.loss;
-  const double took = since_collect.seconds();
+  const double took = outcome.seconds > 0 ? outcome.seconds : since_collect.seconds();
   since_collect.restart();
   step_seconds = step_seconds > 0 ? 0.8 * step_seconds + 0.2 * took : took;
   ++steps;
@@ -229,16 +229,20 @@ void Trainer::State::show(const StepMetrics& m) const {
   if (recipe.train.schedule == "wall_clock" && !replayed) left = recipe.train.seconds - clock.seconds();
   if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
     left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
-  engine.progress().update(
-      {.task = "train",
-       .done = steps,
-       .total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps,
-       .unit = "step",
-       .rate = m.tokens_per_second,
-       .rate_unit = "tokens",
-       .roofline = m.roofline,
-       .loss = m.loss,
-       .budget_left_seconds = left});
+  auto total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps;
+  if (left && step_seconds > 0) {  // train.steps only caps a run that ends by time
+    const auto more = static_cast<std::int64_t>(std::ceil(std::max(0.0, *left) / step_seconds));
+    total = std::min(total, steps + std::max(more, static_cast<std::int64_t>(in_flight.size())));
+  }
+  engine.progress().update({.task = "train",
+                            .done = steps,
+                            .total = total,
+                            .unit = "step",
+                            .rate = m.tokens_per_second,
+                            .rate_unit = "tokens",
+                            .roofline = m.roofline,
+                            .loss = m.loss,
+                            .budget_left_seconds = left});
 }
 
 /// Log, validation and checkpoint; the schedule has seen to it that nothing is in flight where they are due.

@@ -35,11 +35,22 @@ inline Recipe small_recipe(std::vector<std::string> more = {}) {
   return load_recipe("demo", options).recipe;
 }
 
-inline ExecutionOptions with_threads(int threads) {
+inline ExecutionOptions with_threads(int threads, base::ProgressSink* progress = nullptr) {
   ExecutionOptions options;
   options.threads = threads;
+  options.progress = progress;
   return options;
 }
+
+/// Keeps what a run says.
+class Said final : public base::ProgressSink {
+ public:
+  void update(const base::Progress& state) override { updates.push_back(state); }
+  void note(std::string_view line) override { notes.emplace_back(line); }
+  void warning(std::string_view line) override { warnings.emplace_back(line); }
+  std::vector<base::Progress> updates;
+  std::vector<std::string> notes, warnings;
+};
 
 using fairway::testing::Folder;
 

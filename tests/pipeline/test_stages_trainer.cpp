@@ -205,12 +205,20 @@ TEST(Trainer, ValidatesAndStopsByTheClock) {
   EXPECT_EQ(validated, 2) << "after steps 2 and 4";
 
   recipe = small_recipe({"train.schedule=wall_clock", "train.seconds=0.2", "train.steps=100000"});
-  Trainer timed(recipe, run.corpus, run.engine);
-  double last_scale = 1;
-  const auto outcome = timed.run({[&](const StepMetrics& m) { last_scale = m.lr_scale; }}, {});
+  Said said;
+  Engine watched(with_threads(2, &said));
+  Trainer timed(recipe, run.corpus, watched);
+  const auto outcome = timed.run({}, {});
   EXPECT_FALSE(outcome.interrupted);
   EXPECT_GE(outcome.seconds, 0.2);
   EXPECT_LT(outcome.steps, 100000);
+  // What is shown is the run's length by the clock, not the cap on its steps.
+  ASSERT_EQ(static_cast<std::int64_t>(said.updates.size()), outcome.steps);
+  for (const auto& u : said.updates) {
+    EXPECT_LE(u.done, u.total);
+    EXPECT_LT(u.total, 100000);
+  }
+  EXPECT_EQ(said.updates.back().total, outcome.steps);
 }
 
 }  // namespace

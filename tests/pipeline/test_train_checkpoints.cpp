@@ -17,22 +17,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
-/// Keeps what a run says.
-class Said final : public base::ProgressSink {
- public:
-  void update(const base::Progress&) override {}
-  void note(std::string_view line) override { notes.emplace_back(line); }
-  void warning(std::string_view line) override { warnings.emplace_back(line); }
-  std::vector<std::string> notes, warnings;
-};
-
 class Checkpoints : public ::testing::Test {
  protected:
-  Checkpoints() {
-    auto options = with_threads(2);
-    options.progress = &said;
-    engine.emplace(options);
-  }
+  Checkpoints() { engine.emplace(with_threads(2, &said)); }
   void train(const Recipe& recipe) {
     corpus.emplace(prepare_corpus(recipe, *engine));
     Trainer trainer(recipe, *corpus, *engine);
