@@ -58,6 +58,7 @@ Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& confi
       gate_(tokens, ledger_),
       runner_(tokens, windows.window(), machine_),
       ranks_(options.ranks ? options.ranks : &single_) {
+  if (options.ppm_weight > 0) ppm_.emplace(config.vocab_size, options.ppm_weight);
   if (options.keep_scores)
     result_.nll.assign(static_cast<std::size_t>(windows.targets()), std::numeric_limits<float>::quiet_NaN());
 }
@@ -175,6 +176,7 @@ void Evaluation::audit(const score::Window& w, std::span<const float> nll) {
 void Evaluation::commit(std::int64_t first, std::span<const float> nll, const score::ScoreOrigin& origin) {
   const auto n = static_cast<std::int32_t>(nll.size());
   score::count_bytes(tokens_, {first, n, 0, n}, options_.count, bytes_);
+  if (ppm_) nll = ppm_->apply(first, tokens_, nll);
   ledger_.commit(first, nll, bytes_, origin);
   if (options_.keep_scores) std::ranges::copy(nll, result_.nll.begin() + first);
 }
@@ -206,6 +208,7 @@ void Evaluation::progress(std::string_view task, std::int64_t done, std::int64_t
 EvaluateResult Evaluation::result() {
   auto r = std::move(result_);
   r.score = score::result_of(ledger_, options_.byte_rule);
+  if (ppm_) r.score.verdict.notes.push_back(ppm_->note());
   r.score.windows = windows_run_;
   r.score.skipped_targets = windows_.skipped_targets();
   r.score.window = windows_.window();

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/score/knowledge.h"
 #include "fairway/score/ledger.h"
+#include "fairway/score/ppm.h"
 #include "fairway/score/window_runner.h"
 
 namespace fairway::adapt {
@@ -52,7 +54,8 @@ class Evaluation {
   void settle();
   /// Runs windows with the machine's present weights.
   void run_windows(std::span<const score::Window> windows, const score::WindowSink& sink);
-  /// Enters targets [first, first + nll.size()) into the ledger.
+  /// Enters targets [first, first + nll.size()) into the ledger, with the count model's part where there is
+  /// one.
   void commit(std::int64_t first, std::span<const float> nll, const score::ScoreOrigin& origin);
 
   bool done() const;  ///< everything that `until` asks for is in the ledger
@@ -75,6 +78,7 @@ class Evaluation {
   score::ScoreLedger ledger_;
   score::TextGate gate_;
   score::WindowRunner runner_;
+  std::optional<score::PpmBlend> ppm_;
   dist::SingleRank single_;
   dist::Communicator* ranks_;
   base::Stopwatch watch_;

@@ -242,7 +242,7 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                       "score only the first so many targets; 0: all"),
       number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},
                                           "part of a count model of the text before (PPM-C, order 1) in the "
-                                          "sliding scores of the model as it is; 0: none"),
+                                          "sliding scores, adapted ones too; 0: none"),
       number<g, &GenerateConfig::tokens>("generate.tokens", {0, 1048576}, "length of the sample; 0: none"),
       number<g, &GenerateConfig::temperature>("generate.temperature", {0, 100},
                                               "0: always the most likely token"),

@@ -42,20 +42,24 @@ void PpmC::add(std::int32_t symbol, std::int32_t context) {
   count(counts_[static_cast<std::size_t>(symbol)], all_);
 }
 
-std::span<const float> PpmBlend::apply(std::int64_t first, std::span<const std::int32_t> targets,
-                                       std::span<const std::int32_t> inputs, std::span<const float> nll) {
-  base::check(targets.size() == nll.size() && inputs.size() == nll.size() && first <= next_,
-              "PPM: {} targets from {} on, the next is {}", targets.size(), first, next_);
+std::span<const float> PpmBlend::apply(std::int64_t first, TokenView tokens, std::span<const float> nll) {
   mixed_.assign(nll.begin(), nll.end());
   for (std::size_t i = 0; i < nll.size(); ++i) {
-    if (first + static_cast<std::int64_t>(i) < next_) continue;
-    const double p = (1 - weight_) * std::exp(-static_cast<double>(nll[i])) +
-                     weight_ * ppm_.probability(targets[i], inputs[i]);
+    const auto target = first + static_cast<std::int64_t>(i);
+    if (target < next_) continue;
+    const auto input = tokens[target], token = tokens[target + 1];
+    const double p =
+        (1 - weight_) * std::exp(-static_cast<double>(nll[i])) + weight_ * ppm_.probability(token, input);
     mixed_[i] = static_cast<float>(-std::log(p));
-    ppm_.add(targets[i], inputs[i]);
-    ++next_;
+    ppm_.add(token, input);
+    next_ = target + 1;
   }
   return mixed_;
+}
+
+std::string PpmBlend::note() const {
+  return fmt::format("{} of each distribution is a count model of the text before it (PPM-C, order 1)",
+                     weight_);
 }
 
 }  // namespace fairway::score

@@ -58,15 +58,6 @@ void report(const ScoreOptions& options, const ScoreLedger& ledger, std::int64_t
   options.progress->update(progress);
 }
 
-/// Scores of a window's targets with the count model in their distributions.
-std::span<const float> mixed(PpmBlend& ppm, const TokenView& tokens, const Window& w,
-                             std::span<const float> nll) {
-  const std::int64_t first = w.start + w.score_from;
-  std::vector<std::int32_t> stream(nll.size() + 1);  // the input of each target stands before it
-  tokens.copy(first, stream);
-  return ppm.apply(first, std::span(stream).subspan(1), std::span(stream).first(nll.size()), nll);
-}
-
 }  // namespace
 
 ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model, const ByteCounter& count,
@@ -92,16 +83,14 @@ ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model,
     }
     runner.run(batch, done, [&](const Window& w, std::span<const float> nll) {
       count_bytes(tokens, w, count, bytes);
-      ledger.commit(w.start + w.score_from, ppm ? mixed(*ppm, tokens, w, nll) : nll, bytes);
+      const std::int64_t first = w.start + w.score_from;
+      ledger.commit(first, ppm ? ppm->apply(first, tokens, nll) : nll, bytes);
     });
     done += static_cast<std::int64_t>(batch.size());
     report(options, ledger, done, plan.size(), watch.seconds());
   }
   ScoreResult result = result_of(ledger, options.byte_rule);
-  if (ppm)
-    result.verdict.notes.push_back(
-        fmt::format("{} of each distribution is a count model of the text before it (PPM-C, order 1)",
-                    options.ppm_weight));
+  if (ppm) result.verdict.notes.push_back(ppm->note());
   result.windows = plan.size();
   result.skipped_targets = plan.skipped_targets();
   result.window = plan.window();

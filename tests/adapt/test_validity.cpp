@@ -1,6 +1,7 @@
 // Verdicts from what happened, and the flip test behind them: with target t and everything after it changed,
 // scores before t must not change by a bit.
 #include "adapt/small.h"
+#include "fairway/score/ppm.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -148,6 +149,34 @@ TEST(Streaming, ShardsOfVirtualRanksAreModelsOfTheirOwn) {
     for (std::int64_t i = 0; i < 6 * S; ++i)
       ASSERT_EQ(alone[static_cast<std::size_t>(i)], whole[static_cast<std::size_t>(r * 6 * S + i)])
           << r << " " << i;
+  }
+}
+
+TEST(Evaluate, ACountModelIsPartOfEveryEnteredScore) {
+  auto protocols = twins();
+  protocols.emplace_back("before the score", full_sgd(2));
+  protocols.emplace_back("targets left out", streaming_minimum(2));
+  const auto tokens = small_text(18 * S + 7);
+  for (const auto& [name, protocol] : protocols) {
+    SCOPED_TRACE(name);
+    auto options = protocol.shards == Shards::targets ? small_options(0, score::Tail::published)
+                                                      : small_options(4, score::Tail::clean);
+    const auto alone = evaluate_small(protocol, tokens, options);
+    options.ppm_weight = 0.25;
+    const auto blended = evaluate_small(protocol, tokens, options);
+    score::PpmC counts(48);
+    for (std::size_t i = 0; i < alone.nll.size(); ++i) {
+      ASSERT_EQ(std::isnan(blended.nll[i]), std::isnan(alone.nll[i])) << i;
+      if (std::isnan(alone.nll[i])) continue;
+      const double p = 0.75 * std::exp(-alone.nll[i]) + 0.25 * counts.probability(tokens[i + 1], tokens[i]);
+      ASSERT_NEAR(blended.nll[i], -std::log(p), 1e-5) << i;
+      counts.add(tokens[i + 1], tokens[i]);
+    }
+    EXPECT_EQ(blended.score.verdict.broken, alone.score.verdict.broken);
+    EXPECT_THAT(blended.score.verdict.notes, ::testing::Contains(::testing::HasSubstr("0.25 of each")));
+    if (blended.score.verdict.valid()) {
+      EXPECT_TRUE(survives_flip(protocol, tokens, options, blended.nll, 100));
+    }
   }
 }
 

@@ -89,6 +89,18 @@ TEST_F(Adapting, ARunAdaptsWhereItsRecipeSaysSo) {
   EXPECT_EQ(result["adapted"]["sliding"]["tokens"], result["score"]["sliding"]["tokens"]);
 }
 
+TEST_F(Adapting, ACountModelJoinsTheAdaptedScore) {
+  const auto blended = with(kStreaming, {"--set", "score.ppm_weight=0.05"});
+  const auto alone = json_of(*folder_, with({"adapt", "a", "--tokens", "1500"}, kStreaming));
+  const auto adapted = json_of(*folder_, with({"adapt", "a", "--tokens", "1500"}, blended));
+  for (const auto* which : {"score", "adapted"}) {
+    EXPECT_NE(adapted[which]["sliding"]["nll"], alone[which]["sliding"]["nll"]) << which;
+    EXPECT_THAT(adapted[which]["sliding"]["notes"].dump(), ::testing::HasSubstr("PPM-C")) << which;
+  }
+  const auto said = fairway(*folder_, with({"verify", "a", "--tokens", "1500"}, blended));
+  EXPECT_EQ(said.code, 0) << said.out << said.err;
+}
+
 TEST_F(Adapting, AModelWithoutAdaptationIsVerifiedToo) {
   const auto said = fairway(*folder_, {"verify", "a", "--tokens", "1500"});
   EXPECT_EQ(said.code, 0) << said.out << said.err;

@@ -99,7 +99,7 @@ TEST(PpmBlend, ATokenCannotChangeItsOwnOrEarlierScores) {
   const auto scores = [&](const std::vector<std::int32_t>& stream) {
     PpmBlend blend(8, 0.5);
     const std::vector<float> nll(stream.size() - 1, 2.0f);
-    const auto mixed = blend.apply(0, std::span(stream).subspan(1), std::span(stream).first(nll.size()), nll);
+    const auto mixed = blend.apply(0, std::span(stream), nll);
     return std::vector<float>(mixed.begin(), mixed.end());
   };
   const auto before = scores(tokens);

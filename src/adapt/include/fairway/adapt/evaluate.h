@@ -28,6 +28,7 @@ struct EvaluateOptions {
   std::vector<std::int64_t> documents = {};  ///< first target of each; may be empty
   int stride = 0;                            ///< of the final or the chunks' scores; 0: windows side by side
   score::Tail tail = score::Tail::clean;
+  double ppm_weight = 0;           ///< part of a count model in each entered distribution (score/ppm.h)
   model::BuildOptions build = {};  ///< dtype, folding and fusing of programs (MachineOptions)
   double budget_seconds = 0;       ///< 0: none
   Budget budget = Budget::enforce;

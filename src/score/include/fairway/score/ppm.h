@@ -14,8 +14,11 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
+
+#include "fairway/score/score.h"
 
 namespace fairway::score {
 
@@ -45,11 +48,11 @@ class PpmBlend {
  public:
   /// `weight`: part of the count model, 0 to 1.
   PpmBlend(std::int32_t vocab_size, double weight) : ppm_(vocab_size), weight_(weight) {}
-  /// Targets first, first + 1, ... after `inputs` (the token before each). A target that was scored before
-  /// (the published tail) keeps the model's own score: the counts know it already. The result stands until
-  /// the next call.
-  std::span<const float> apply(std::int64_t first, std::span<const std::int32_t> targets,
-                               std::span<const std::int32_t> inputs, std::span<const float> nll);
+  /// Scores of targets first, first + 1, ...: tokens first + 1 and so on, each after the token before it. A
+  /// target that was scored before (the published tail) keeps the model's own score: the counts know it
+  /// already. One that is left out is never counted. The result stands until the next call.
+  std::span<const float> apply(std::int64_t first, TokenView tokens, std::span<const float> nll);
+  std::string note() const;  ///< for the verdict
 
  private:
   PpmC ppm_;
