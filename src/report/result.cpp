@@ -176,7 +176,7 @@ Table ledger_table(const Json& ledger) {
     ++table.total_rows;
   };
   total("file", "file_bytes");
-  total("code (xz -9e of the sources needed)", "code_bytes");
+  total("code (xz -9e of the sources needed, stripped)", "code_bytes");
   total("code without its CUDA part", "code_bytes_cpu");
   total("challenge bytes (weights and code)", "challenge_bytes");
   total("self-contained bytes (and tokenizer)", "self_contained_bytes");
