@@ -77,8 +77,10 @@ bool Derivation::is_parameter(ValueId root) const {
 std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
   auto& g = b_.graph_;
   const auto root = g.root(v);
-  if (is_parameter(root))
-    return {b_.alias(parameter_gradient(root), g.at(v).meta.shape, g.at(v).offset), Write::add};
+  if (is_parameter(root)) {
+    const auto gradient = parameter_gradient(root);  // may add a value: nothing of `g` is held across it
+    return {b_.alias(gradient, g.at(v).meta.shape, g.at(v).offset), Write::add};
+  }
   if (const auto known = gradient_of(v); known != absent) return {known, Write::add};
   const auto fresh = b_.add_value({.meta = g.at(v).meta});
   gradient_.resize(g.values.size(), absent);
