@@ -3,10 +3,11 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 PREFIX ?= /usr/local
+ASAN_LAYERS = graph model quant artifact score adapt
 CMAKE_ARGS ?=
-SOURCES = $(shell find src apps tests bench examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
+SOURCES = $(shell find src apps tests bench examples cmake -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
 
-.PHONY: help build demo test fuzz format check-format asan install clean
+.PHONY: help build demo test fuzz format check-format asan asan-core install clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +35,13 @@ asan:  ## run all tests under the address and undefined-behaviour sanitizers (sl
 	cmake --preset asan -DFAIRWAY_CUDA=OFF $(CMAKE_ARGS)
 	cmake --build build-asan -j $(JOBS)
 	ctest --test-dir build-asan -j $(JOBS) --output-on-failure --no-tests=error
+
+asan-core:  ## the same, unit tests of the layers from the graph to test-time training only (minutes)
+	@scripts/bootstrap --test
+	cmake --preset asan -DFAIRWAY_CUDA=OFF $(CMAKE_ARGS)
+	cmake --build build-asan -j $(JOBS) --target $(ASAN_LAYERS:%=test_%)
+	@for layer in $(ASAN_LAYERS); do \
+	  ASAN_OPTIONS=allocator_may_return_null=1 build-asan/tests/$$layer/test_$$layer --gtest_brief=1 || exit 1; done
 
 format:  ## lay out all sources by .clang-format
 	clang-format -i $(SOURCES)
