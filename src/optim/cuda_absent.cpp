@@ -56,7 +56,6 @@ DeviceAdapter::~DeviceAdapter() = default;
 DeviceAdapter::DeviceAdapter(DeviceAdapter&&) noexcept = default;
 void DeviceAdapter::prepare(double) { refuse(); }
 void DeviceAdapter::enqueue() { refuse(); }
-void DeviceAdapter::enqueue_zero_gradients() { refuse(); }
 void DeviceAdapter::enqueue_clear_flag() { refuse(); }
 void DeviceAdapter::enqueue_reset() { refuse(); }
 void DeviceAdapter::enqueue_report(int) { refuse(); }

@@ -117,7 +117,7 @@ TEST_F(DeviceAdapterTest, BadGradientsChangeNothing) {
   EXPECT_FALSE(run.step(0).finite);
   EXPECT_EQ(run.values.get(), before);
   run.adapter.enqueue_clear_flag();
-  run.adapter.enqueue_zero_gradients();
+  run.gradients.set(std::vector<float>(elements, 0.0f));
   run.adapter.enqueue();
   run.adapter.enqueue_report(2);
   EXPECT_EQ(run.adapter.report(2).norm, 0.0);

@@ -42,16 +42,12 @@ std::vector<FlatRange> adapted_ranges(const std::vector<OptimizedRange>& ranges,
 
 struct DeviceAdapter::Parts {
   ops::cuda::State& state;
-  tensor::View gradients;
-  std::vector<FlatRange> adapted;  // sorted
   gpu::RangeStep step;
 
   Parts(const RangeOptimizerConfig& c, const std::vector<OptimizedRange>& ranges, tensor::View values,
         tensor::View g, ops::cuda::State& s)
       : state(s),
-        gradients(g),
-        adapted(adapted_ranges(ranges, values.elements())),
-        step(s, values, g, adapted, range_specs(c, ranges), c.grad_clip) {
+        step(s, values, g, adapted_ranges(ranges, values.elements()), range_specs(c, ranges), c.grad_clip) {
     tensor::synchronize(s.device());  // new memory is cleared on another stream than ours
     step.enqueue_flag(true);          // loads the kernels; changes nothing
     enqueue();
@@ -80,14 +76,6 @@ void DeviceAdapter::prepare(double lr) {
 }
 
 void DeviceAdapter::enqueue() { parts_->enqueue(); }
-
-void DeviceAdapter::enqueue_zero_gradients() {
-  if (parts_->adapted.empty()) return;
-  // One call for all: gaps between the ranges are few, and nobody reads them.
-  const std::int64_t begin = parts_->adapted.front().begin, end = parts_->adapted.back().end;
-  ops::cuda::zero_on_device(parts_->state, parts_->gradients.as<float>() + begin,
-                            static_cast<std::size_t>(end - begin) * sizeof(float));
-}
 
 void DeviceAdapter::enqueue_clear_flag() { parts_->step.enqueue_flag(false); }
 void DeviceAdapter::enqueue_reset() { parts_->step.enqueue_reset(); }

@@ -30,7 +30,6 @@ class DeviceAdapter {
 
   void prepare(double lr);  ///< queues the upload of this step's rate
   void enqueue();
-  void enqueue_zero_gradients();  ///< of the adapted ranges' gradients
   void enqueue_clear_flag();
   void enqueue_reset();  ///< moments and counters to zero: a new optimiser, as for a new pass
   void enqueue_report(int slot);
