@@ -1,38 +1,16 @@
-#include "fairway/ops/norm.h"
-
 #include <cmath>
 
 #include "fairway/ops/row_squares.h"
-#include "ops/direct.h"
+#include "ops/norm_cases.h"
 
 namespace fairway::ops {
 namespace {
 
 using namespace harness;
 
-constexpr float eps = 0x1p-23f;
 const std::vector<Shape> shapes = {{1, 1}, {3, 65}, {2, 5, 33}, {2, 70, 128}};
 /// Vectors with idle lanes, single elements, more rows than one block takes at once.
 const std::vector<Shape> odd_shapes = {{1, 7}, {3, 24}, {3, 65}, {2, 500, 24}, {1000, 7}};
-
-/// Draws for a mix [2, D] or a scale [D].
-InputSpec channels(Shape shape) { return tensor_input(shape, normal(0.5, 1)); }
-
-OpCase mix_case(const Shape& shape, bool deferred, bool skip) {
-  const auto d = shape.columns();
-  auto c =
-      op_case(fmt::format("mix_norm {}{}{}", shape.str(), deferred ? " deferred" : "", skip ? " skip" : ""),
-              std::make_shared<MixNorm>(0.5f, eps, deferred, skip),
-              {tensor_input(shape, normal()), tensor_input(shape, normal()), channels({2, d})}, {2});
-  if (skip) {
-    c.inputs.push_back(tensor_input(shape, normal()));
-    c.inputs.push_back(channels({d}));
-  }
-  c.add_outputs = {0, 1};
-  // What a deferred norm reads as dy is no derivative of y; MixNorm.PrescaledIsTheSame covers its values.
-  c.finite_differences = !deferred;
-  return c;
-}
 
 TEST(RmsNorm, AllChecks) {
   for (const Shape& shape : shapes) {

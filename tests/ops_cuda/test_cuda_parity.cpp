@@ -5,19 +5,17 @@
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
 #include "fairway/ops/matmul.h"
-#include "fairway/ops/norm.h"
 #include "fairway/ops/overwrite_head.h"
 #include "fairway/ops/residual.h"
 #include "fairway/ops/working_rows.h"
 #include "fairway/tensor/cuda.h"
+#include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
 
 namespace fairway::ops {
 namespace {
 
 using namespace harness;
-
-constexpr float eps = 0x1p-23f;
 
 /// Skips where there is no GPU, and says why.
 class CudaParity : public testing::Test {
@@ -50,20 +48,6 @@ TEST_F(CudaParity, Norms) {
     residual.add_outputs = {0, 1};
     for (const auto& c : {rms, deferred, residual}) EXPECT_EQ(check_cuda(c), "");
   }
-}
-
-OpCase mix_case(const Shape& x, bool deferred, bool skip) {
-  const auto d = x.columns();
-  auto c = op_case(
-      fmt::format("mix_norm {}{}{}", x.str(), deferred ? " deferred" : "", skip ? " skip" : ""),
-      std::make_shared<MixNorm>(0.5f, eps, deferred, skip),
-      {tensor_input(x, normal()), tensor_input(x, normal()), tensor_input({2, d}, normal(0.5, 1))}, {2});
-  if (skip) {
-    c.inputs.push_back(tensor_input(x, normal()));
-    c.inputs.push_back(tensor_input({d}, normal(0.5, 1)));
-  }
-  c.add_outputs = {0, 1};
-  return c;
 }
 
 TEST_F(CudaParity, MixNorms) {

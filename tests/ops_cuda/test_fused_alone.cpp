@@ -1,8 +1,9 @@
-// Fused products by themselves: each output alone is the same bytes, and sums of squares are those of what
+// Fused kernels by themselves: each output alone is the same bytes, and sums of squares are those of what
 // was stored. No library's product runs in here, so that compute-sanitizer can watch our kernels at its
 // speed.
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/row_squares.h"
+#include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
 
 namespace fairway::ops {
@@ -45,6 +46,24 @@ TEST_F(FusedAlone, QkvProductAndItsBackward) {
     ASSERT_TRUE(steps.front().op);
     expect_each_alone(c, *steps.front().op, gather_reads(f, steps.front()));
   }
+}
+
+TEST_F(FusedAlone, MixNormsAndTheirBackwardTwice) {
+  for (const bool deferred : {false, true})
+    for (const bool skip : {false, true}) {
+      const auto c = *bf16_form(mix_case({70, 512}, deferred, skip));
+      std::string problem;
+      const Forward f = run_forward(c, there(), none, problem);
+      for (const auto& step : c.op->backward()) {
+        if (!step.op) continue;
+        const auto in = gather_reads(f, step);
+        const Blocks once = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+        const Blocks again = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+        for (std::size_t k = 0; k < once.size(); ++k)
+          EXPECT_TRUE(again[k].same_bytes(once[k])) << c.name << " " << step.op->name() << " output " << k;
+      }
+      EXPECT_EQ(problem, "");
+    }
 }
 
 TEST_F(FusedAlone, LinearAddAndItsSquares) {
