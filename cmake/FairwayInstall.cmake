@@ -6,10 +6,17 @@ include(CMakePackageConfigHelpers)
 # An installed program finds the library beside it, wherever the folder is moved to.
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 
+# What is installed has that path from the start. Else CMake makes room for it with colons, and to the loader nothing
+# between colons is the current folder, whose libraries it would take first.
+function(fairway_installed_path target)
+  set_target_properties(${target} PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
+endfunction()
+
 # fairway_install_library(TARGET): installs TARGET as fairway::fairway with the headers in its folder's include/.
 # TARGET should be a SHARED library that links the layers privately: then the package needs none of their libraries.
 function(fairway_install_library target)
   set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/fairway")
+  fairway_installed_path(${target})
   set_target_properties(${target} PROPERTIES
     EXPORT_NAME fairway VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
   target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
@@ -32,6 +39,7 @@ endfunction()
 
 # fairway_install_program(TARGET)
 function(fairway_install_program target)
+  fairway_installed_path(${target})
   install(TARGETS ${target} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 

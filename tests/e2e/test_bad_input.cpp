@@ -150,6 +150,14 @@ TEST(BadInput, EveryDamagedByteOfAnArtifactIsSeen) {
   EXPECT_EQ(tiny.code, 0) << tiny.err << ": a text of one byte has a score too";
 }
 
+TEST(BadInput, LibrariesInTheCurrentFolderAreNotLoaded) {
+  Folder folder;
+  for (const auto* name : {"libdnnl.so.2", "libdnnl.so.3", "libzstd.so.1", "libz.so.1", "libgomp.so.1"})
+    write(folder / name, "not a library");
+  const auto said = fairway(folder, {"--version"});
+  EXPECT_EQ(said.code, 0) << said.err;
+}
+
 TEST(BadInput, AFullDiskIsAFailureInOneLine) {
   Folder folder;
   // A limit on file size stands for the full disk: writes fail in the middle of a file.
