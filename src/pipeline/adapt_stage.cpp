@@ -87,7 +87,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   };
   options.byte_rule = std::string(text::byte_rule_name(rule));
   options.stride = recipe.score.stride;
-  if (recipe.score.stride > 0) options.ppm_weight = recipe.score.ppm_weight;
+  options.ppm_weight = recipe.score.ppm_weight;  // a recipe has it with sliding scores only
   options.tail = recipe.score.tail == "published" ? score::Tail::published : score::Tail::clean;
   if (options.tail == score::Tail::clean)
     for (auto first : text.first_target)
