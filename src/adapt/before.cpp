@@ -80,9 +80,10 @@ Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::Windo
              const Machine& machine) {
   Work work;
   const double in_step = static_cast<double>(plan.windows()) / static_cast<double>(plan.steps());
-  for (const auto& phase : protocol.phases)
-    work.training.push_back(static_cast<double>(phase.epochs) * static_cast<double>(plan.steps()) *
-                            std::ceil(in_step / machine.train_rows()));
+  for (const auto& phase : protocol.phases) {
+    const double steps = static_cast<double>(phase.epochs) * static_cast<double>(plan.steps());
+    work.training.push_back({steps, steps * std::ceil(in_step / machine.train_rows())});
+  }
   // All but the first of a sliding evaluation's windows score the stride.
   work.scoring = {{windows.stride(), std::ceil(static_cast<double>(windows.size()) / machine.rows())}};
   work.windows = windows.size();

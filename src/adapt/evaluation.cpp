@@ -65,10 +65,14 @@ Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& confi
 
 void Evaluation::forecast(const Work& work) {
   double seconds = 0;
-  for (std::size_t phase = 0; phase < work.training.size(); ++phase)
-    if (work.training[phase] > 0)
-      seconds += work.training[phase] * machine_.measure_training(static_cast<int>(phase));
-  for (const auto& [length, calls] : work.scoring) seconds += calls * machine_.measure_scoring(length);
+  for (std::size_t phase = 0; phase < work.training.size(); ++phase) {
+    const auto [steps, batches] = work.training[phase];
+    if (steps == 0) continue;
+    const int at = static_cast<int>(phase);
+    seconds += machine_.forecast_batches(at, batches) +
+               machine_.forecast_updates(at, protocol_.phases[phase].optimizer, steps);
+  }
+  for (const auto& [length, calls] : work.scoring) seconds += machine_.forecast_scoring(length, calls);
   result_.forecast_seconds = seconds;
   const base::Random random(protocol_.seed, "adapt/audit");
   if (work.windows > 0)

@@ -21,7 +21,10 @@ namespace fairway::adapt {
 
 /// How often each program will run.
 struct Work {
-  std::vector<double> training;                 ///< calls, by phase
+  struct Training {
+    double steps = 0, batches = 0;  ///< of train_rows() windows
+  };
+  std::vector<Training> training;               ///< by phase
   std::vector<std::pair<int, double>> scoring;  ///< scored length, calls
   std::int64_t windows = 0;                     ///< scored in all, for the audit
 };

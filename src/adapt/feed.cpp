@@ -5,6 +5,7 @@
 
 #include "fairway/adapt/machine.h"
 #include "fairway/base/error.h"
+#include "fairway/base/random.h"
 
 namespace fairway::adapt {
 
@@ -25,9 +26,21 @@ Feed::Feed(const graph::Runtime& runtime, int rows, int window, std::size_t loss
   for (int i = 0; i < slots; ++i) losses_.push_back({{runtime, losses}, 0});
 }
 
-void Feed::send(graph::Program& program, std::span<const WeightedLesson> lessons) {
+Feed::Batch& Feed::free_batch() {
   auto& batch = batches_[sent_++ % batches_.size()];
   if (batch.copied) batch.copied->wait();
+  return batch;
+}
+
+void Feed::write(graph::Program& program, Batch& batch) {
+  program.write<std::int32_t>("tokens", batch.inputs.span());
+  program.write<std::int32_t>("targets", batch.targets.span());
+  program.write<float>("weights", batch.weights.span());
+  if (batch.copied) batch.copied->record(*runtime_.cuda);
+}
+
+void Feed::send(graph::Program& program, std::span<const WeightedLesson> lessons) {
+  auto& batch = free_batch();
   const auto inputs = batch.inputs.span(), targets = batch.targets.span();
   const auto weights = batch.weights.span();
   base::check(lessons.size() * window_ <= inputs.size(), "more windows than a batch has rows");
@@ -41,10 +54,21 @@ void Feed::send(graph::Program& program, std::span<const WeightedLesson> lessons
   std::ranges::fill(inputs.subspan(used), 0);
   std::ranges::fill(targets.subspan(used), 0);
   std::ranges::fill(weights.subspan(used), 0.0f);
-  program.write<std::int32_t>("tokens", inputs);
-  program.write<std::int32_t>("targets", targets);
-  program.write<float>("weights", weights);
-  if (batch.copied) batch.copied->record(*runtime_.cuda);
+  write(program, batch);
+}
+
+void Feed::send_noise(graph::Program& program, int vocabulary) {
+  auto& batch = free_batch();
+  fill_with_noise(batch.inputs.span(), vocabulary);
+  fill_with_noise(batch.targets.span(), vocabulary);
+  std::ranges::fill(batch.weights.span(), 1.0f / static_cast<float>(batch.weights.span().size()));
+  write(program, batch);
+}
+
+void fill_with_noise(std::span<std::int32_t> tokens, int vocabulary) {
+  const base::Random random(0, "adapt/noise");
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<std::int32_t>(random.below(i, static_cast<std::uint64_t>(vocabulary)));
 }
 
 void Feed::clear(int slot) { losses_[static_cast<std::size_t>(slot)].count = 0; }

@@ -37,6 +37,9 @@ class Feed {
 
   /// Queues inputs, targets and weights of at most `rows` windows; rows without a lesson weigh nothing.
   void send(graph::Program& program, std::span<const WeightedLesson> lessons);
+  /// Queues a whole batch that comes from no text, for measuring: a GPU at its power limit is faster with
+  /// zeros.
+  void send_noise(graph::Program& program, int vocabulary);
 
   /// Losses of steps: `slots` steps may be on their way.
   static constexpr int slots = 2;
@@ -50,6 +53,9 @@ class Feed {
     SharedArray<float> weights;
     std::optional<ops::cuda::Event> copied;
   };
+  Batch& free_batch();
+  void write(graph::Program& program, Batch& batch);
+
   struct Losses {
     SharedArray<float> values;
     std::size_t count = 0;
@@ -60,5 +66,8 @@ class Feed {
   std::vector<Losses> losses_;
   std::size_t sent_ = 0;
 };
+
+/// Tokens below `vocabulary` that come from no text.
+void fill_with_noise(std::span<std::int32_t> tokens, int vocabulary);
 
 }  // namespace fairway::adapt

@@ -140,12 +140,22 @@ struct Machine::State {
   void wait() const {
     if (runtime.cuda) tensor::synchronize(runtime.device);
   }
-  /// Seconds of a call. On a GPU the third: the first loads kernels, the second is recorded.
-  double measure(const std::function<void()>& call) const {
-    for (int i = 0; runtime.cuda && i < 2; ++i) call();
+  double seconds_of(const std::function<void()>& call, int calls) const {
     base::Stopwatch watch;
-    call();
+    for (int i = 0; i < calls; ++i) call();
+    wait();
     return watch.seconds();
+  }
+  /// Seconds of that many calls, from a few. On a GPU the first loads kernels and the second is recorded; the
+  /// others are a fiftieth of all or `enough` seconds, in which the clock falls to what the power limit
+  /// allows.
+  double forecast(double calls, const std::function<void()>& call) const {
+    if (!runtime.cuda) return calls * seconds_of(call, 1);
+    constexpr double enough = 0.5;
+    seconds_of(call, 2);
+    const double one = seconds_of(call, 1);
+    const auto some = static_cast<int>(std::min(enough / one, calls / 50));
+    return calls * (some > 1 ? seconds_of(call, some) / some : one);
   }
   graph::Graph build_trainer(const Selection& phase) const {
     auto build = base_options(model::Mode::train, train_rows);
@@ -303,25 +313,38 @@ void Machine::load(const Snapshot& from) {
   state_->working = State::Working::stale;
 }
 
-double Machine::measure_training(int phase) {
+double Machine::forecast_batches(int phase, double count) {
   auto& s = *state_;
-  return s.measure([&] {
-    s.prepare(State::Working::quantised);
-    s.working = State::Working::stale;  // each step begins with that
-    auto& program = *s.trainers.at(static_cast<std::size_t>(phase));
-    s.feed.send(program, {});
+  auto& program = *s.trainers.at(static_cast<std::size_t>(phase));
+  s.prepare(State::Working::quantised);
+  return s.forecast(count, [&] {
+    s.feed.send_noise(program, s.config.vocab_size);
     program.run();
-    s.wait();
   });
 }
 
-double Machine::measure_scoring(int score_last) {
+double Machine::forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count) {
   auto& s = *state_;
-  const std::vector<std::int32_t> inputs(static_cast<std::size_t>(s.rows) *
-                                         static_cast<std::size_t>(s.config.window));
-  const std::vector<std::int32_t> targets(static_cast<std::size_t>(s.rows * score_last));
+  const auto updater = make_updater(phase, config);
+  return s.forecast(count, [&] {
+    s.prepare(State::Working::quantised);
+    s.zero_gradients();
+    if (auto* unfold = s.unfolds.at(static_cast<std::size_t>(phase))) unfold->run();
+    updater->enqueue(0);  // no rate, no change
+    updater->report();
+    s.working = State::Working::stale;
+  });
+}
+
+double Machine::forecast_scoring(int score_last, double count) {
+  auto& s = *state_;
+  std::vector<std::int32_t> inputs(static_cast<std::size_t>(s.rows) *
+                                   static_cast<std::size_t>(s.config.window)),
+      targets(static_cast<std::size_t>(s.rows * score_last));
+  fill_with_noise(inputs, s.config.vocab_size);
+  fill_with_noise(targets, s.config.vocab_size);
   std::vector<float> nll(targets.size());
-  return state_->measure([&] { score(inputs, targets, score_last, nll); });
+  return state_->forecast(count, [&] { score(inputs, targets, score_last, nll); });
 }
 
 }  // namespace fairway::adapt

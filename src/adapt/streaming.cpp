@@ -199,8 +199,7 @@ Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& ma
   const auto passes = static_cast<double>(protocol.pass_lr.size());
   const auto trained =
       static_cast<double>(std::ranges::count_if(protocol.pass_lr, [](double f) { return f > 0; }));
-  const auto& phase = protocol.phases[0];
-  double training = 0, scoring = 0;
+  double steps = 0, batches = 0, scoring = 0;
   for (int r = 0; r < protocol.virtual_ranks; ++r) {
     const auto chunks = plan.chunks(r);
     for (std::int64_t i = 0; i < chunks; ++i) {
@@ -210,10 +209,12 @@ Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& ma
       if (i + 1 == chunks) continue;
       const auto windows =
           std::min<double>(protocol.batch_windows, static_cast<double>(chunk.trained.size()));
-      training += static_cast<double>(steps_of(protocol, chunk)) * std::ceil(windows / machine.train_rows());
+      const auto in_chunk = static_cast<double>(steps_of(protocol, chunk));
+      steps += in_chunk;
+      batches += in_chunk * std::ceil(windows / machine.train_rows());
     }
   }
-  work.training = {training * trained * (phase.epochs > 0 ? 1 : 0)};
+  work.training = {{steps * trained, batches * trained}};
   work.scoring = {{plan.windows().stride(), scoring * passes}};
   work.windows *= static_cast<std::int64_t>(protocol.pass_lr.size());
   return work;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace fairway::adapt {
@@ -130,6 +131,31 @@ TEST(Machine, WeightsComeBackToTheBit) {
   updater->reset();
   step();
   EXPECT_EQ(bytes(machine.weights()), after) << "the optimiser was not as new";
+}
+
+TEST(Machine, ForecastsChangeNoWeight) {
+  const auto config = small_config();
+  const auto weights = small_weights(config);
+  for (const auto rule : {optim::RangeRule::sgd, optim::RangeRule::adam, optim::RangeRule::adamw}) {
+    MachineOptions options;
+    options.phases = {select_named({"all"}, config)};
+    options.train_windows = options.score_windows = 3;
+    options.score_lengths = {4};
+    options.fake_quantize = true;
+    Machine machine(config, weights, runtime(), options);
+    optim::RangeOptimizerConfig optimizer;
+    optimizer.rule = rule;
+    optimizer.weight_decay = 0.1;
+    EXPECT_GT(machine.forecast_batches(0, 10), 0);
+    double gradient = 0;
+    const auto parts = machine.gradients(0);
+    for (const float g : parts[0]) gradient += std::abs(static_cast<double>(g));
+    EXPECT_GT(gradient, 0) << "batches of zeros are no measure";
+    EXPECT_GT(machine.forecast_updates(0, optimizer, 10), 0);
+    EXPECT_GT(machine.forecast_scoring(4, 10), 0);
+    const auto after = machine.weights().flat_values().span<const float>();
+    EXPECT_TRUE(std::ranges::equal(after, weights.flat_values().span<const float>()));
+  }
 }
 
 /// What a GPU's programs do to be fast changes no gradient that a phase trains, whatever else it freezes.

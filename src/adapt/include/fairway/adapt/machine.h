@@ -82,9 +82,11 @@ class Machine final : public score::WindowScorer {
 
   const graph::ParameterStore& weights() const;
   const graph::Program& training_program(int phase) const;
-  /// Seconds of one call of a program, on a GPU of the third; weights are as before.
-  double measure_training(int phase);
-  double measure_scoring(int score_last);
+  /// Seconds of so much work, from some of it on tokens of no text; weights are as before.
+  double forecast_batches(int phase, double count);  ///< forward and backward of train_rows() windows
+  /// What a step does once, with an optimiser of its own.
+  double forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count);
+  double forecast_scoring(int score_last, double count);  ///< calls of rows() windows
   std::vector<graph::MemoryLine> memory_table() const;
 
  private:
