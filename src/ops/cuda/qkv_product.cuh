@@ -160,30 +160,20 @@ struct Epilogue {
   template <class S>
   __device__ void finish_values(S& s, const float (&d)[64], const Ahead<Chunks>& ahead, int place, int row,
                                 int warp, std::uint32_t turn) const {
-    const float lower = factors.of(ahead.factor, 0), upper = factors.of(ahead.factor, 1),
-                scale = ahead.gain[0];
-    if (embeds_values) s.rows_full[warp].wait(turn);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!embeds_values) {
-        store_half(s, d, half, lower, upper, store_v ? &map_v : nullptr, place + half, row, warp);
-        continue;
-      }
-      const std::uint32_t tile = shared_address(s.rows[warp][half]);
-#pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        const std::uint32_t at = rows::matrices_at(tile, j);
-        const float* const x = d + 32 * half + 4 * j;
-        std::uint32_t e[4];
-        load_matrices(at, e);
-        const auto sum = [&](int i, float factor) {
-          return pack(x[2 * i] * factor + scale * rows::low(e[i]),
-                      x[2 * i + 1] * factor + scale * rows::high(e[i]));
-        };
-        store_matrices(at, sum(0, lower), sum(1, upper), sum(2, lower), sum(3, upper));
-      }
-      send(&map_v, s.rows[warp][half], place + half, row);
+    const float factor[2] = {factors.of(ahead.factor, 0), factors.of(ahead.factor, 1)};
+    const float scale = ahead.gain[0];
+    if (embeds_values) {
+      s.rows_full[warp].wait(turn);
+      rows::rewrite_rows(s, warp, d, [&](std::uint32_t e, const float* v, int upper) {
+        return pack(v[0] * factor[upper] + scale * rows::low(e), v[1] * factor[upper] + scale * rows::high(e));
+      });
     }
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      if (embeds_values)
+        send(&map_v, s.rows[warp][half], place + half, row);
+      else
+        store_half(s, d, half, factor[0], factor[1], store_v ? &map_v : nullptr, place + half, row, warp);
   }
 };
 
