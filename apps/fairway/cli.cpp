@@ -27,11 +27,12 @@ std::optional<base::Isa> chosen_isa(const std::string& name) {
 }
 
 tensor::Device chosen_device(const std::string& name) {
-  // A GPU that can be used is used.
-  if (name == "auto")
-    return tensor::cuda_devices().empty() || !ops::cuda::products_unavailable_reason().empty()
-               ? tensor::Device{}
-               : tensor::Device{tensor::DeviceKind::cuda, 0};
+  if (name == "auto") {  // the first GPU that can be used
+    if (!ops::cuda::products_unavailable_reason().empty()) return {};
+    for (const auto& gpu : tensor::cuda_devices())
+      if (gpu.problem().empty()) return {tensor::DeviceKind::cuda, gpu.index};
+    return {};
+  }
   const auto device = tensor::parse_device(name);
   if (!device) fail_input("--device {}: must be auto, cpu, cuda or cuda:N", name);
   if (!device->is_cuda()) return *device;

@@ -97,9 +97,6 @@ std::string gaps_text(const pipeline::BenchReport& r) {
 }
 
 std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchReport& r) {
-  std::size_t bytes = 0;
-  for (const auto& m : r.memory)
-    if (!m.what.starts_with("arena of")) bytes += m.bytes;
   return fmt::format(
       "{} on {}\n"
       "machine   {:.1f} TFLOP/s (large product), {:.0f} GB/s (large copy)\n"
@@ -115,7 +112,7 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
           : "",
       base::with_commas(r.micro_batch_tokens), milliseconds(r.micro_seconds),
       percent(r.micro_floor_seconds, r.micro_seconds), milliseconds(r.micro_floor_seconds),
-      milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(bytes));
+      milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(graph::total_bytes(r.memory)));
 }
 
 void tune_products(const std::string& file, pipeline::Engine& engine) {

@@ -69,13 +69,15 @@ Json cuda_json() {
                        {"name", d.name},
                        {"memory_bytes", d.memory_bytes},
                        {"free_bytes", d.free_bytes},
-                       {"capability", fmt::format("{}.{}", d.capability_major, d.capability_minor)}});
+                       {"capability", fmt::format("{}.{}", d.capability_major, d.capability_minor)},
+                       {"problem", d.problem()}});
   return {{"compiled_in", tensor::cuda_compiled_in()},
           {"driver", versions.driver},
           {"runtime", versions.runtime},
           {"reason", tensor::cuda_unavailable_reason()},
+          {"products_built", ops::cuda::products_library_built_version()},
           {"products_found", ops::cuda::products_library_version()},
-          {"products_missing", devices.empty() ? "" : ops::cuda::products_unavailable_reason()},
+          {"products_missing", tensor::cuda_compiled_in() ? ops::cuda::products_unavailable_reason() : ""},
           {"devices", devices}};
 }
 
@@ -119,10 +121,13 @@ std::vector<Finding> findings(const Json& report) {
   }
   if (const auto missing = cuda["products_missing"].get<std::string>(); !missing.empty())
     out.push_back({"no matrix products on the GPU", missing});
+  const auto built = cuda["products_built"].get<int>(), found = cuda["products_found"].get<int>();
+  if (found > 0 && found / 100 < built / 100)
+    out.push_back({"cuBLASLt is older than the one that this was built with",
+                   fmt::format("install CUDA {}.{} or newer", built / 10'000, built / 100 % 100)});
   for (const auto& d : cuda["devices"])
-    if (d["capability"] != "9.0")
-      out.push_back({fmt::format("cuda:{} is no Hopper GPU", d["index"].get<int>()),
-                     "kernels are compiled for compute capability 9.0 alone; use --device cpu"});
+    if (const auto problem = d["problem"].get<std::string>(); !problem.empty())
+      out.push_back({fmt::format("cuda:{} cannot be used", d["index"].get<int>()), problem});
   if (!report["cpu"]["bf16_products"].get<bool>())
     out.push_back({"no bf16 instructions", "train.products = \"f32\" is the fast choice on this processor"});
   if (report["cpu"]["best_isa"] == "scalar")
@@ -136,6 +141,11 @@ std::vector<Finding> findings(const Json& report) {
   if (!report["disk"]["writable"].get<bool>())
     out.push_back({"this folder is not writable", "write elsewhere with --out"});
   return out;
+}
+
+/// As cuBLAS counts: 130100 is 13.1.0.
+std::string products_version(int v) {
+  return v ? fmt::format("{}.{}.{}", v / 10'000, v / 100 % 100, v % 100) : "none";
 }
 
 std::string cuda_text(const Json& cuda) {
@@ -165,9 +175,10 @@ std::string as_text(const Json& r, const std::vector<Finding>& notes) {
   text += "GPU       " + cuda_text(r["cuda"]);
   const auto dotted = [](int v) { return v ? fmt::format("{}.{}", v / 1000, v % 1000 / 10) : "none"; };
   if (r["cuda"]["compiled_in"].get<bool>())
-    text += fmt::format("CUDA      built with {}, driver for {}, cuBLASLt {}\n",
+    text += fmt::format("CUDA      built with {}, driver for {}; cuBLASLt built with {}, found {}\n",
                         dotted(r["cuda"]["runtime"].get<int>()), dotted(r["cuda"]["driver"].get<int>()),
-                        dotted(r["cuda"]["products_found"].get<int>() / 100));
+                        products_version(r["cuda"]["products_built"].get<int>()),
+                        products_version(r["cuda"]["products_found"].get<int>()));
   text += fmt::format("disk      {} free in {}\n",
                       base::human_bytes(r["disk"]["free_bytes"].get<std::uint64_t>()),
                       r["disk"]["folder"].get<std::string>());

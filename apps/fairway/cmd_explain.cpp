@@ -88,14 +88,16 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
     json["programs"].push_back(program_json(program));
     text += program_text(program, measure) + "\n";
   }
-  Table memory{"Memory", {{"what"}, {"bytes", Align::right}, {"", Align::right}}, {}, 1};
-  std::size_t sum = 0;
+  Table memory{"Memory of these programs (training adds the optimiser and the averages)",
+               {{"what"}, {"bytes", Align::right}, {"", Align::right}},
+               {},
+               1};
   for (const auto& line : made.memory) {
     json["memory"][line.what] = line.bytes;
     memory.add(
         {line.what, base::with_commas(static_cast<std::int64_t>(line.bytes)), base::human_bytes(line.bytes)});
-    sum += line.bytes;
   }
+  const auto sum = graph::total_bytes(made.memory);
   memory.add({"all", base::with_commas(static_cast<std::int64_t>(sum)), base::human_bytes(sum)});
   text += report::to_text(memory);
   if (made.order) {

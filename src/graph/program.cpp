@@ -243,19 +243,7 @@ void Plan::zero_state(std::string_view name) {
     tensor::zero_bytes(runtime_.device, buffer.data(), buffer.bytes());
 }
 
-std::size_t Plan::planned_bytes() const {
-  std::size_t arena = 0, total = parameters_.bytes();
-  std::set<std::string_view> states;
-  std::set<const tensor::Array*> constants;
-  for (const auto& p : programs_) {
-    arena = std::max(arena, p->memory_.arena_bytes);
-    for (const auto& v : p->graph_.values)
-      if (v.kind == BufferKind::state && states.insert(v.name).second) total += v.meta.bytes();
-    for (const auto& c : p->graph_.constants)
-      if (constants.insert(c.data.get()).second) total += c.data->meta().bytes();
-  }
-  return total + arena;
-}
+std::size_t Plan::planned_bytes() const { return total_bytes(memory_table()); }
 
 std::vector<MemoryLine> Plan::memory_table() const {
   std::vector<MemoryLine> table;
@@ -265,14 +253,28 @@ std::vector<MemoryLine> Plan::memory_table() const {
   if (parameters_.has_working_copy())
     table.push_back(
         {"working copy", parameters_.bytes() - values - (parameters_.has_gradients() ? values : 0)});
-  std::size_t states = 0, constants = 0;
-  for (const auto& [name, s] : states_) states += s.meta.bytes();
-  for (const auto& [array, buffer] : constants_) constants += buffer.bytes();
+  std::size_t arena = 0, states = 0, constants = 0;
+  std::set<std::string_view> known_states;
+  std::set<const tensor::Array*> known_constants;
+  for (const auto& p : programs_) {
+    arena = std::max(arena, p->memory_.arena_bytes);
+    for (const auto& v : p->graph_.values)
+      if (v.kind == BufferKind::state && known_states.insert(v.name).second) states += v.meta.bytes();
+    for (const auto& c : p->graph_.constants)
+      if (known_constants.insert(c.data.get()).second) constants += c.data->meta().bytes();
+  }
   if (states) table.push_back({"states", states});
   table.push_back({"constants", constants});
-  for (const auto& p : programs_) table.push_back({"arena of " + p->name(), p->memory_.arena_bytes});
-  table.push_back({"arena (shared)", arena_.bytes()});
+  for (const auto& p : programs_) table.push_back({"arena of " + p->name(), p->memory_.arena_bytes, true});
+  table.push_back({"arena (shared)", arena});
   return table;
+}
+
+std::size_t total_bytes(std::span<const MemoryLine> table) {
+  std::size_t sum = 0;
+  for (const auto& line : table)
+    if (!line.shared) sum += line.bytes;
+  return sum;
 }
 
 }  // namespace fairway::graph

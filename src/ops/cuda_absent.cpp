@@ -28,6 +28,7 @@ void State::set_ordered_sums(bool) noexcept {}
 
 std::string products_unavailable_reason() { return "this build has no CUDA backend"; }
 std::size_t products_library_version() { return 0; }
+std::size_t products_library_built_version() { return 0; }
 
 void multiply(State&, const BatchedProduct&, const void*, const void*, const void*, void*) { refuse(); }
 

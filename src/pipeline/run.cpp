@@ -63,6 +63,16 @@ Json scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& 
   return result;
 }
 
+/// What a training holds, and where, before its first step.
+std::string memory_plan(const std::vector<graph::MemoryLine>& table, const tensor::Device& device) {
+  std::string parts;
+  for (const auto& line : table)
+    if (!line.shared)
+      parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", line.what, base::human_bytes(line.bytes));
+  return fmt::format("memory on {}: {} ({})", device.str(), base::human_bytes(graph::total_bytes(table)),
+                     parts);
+}
+
 class RunStages {
  public:
   RunStages(const RunOptions& options, Engine& engine)
@@ -128,6 +138,7 @@ class RunStages {
     engine_.progress().note(
         fmt::format("training {} parameters: {}, {} tokens a step in micro-batches of {} windows",
                     trainer.weights().layout().count(), length, t.batch_tokens, trainer.micro_batch_rows()));
+    engine_.progress().note(memory_plan(trainer.memory_table(), engine_.device()));
     report::MetricsLog log(folder_.metrics(), trainer.steps_done());
     if (resume) read_curves();
     TrainerHooks hooks;

@@ -15,19 +15,40 @@ struct ProgramScorer::State {
   int rows = 1;
 };
 
+namespace {
+
+model::BuildOptions score_options(const model::ModelConfig& config, Engine& engine, int last) {
+  const int tokens = engine.device().is_cuda() ? 98'304 : 4096;  // enough for products at full rate
+  model::BuildOptions build;
+  build.mode = model::Mode::score;
+  build.rows = std::max(1, tokens / config.window);
+  build.last = last;
+  return build;
+}
+
+}  // namespace
+
 ProgramScorer::ProgramScorer(const model::ModelConfig& config, graph::ParameterStore& weights,
                              const std::vector<std::int32_t>& lengths, Engine& engine, ops::Products products)
     : state_(std::make_unique<State>(config, weights, engine, products)) {
-  const int tokens = engine.device().is_cuda() ? 98'304 : 4096;  // enough for products at full rate
-  state_->rows = std::max(1, tokens / config.window);
   for (const auto n : lengths) {
-    model::BuildOptions build;
-    build.mode = model::Mode::score;
-    build.rows = state_->rows;
-    build.last = n;
+    const auto build = score_options(config, engine, n);
+    state_->rows = build.rows;
     state_->programs[n] = &state_->programs_of.add(build);
   }
   state_->programs_of.allocate();
+}
+
+std::size_t ProgramScorer::planned_bytes(const model::ModelConfig& config, Engine& engine) {
+  auto build = score_options(config, engine, config.window);
+  const auto here = engine.build_options(config);
+  build.dtype = here.dtype;
+  build.fold_scales = here.fold_scales;
+  build.fuse = here.fuse;
+  graph::ParameterStore nothing(model::make_layout(config), {}, false);
+  graph::Plan plan(nothing, engine.runtime());
+  plan.add(model::build(config, nothing.layout(), build));
+  return plan.planned_bytes() + nothing.bytes();  // a copy, and one that is rounded
 }
 
 ProgramScorer::~ProgramScorer() = default;

@@ -39,6 +39,7 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
   if (guided_bits(r)) squares_.emplace(store_.layout());
   if (r.average.kind == "swa")
     swa_.emplace(store_.layout().padded_elements(), bf16_ranges(r, store_.layout()));
+  for (const auto& buffer : state()) state_bytes_ += buffer.bytes.size();
 }
 
 /// Forward and backward of a whole step; the mean loss.
@@ -112,6 +113,12 @@ std::vector<optim::StateBuffer> CpuTrainBackend::state() {
   if (swa_) append(swa_->state("average."));
   if (squares_) append(squares_->state());
   return all;
+}
+
+std::vector<graph::MemoryLine> CpuTrainBackend::memory_table() const {
+  auto table = plan_.memory_table();
+  table.push_back({"optimiser and averages", state_bytes_});
+  return table;
 }
 
 std::vector<artifact::CheckpointBuffer> CpuTrainBackend::save_state() {

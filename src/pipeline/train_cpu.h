@@ -18,7 +18,7 @@ class CpuTrainBackend final : public TrainBackend {
   StepOutcome collect() override;
   int depth() const override { return 0; }
   int micro_batch_rows() const override { return rows_; }
-  std::vector<graph::MemoryLine> memory_table() const override { return plan_.memory_table(); }
+  std::vector<graph::MemoryLine> memory_table() const override;
   graph::ParameterStore& weights() override { return store_; }
   bool read_average(std::span<float> flat) override;
   std::int64_t average_count() const override;
@@ -44,6 +44,7 @@ class CpuTrainBackend final : public TrainBackend {
   std::optional<optim::Ema> ema_;
   std::optional<optim::Swa> swa_;
   std::optional<GradientSquares> squares_;  ///< for gradient-guided bits
+  std::size_t state_bytes_ = 0;             ///< of all these
   std::optional<StepOutcome> done_;         ///< submitted and not collected
   bool bad_ = false;                        ///< a step was not finite: nothing changes any more
 };

@@ -4,6 +4,7 @@
 #include "fairway/base/text.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/scoring.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
 #include "train_sensitivity.h"
@@ -30,7 +31,8 @@ model::RefreshOptions refresh_of(const Recipe& r, Engine& engine, bool quantised
   return options;
 }
 
-/// All memory of a training run with micro-batches of `rows` windows.
+/// All memory of a training run with micro-batches of `rows` windows, and of the scorer beside it: weights
+/// are scored in between and in the end.
 std::size_t needed_bytes(const Recipe& r, Engine& engine, int rows) {
   graph::ParameterStore nothing(model::make_layout(r.model), {}, false);
   graph::Plan plan(nothing, engine.runtime(products(r)));
@@ -38,7 +40,8 @@ std::size_t needed_bytes(const Recipe& r, Engine& engine, int rows) {
   const auto values = nothing.bytes();
   // Values, gradients, the working copy, Muon's momentum, its workspaces in bf16, the average.
   const auto parameters = values * 2 + values / 2 + values + values * 2 + values;
-  return plan.planned_bytes() - values + parameters + reserve_bytes;
+  return plan.planned_bytes() - values + parameters + ProgramScorer::planned_bytes(r.model, engine) +
+         reserve_bytes;
 }
 
 optim::EmaStep ema_step(AverageAction action) {

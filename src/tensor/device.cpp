@@ -4,6 +4,8 @@
 
 #include <charconv>
 
+#include "fairway/tensor/cuda.h"
+
 namespace fairway::tensor {
 
 std::string Device::str() const { return is_cuda() ? fmt::format("cuda:{}", index) : "cpu"; }
@@ -18,6 +20,12 @@ std::optional<Device> parse_device(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
   if (error != std::errc{} || end != name.data() + name.size() || index < 0) return std::nullopt;
   return Device{DeviceKind::cuda, index};
+}
+
+std::string CudaDeviceInfo::problem() const {
+  if (capability_major == 9 && capability_minor == 0) return {};
+  return fmt::format("{} has compute capability {}.{}, kernels are compiled for 9.0 (Hopper) alone", name,
+                     capability_major, capability_minor);
 }
 
 }  // namespace fairway::tensor

@@ -173,5 +173,17 @@ TEST(Copy, OnTheHost) {
   EXPECT_NO_THROW(synchronize({}));
 }
 
+TEST(CudaDevices, OtherGpusAreNamedWithWhatTheyLack) {
+  CudaDeviceInfo gpu;
+  gpu.name = "NVIDIA L4";
+  gpu.capability_major = 8, gpu.capability_minor = 9;
+  EXPECT_EQ(gpu.problem(),
+            "NVIDIA L4 has compute capability 8.9, kernels are compiled for 9.0 (Hopper) alone");
+  gpu.capability_major = 10, gpu.capability_minor = 0;  // sm_90a code runs on no later GPU either
+  EXPECT_NE(gpu.problem(), "");
+  gpu.capability_major = 9;
+  EXPECT_EQ(gpu.problem(), "");
+}
+
 }  // namespace
 }  // namespace fairway::tensor

@@ -46,6 +46,11 @@ State::State(tensor::Device device) : parts_(std::make_unique<Parts>()) {
   parts_->device = device;
   if (const auto reason = tensor::cuda_unavailable_reason(); !reason.empty())
     base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), reason);
+  const auto devices = tensor::cuda_devices();
+  if (device.index >= static_cast<int>(devices.size()))
+    base::fail_input("{}: this machine has {} GPU(s), numbered from 0", device.str(), devices.size());
+  if (const auto problem = devices[static_cast<std::size_t>(device.index)].problem(); !problem.empty())
+    base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), problem);
   make_current();
   check_cuda(cudaStreamCreateWithFlags(&parts_->stream, cudaStreamNonBlocking), "cannot make a stream");
   check_cuda(cudaMalloc(reinterpret_cast<void**>(&parts_->fault), sizeof(Fault)),
@@ -82,5 +87,6 @@ std::size_t products_library_version() {
   const auto& lib = product_library();
   return lib.problem.empty() ? lib.version() : 0;
 }
+std::size_t products_library_built_version() { return CUBLAS_VERSION; }
 
 }  // namespace fairway::ops::cuda

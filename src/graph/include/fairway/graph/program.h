@@ -106,7 +106,9 @@ class Program {
 struct MemoryLine {
   std::string what;
   std::size_t bytes = 0;
+  bool shared = false;  ///< lies in the shared arena, which has a line of its own
 };
+std::size_t total_bytes(std::span<const MemoryLine> table);
 
 /// Every program a run may need, listed before the start, over one arena (the size of the largest), one set
 /// of states and the run's parameters. Not thread-safe: one run at a time.
@@ -128,7 +130,7 @@ class Plan {
   void zero_state(std::string_view name);
   /// What allocate() would hold in all, parameters included: known before anything is taken.
   std::size_t planned_bytes() const;
-  std::vector<MemoryLine> memory_table() const;
+  std::vector<MemoryLine> memory_table() const;  ///< the same, line by line
   const Runtime& runtime() const noexcept { return runtime_; }
   ParameterStore& parameters() noexcept { return parameters_; }
 

@@ -41,7 +41,9 @@ class State {
 /// Empty when matrix products can run on a GPU; else one line that says which library is missing and how to
 /// get it.
 std::string products_unavailable_reason();
-/// Version of the product library as it counts them (130100); 0: none.
+/// Version of the product library found and of the one that this was built with, as it counts them (130100
+/// is 13.1.0); 0: none.
 std::size_t products_library_version();
+std::size_t products_library_built_version();
 
 }  // namespace fairway::ops::cuda

@@ -18,6 +18,8 @@ class ProgramScorer final : public score::WindowScorer {
                 const std::vector<std::int32_t>& lengths, Engine& engine,
                 ops::Products products = ops::Products::f32);
   ~ProgramScorer() override;
+  /// Memory on the engine's device that a scorer of plain windows would take.
+  static std::size_t planned_bytes(const model::ModelConfig& config, Engine& engine);
   int rows() const override;
   void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
              std::span<float> nll) override;

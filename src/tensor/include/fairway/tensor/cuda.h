@@ -21,6 +21,8 @@ struct CudaDeviceInfo {
   int capability_major = 0, capability_minor = 0;
   int multiprocessors = 0;
   int memory_clock_khz = 0, memory_bus_bits = 0;  ///< 0 where the driver does not tell
+  /// Empty when our kernels run on it: they are compiled for Hopper's own instructions (sm_90a).
+  std::string problem() const;
 };
 
 /// Versions as CUDA counts them (13000 is 13.0); 0: none.
