@@ -5,17 +5,10 @@
 #include "fairway/optim/average.h"
 #include "fairway/optim/optimizer.h"
 #include "model/support.h"
+#include "model/train20.h"
 
 namespace fairway::testing {
 namespace {
-
-optim::OptimizerConfig config20() {
-  optim::OptimizerConfig c;
-  c.muon_momentum = {0.92, 0.99, 12};
-  c.ns_precision = optim::Precision::f32;
-  c.schedule = {optim::ScheduleKind::steps, 20, 0, 8};
-  return c;
-}
 
 optim::ParameterMap map_of(const graph::ParameterLayout& layout) {
   optim::ParameterMap map;
@@ -39,8 +32,8 @@ TEST(Train20, LossesNormsParametersAndEma) {
   auto& program = plan.add(model::build(config, store.layout(), options));
   plan.allocate();
   auto values = store.flat_values().span<float>();
-  optim::Optimizer optimizer(config20(), map_of(store.layout()), values, store.flat_gradients().span<float>(),
-                             pool);
+  optim::Optimizer optimizer(train20_config(), map_of(store.layout()), values,
+                             store.flat_gradients().span<float>(), pool);
   optim::Ema ema(0.9, values);
 
   const auto inputs = file.at("input_ids").as<std::int32_t>(),

@@ -49,21 +49,27 @@ TEST_F(FusedAlone, QkvProductAndItsBackward) {
 }
 
 TEST_F(FusedAlone, MixNormsAndTheirBackwardTwice) {
-  for (const bool deferred : {false, true})
-    for (const bool skip : {false, true}) {
-      const auto c = *bf16_form(mix_case({70, 512}, deferred, skip));
-      std::string problem;
-      const Forward f = run_forward(c, there(), none, problem);
-      for (const auto& step : c.op->backward()) {
-        if (!step.op) continue;
-        const auto in = gather_reads(f, step);
-        const Blocks once = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
-        const Blocks again = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
-        for (std::size_t k = 0; k < once.size(); ++k)
-          EXPECT_TRUE(again[k].same_bytes(once[k])) << c.name << " " << step.op->name() << " output " << k;
-      }
-      EXPECT_EQ(problem, "");
+  const auto expect_the_same_twice = [&](const OpCase& c) {
+    std::string problem;
+    const Forward f = run_forward(c, there(), none, problem);
+    for (const auto& step : c.op->backward()) {
+      if (!step.op) continue;
+      const auto in = gather_reads(f, step);
+      const Blocks once = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+      const Blocks again = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+      for (std::size_t k = 0; k < once.size(); ++k)
+        EXPECT_TRUE(again[k].same_bytes(once[k])) << c.name << " " << step.op->name() << " output " << k;
     }
+    EXPECT_EQ(problem, "");
+  };
+  // A length of rows for each form of the kernels: rows in registers, two lengths, and rows of any length.
+  for (const std::int64_t columns : {512, 1024, 70})
+    for (const bool deferred : {false, true})
+      for (const bool skip : {false, true}) {
+        const auto c = mix_case({37, columns}, deferred, skip);
+        expect_the_same_twice(c);
+        expect_the_same_twice(*bf16_form(c));
+      }
 }
 
 TEST_F(FusedAlone, LinearAddAndItsSquares) {

@@ -8,8 +8,10 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace fairway::pipeline::testing {
 namespace {
@@ -31,6 +33,8 @@ class TrainOnGpu : public fairway::testing::OnGpu {
     std::vector<std::byte> exported;
     quant::Sensitivity sensitivity;
     std::string error;
+    std::vector<double> step_seconds;
+    double seconds = 0;
     std::optional<double> roofline;
   };
   Run train(const Recipe& recipe, tensor::Device device, const std::filesystem::path& checkpoint = {},
@@ -41,8 +45,14 @@ class TrainOnGpu : public fairway::testing::OnGpu {
     if (!from.empty()) trainer.restore(from);
     Run run;
     run.error = error_of(base::ErrorKind::failure, [&] {
-      run.roofline =
-          trainer.run({[&](const StepMetrics& m) { run.losses.push_back(m.loss); }}, checkpoint).roofline;
+      const auto outcome = trainer.run(
+          {[&](const StepMetrics& m) {
+            run.losses.push_back(m.loss);
+            run.step_seconds.push_back(static_cast<double>(recipe.train.batch_tokens) / m.tokens_per_second);
+          }},
+          checkpoint);
+      run.seconds = outcome.seconds;
+      run.roofline = outcome.roofline;
     });
     run.exported = weights_of(*trainer.exported_weights());
     run.sensitivity = trainer.sensitivity();
@@ -64,6 +74,19 @@ TEST_F(TrainOnGpu, TwiceTheSameBytes) {
     EXPECT_GT(*first.roofline, 0);
     EXPECT_LT(*first.roofline, 1.05) << "no step is faster than its work takes at best";
   }
+}
+
+/// The host queues a step ahead: by its clock the first step would seem quick, or the last.
+TEST_F(TrainOnGpu, StepsAreTimedByTheDevice) {
+  const auto recipe = wide_recipe({"train.batch_tokens=32768"});
+  const auto run = train(recipe, gpu_);
+  auto took = run.step_seconds;
+  ASSERT_EQ(took.size(), 12u);
+  EXPECT_LE(std::accumulate(took.begin(), took.end(), 0.0), run.seconds);
+  const double last = took.back();
+  std::ranges::sort(took);
+  EXPECT_GT(took.front(), 0);
+  EXPECT_GT(last, 0.7 * took[took.size() / 2]);
 }
 
 TEST_F(TrainOnGpu, ResumedRunsEndAlike) {

@@ -1,0 +1,133 @@
+// The originals' numbers on a GPU in fp32, to the tolerances of tests/golden/README.md: loss, logits, every
+// gradient, and twenty whole optimiser steps.
+#include "fairway/optim/device_optimizer.h"
+#include "fairway/pipeline/train_setup.h"
+#include "gpu.h"
+#include "model/support.h"
+#include "model/train20.h"
+#include "trained.h"
+
+#include <iostream>
+
+namespace fairway::testing {
+namespace {
+
+struct GoldenCase {
+  std::string file, parameters, activation;
+  int q = 0;
+  bool fold = false, fuse = false;
+};
+
+void PrintTo(const GoldenCase& c, std::ostream* out) { *out << c.file; }
+
+class GoldenOnGpu : public OnGpu, public ::testing::WithParamInterface<GoldenCase> {};
+
+TEST_P(GoldenOnGpu, LossLogitsAndGradientsInFp32) {
+  const auto& c = GetParam();
+  pipeline::Engine gpu(on(first_gpu));
+  const auto file = golden(c.file);
+  const auto config = golden_config(file, c.activation);
+  graph::ParameterStore host(model::make_layout(config), {}, false);
+  load(host, golden(c.parameters));
+  Trained trained(config, gpu,
+                  {.rows = static_cast<int>(file.at("input_ids").shape[0]),
+                   .fold = c.fold,
+                   .fuse = c.fuse,
+                   .q = c.q,
+                   .logits = file.has("logits")});
+  const auto tokens = file.at("input_ids").as<std::int32_t>(),
+             targets = file.at("target_ids").as<std::int32_t>();
+  const double loss = trained.run(host, tokens, targets), expected = file.floats("loss")[0];
+  EXPECT_NEAR(loss, expected, 1e-5 * expected);
+  double worst = 0;
+  std::string where;
+  const auto compare = [&](const std::string& name, const std::vector<float>& here) {
+    const double apart = max_relative(here, file.floats(name));
+    EXPECT_LE(apart, 1e-5) << name;
+    if (apart > worst) worst = apart, where = name;
+  };
+  int compared = 0;
+  for (const auto& p : trained.store.layout().parameters()) {
+    if (!file.has("grad/" + p.name)) continue;
+    compare("grad/" + p.name, trained.gradient(p));
+    ++compared;
+  }
+  EXPECT_GE(compared, 20);
+  if (file.has("logits")) compare("logits", trained.logits(tokens, file.floats("logits").size()));
+  std::cout << "[cuda] loss " << std::abs(loss - expected) / expected << ", worst " << worst << " (" << where
+            << ")\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Family, GoldenOnGpu,
+    ::testing::Values(GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square"},
+                      GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true},
+                      GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true, true},
+                      GoldenCase{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true},
+                      GoldenCase{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true, true},
+                      GoldenCase{"sp1024_pr417", "sp1024_params", "relu_square"},
+                      GoldenCase{"sp1024_pr417", "sp1024_params", "relu_square", 0, true, true},
+                      GoldenCase{"sp1024_pr518_long", "sp1024_params", "leaky_square", 0, true},
+                      GoldenCase{"sp1024_pr518_long", "sp1024_params", "leaky_square", 0, true, true},
+                      GoldenCase{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa", "relu_square"},
+                      GoldenCase{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa", "relu_square", 0,
+                                 true, true}),
+    [](const auto& test) {
+      const auto& c = test.param;
+      return c.file + (c.q ? "_quantised" : "") + (c.fold ? "_folded" : "") + (c.fuse ? "_fused" : "");
+    });
+
+class Train20OnGpu : public OnGpu {};
+
+TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
+  const auto file = golden("train20");
+  const auto config = golden_config(golden("sp1024_params"), "leaky_square");
+  pipeline::Engine gpu(on(first_gpu));
+  graph::ParameterStore host(model::make_layout(config), {}, false);
+  load(host, golden("sp1024_params"));
+  Trained trained(config, gpu, {.rows = 2, .fold = true, .fuse = true});
+  pipeline::write_weights(trained.store, pipeline::read_weights(host));
+  const auto& layout = trained.store.layout();
+  optim::DeviceAverages averages;
+  averages.ema_decay = 0.9;
+  optim::DeviceOptimizer optimizer(train20_config(), pipeline::parameter_map(layout),
+                                   trained.store.flat_values(), trained.store.flat_gradients(), averages,
+                                   *gpu.cuda());
+  const auto inputs = file.at("input_ids").as<std::int32_t>(),
+             targets = file.at("target_ids").as<std::int32_t>();
+  const auto losses = file.floats("loss"), norms = file.floats("grad_norm");
+  constexpr std::size_t tokens = 2 * 48;
+  for (int step = 0; step < 20; ++step) {
+    trained.before->run();
+    trained.store.zero_gradients();
+    double loss = 0;
+    for (std::size_t micro = 0; micro < 2; ++micro) {
+      const auto at = (static_cast<std::size_t>(step) * 2 + micro) * tokens;
+      loss += trained.add(std::span(inputs).subspan(at, tokens), std::span(targets).subspan(at, tokens),
+                          1.0f / (2 * tokens));
+    }
+    trained.after->run();
+    optimizer.prepare({step, 0.0});
+    optimizer.enqueue();
+    optimizer.enqueue_report(0);
+    const auto norm = optimizer.report(0).norm;
+    const auto i = static_cast<std::size_t>(step);
+    EXPECT_NEAR(loss, losses[i], 1e-4 * losses[i]) << "step " << step;
+    EXPECT_NEAR(norm, norms[i], 2e-3 * norms[i]) << "step " << step;
+  }
+  std::vector<float> average(static_cast<std::size_t>(layout.padded_elements()));
+  optimizer.ema(average);
+  const auto weights = pipeline::read_weights(trained.store);
+  const auto part = [](std::span<const float> flat, const graph::Parameter& p) {
+    return flat.subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.elements()));
+  };
+  for (const auto& p : layout.parameters()) {
+    EXPECT_LE(max_relative(part(weights, p), file.floats("final/" + p.name)), 1e-3) << p.name;
+    if (file.has("ema/" + p.name)) {
+      EXPECT_LE(max_relative(part(average, p), file.floats("ema/" + p.name)), 1e-3) << p.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fairway::testing
