@@ -55,6 +55,7 @@ Json report_json(const pipeline::BenchReport& r) {
       {"start_seconds", r.start_seconds},
       {"loss", r.loss},
       {"memory", memory},
+      {"device_bytes", r.device_bytes},
       {"steps", lines}};
   if (r.order) json["order"] = order_json(*r.order);
   return json;
@@ -103,7 +104,7 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
       "step      {} ms for {} tokens: {} tokens/s{}\n"
       "          micro-batch of {} tokens {} ms ({} % of the floor of {} ms), update {} ms\n"
       "start     {:.2f} s to the first step done, data not counted\n"
-      "memory    {}\n",
+      "memory    {} planned{}\n",
       recipe.name, r.device, r.machine.flops_per_second / 1e12, r.machine.bytes_per_second / 1e9,
       milliseconds(r.step_seconds), base::with_commas(r.step_tokens),
       base::with_commas(static_cast<std::int64_t>(static_cast<double>(r.step_tokens) / r.step_seconds)),
@@ -112,7 +113,8 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
           : "",
       base::with_commas(r.micro_batch_tokens), milliseconds(r.micro_seconds),
       percent(r.micro_floor_seconds, r.micro_seconds), milliseconds(r.micro_floor_seconds),
-      milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(graph::total_bytes(r.memory)));
+      milliseconds(r.update_seconds), r.start_seconds, base::human_bytes(graph::total_bytes(r.memory)),
+      r.device_bytes ? fmt::format(", {} taken on the GPU", base::human_bytes(r.device_bytes)) : "");
 }
 
 void tune_products(const std::string& file, pipeline::Engine& engine) {

@@ -1,6 +1,8 @@
 #include "fairway/graph/program.h"
 
 #include "fairway/base/clock.h"
+#include "fairway/base/error.h"
+#include "fairway/base/text.h"
 #include "fairway/ops/registry.h"
 #include "fairway/tensor/cuda.h"
 
@@ -208,7 +210,20 @@ Program& Plan::program(std::string_view name) {
   return **found;
 }
 
+/// What runs out of memory here would do so in the middle of an allocation: the whole is known before.
+void Plan::expect_room() const {
+  if (!runtime_.device.is_cuda()) return;
+  std::size_t held = parameters_.bytes() + arena_.bytes();
+  for (const auto& [name, s] : states_) held += s.buffer.bytes();
+  for (const auto& [array, buffer] : constants_) held += buffer.bytes();
+  const auto free = tensor::cuda_devices().at(static_cast<std::size_t>(runtime_.device.index)).free_bytes;
+  if (const auto needed = planned_bytes(); needed > held + free)
+    base::fail_input("{}: {} needed, {} are free; make room there, or use --device cpu",
+                     runtime_.device.str(), base::human_bytes(needed - held), base::human_bytes(free));
+}
+
 void Plan::allocate() {
+  expect_room();
   std::size_t arena = arena_.bytes();
   for (auto& p : programs_) {
     arena = std::max(arena, p->memory_.arena_bytes);

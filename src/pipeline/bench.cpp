@@ -114,6 +114,12 @@ double step_seconds(TrainBackend& backend, data::BatchLoader& loader, int repeat
   return median(times);
 }
 
+/// 0 on the CPU.
+std::uint64_t free_device_bytes(const Engine& engine) {
+  if (!engine.device().is_cuda()) return 0;
+  return tensor::cuda_devices().at(static_cast<std::size_t>(engine.device().index)).free_bytes;
+}
+
 }  // namespace
 
 BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
@@ -128,6 +134,7 @@ BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
       random_tokens(std::max<std::int64_t>(1 << 20, 2 * recipe.train.batch_tokens), recipe.model.vocab_size));
   data::BatchLoader loader(stream, {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
   double without_update = 0;
+  const auto free_before = free_device_bytes(engine);
   {
     base::Stopwatch start;
     const auto backend = make_train_backend(recipe, engine);
@@ -139,6 +146,7 @@ BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
     report.memory = backend->memory_table();
     report.roofline_seconds = backend->roofline_seconds();
     report.step_seconds = step_seconds(*backend, loader, repeats, report.loss);
+    report.device_bytes = free_before - std::min(free_before, free_device_bytes(engine));
     report.update_seconds = backend->measure_update(std::max(3, repeats));
     without_update = report.step_seconds - report.update_seconds;
   }

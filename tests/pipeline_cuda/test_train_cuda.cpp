@@ -222,6 +222,23 @@ TEST_F(TrainOnGpu, ABatchThatDoesNotFitIsKnownBeforehand) {
   EXPECT_THAT(input_error([&] { explain(recipe, false, engine); }), HasSubstr("windows fit"));
 }
 
+TEST_F(TrainOnGpu, ProgramsThatDoNotFitAreRefusedBeforehand) {
+  Engine engine(on(gpu_));
+  auto config = wide_recipe().model;
+  config.window = 2048;
+  graph::ParameterStore store(model::make_layout(config), gpu_, true);
+  graph::Plan plan(store, engine.runtime());
+  model::BuildOptions build;
+  build.rows = 1 << 15;  // nothing is taken before the sum is known
+  plan.add(model::build(config, store.layout(), build));
+  const auto free = tensor::cuda_devices()[0].free_bytes;
+  ASSERT_GT(plan.planned_bytes(), free);
+  EXPECT_THAT(
+      error_of(base::ErrorKind::input, [&] { plan.allocate(); }),
+      ::testing::MatchesRegex("cuda:0: .* needed, .* are free; make room there, or use --device cpu"));
+  EXPECT_EQ(tensor::cuda_devices()[0].free_bytes, free);
+}
+
 TEST_F(TrainOnGpu, ABadStepChangesNothingNorDoesTheNext) {
   const auto recipe = wide_recipe(kGuided);
   Engine engine(on(gpu_));

@@ -126,6 +126,7 @@ class Plan {
   Program& program(std::string_view name);
   /// Takes all memory. Programs may still be added and allocate() called again (states keep their contents
   /// only when the arena need not move).
+  /// Throws bad input when a GPU's free memory is too little, before any is taken.
   void allocate();
   void zero_state(std::string_view name);
   /// What allocate() would hold in all, parameters included: known before anything is taken.
@@ -140,6 +141,8 @@ class Plan {
     Meta meta;
     tensor::Buffer buffer;
   };
+  void expect_room() const;
+
   ParameterStore& parameters_;
   Runtime runtime_;
   std::vector<std::unique_ptr<Program>> programs_;

@@ -30,15 +30,16 @@ struct BenchReport {
   std::vector<BenchLine> lines;  ///< longest first
   ops::Cost micro_cost;
   double micro_floor_seconds = 0;
-  double micro_steps_seconds = 0;   ///< the lines' sum
-  double step_seconds = 0;          ///< a whole training step, median: micro-batches and update
-  double micro_seconds = 0;         ///< its part of one micro-batch
-  double update_seconds = 0;        ///< the rest: working copy, clip, optimisers, averages
-  double roofline_seconds = 0;      ///< TrainBackend's, of a whole step; 0 on a CPU
-  double start_seconds = 0;         ///< from nothing to the first step done, data not counted
-  double loss = 0;                  ///< of the last step
-  std::optional<OrderPrice> order;  ///< what fixed orders of sums cost; nothing on a CPU
-  std::vector<graph::MemoryLine> memory;
+  double micro_steps_seconds = 0;         ///< the lines' sum
+  double step_seconds = 0;                ///< a whole training step, median: micro-batches and update
+  double micro_seconds = 0;               ///< its part of one micro-batch
+  double update_seconds = 0;              ///< the rest: working copy, clip, optimisers, averages
+  double roofline_seconds = 0;            ///< TrainBackend's, of a whole step; 0 on a CPU
+  double start_seconds = 0;               ///< from nothing to the first step done, data not counted
+  double loss = 0;                        ///< of the last step
+  std::optional<OrderPrice> order;        ///< what fixed orders of sums cost; nothing on a CPU
+  std::vector<graph::MemoryLine> memory;  ///< as planned
+  std::uint64_t device_bytes = 0;         ///< on a GPU: what is gone after the steps, libraries' share too
 };
 
 /// Trains on random tokens. `repeats`: runs of each measurement.
