@@ -91,7 +91,6 @@ OpCase square_linear_add(const Sizes& s, bool with_h) {
       std::make_shared<SquareLinearAdd>(0.5f),
       {with_h ? tensor_input({m, n}, normal()) : absent_input(), tensor_input({m, n}, normal(), false),
        tensor_input({k, n}, normal()), tensor_input({m, k}, normal())});
-  c.add_outputs = {0};
   c.probes = 6;
   return c;
 }

@@ -20,7 +20,8 @@ TEST(QkvProduct, AllChecks) {
 TEST(QkvProduct, DeferredChecks) {
   for (const auto& g : geometries)
     for (const bool ve : {false, true}) {
-      const auto c = qkv_product_case(g, 13, {ve, false, true});
+      auto c = qkv_product_case(g, 13, {ve, false, true});
+      c.norm_tolerance = 2e-2;  // on a GPU: few numbers, each rounded to bf16 three times
       EXPECT_EQ(run_all_checks(c), "");
       EXPECT_EQ(c.op->gradient_only(), std::vector<int>{0});
     }

@@ -128,16 +128,6 @@ void copy_view(base::ThreadPool* pool, const View& from, const View& to) {
   });
 }
 
-void add_view(base::ThreadPool* pool, const View& from, const View& to, const ProductHelpers& helpers) {
-  if (from.dtype() == DType::f64) {
-    for (std::int64_t i = 0; i < from.elements(); ++i) to.as<double>()[i] += from.as<double>()[i];
-    return;
-  }
-  for_each_block(pool, from.elements(), [&](std::int64_t first, std::int64_t count) {
-    helpers.add(from.as<float>() + first, to.as<float>() + first, count);
-  });
-}
-
 }  // namespace
 
 void run_matmul(const KernelArgs& args, const ProductHelpers& helpers) {
@@ -150,12 +140,9 @@ void run_matmul(const KernelArgs& args, const ProductHelpers& helpers) {
 
 void run_linear_add(const KernelArgs& args, const ProductHelpers& helpers) {
   if (!args.out[0].data) return;
+  base::check(args.write[0] == Write::set, "linear_add: its result is not added to");
   const View &residual = args.in[2], &y = args.out[0];
-  // With Write::add y holds something already: the residual is one more addend.
-  if (args.write[0] == Write::add)
-    add_view(args.context.pool, residual, y, helpers);
-  else if (residual.data != y.data)
-    copy_view(args.context.pool, residual, y);
+  if (residual.data != y.data) copy_view(args.context.pool, residual, y);
   static const Matmul product(false, true);
   static constexpr Write add[] = {Write::add};
   run_matmul({product, args.in.first(2), args.out.first(1), add, args.workspace, args.context}, helpers);

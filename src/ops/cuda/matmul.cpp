@@ -60,7 +60,7 @@ void add_by_library(const KernelArgs& args) {
 
 void linear_add(const KernelArgs& args) {
   if (!args.out[0]) return;
-  base::check(args.write[0] == Write::set, "linear_add: its result is not added to on a GPU");
+  base::check(args.write[0] == Write::set, "linear_add: its result is not added to");
   if (args.out[0].elements() == 0) return;
   const bool squares = args.out.size() > 1 && args.out[1].data;
   if (!is_fused(args)) {
