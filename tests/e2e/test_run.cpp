@@ -150,8 +150,8 @@ std::map<std::string, long> thread_times(pid_t process) {
 
 TEST(Run, TwoThreadsBothWork) {
   Folder folder;
-  Background run(folder, {"train", "--scale", "tiny", "--threads", "2", "--out", "x", "--set",
-                          "train.steps=20", "--set", "train.validate_every=0"});
+  Background run(folder, {"train", "--scale", "tiny", "--threads", "2", "--device", "cpu", "--out", "x",
+                          "--set", "train.steps=20", "--set", "train.validate_every=0"});
   std::map<std::string, long> last;
   run.until([&] {
     for (const auto& [thread, ticks] : thread_times(run.id())) last[thread] = std::max(last[thread], ticks);

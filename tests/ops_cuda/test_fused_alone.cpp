@@ -1,6 +1,7 @@
 // Fused kernels by themselves: each output alone is the same bytes, and sums of squares are those of what
 // was stored. No library's product runs in here, so that compute-sanitizer can watch our kernels at its
 // speed.
+#include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/row_squares.h"
 #include "ops/norm_cases.h"
@@ -32,6 +33,22 @@ class FusedAlone : public testing::Test {
     EXPECT_EQ(problem, "");
   }
 
+  void expect_the_same_twice(const OpCase& c) {
+    std::string problem;
+    const Forward f = run_forward(c, there(), none, problem), same = run_forward(c, there(), none, problem);
+    for (std::size_t k = 0; k < f.out.size(); ++k)
+      EXPECT_TRUE(same.out[k].same_bytes(f.out[k])) << c.name << " output " << k;
+    for (const auto& step : c.op->backward()) {
+      if (!step.op) continue;
+      const auto in = gather_reads(f, step);
+      const Blocks once = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+      const Blocks again = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
+      for (std::size_t k = 0; k < once.size(); ++k)
+        EXPECT_TRUE(again[k].same_bytes(once[k])) << c.name << " " << step.op->name() << " output " << k;
+    }
+    EXPECT_EQ(problem, "");
+  }
+
   std::optional<cuda::State> gpu_;
 };
 
@@ -48,28 +65,47 @@ TEST_F(FusedAlone, QkvProductAndItsBackward) {
   }
 }
 
+// A length of rows for each form of the kernels: rows in registers, two lengths, and rows of any length.
+constexpr std::int64_t lengths[] = {512, 1024, 70};
+
 TEST_F(FusedAlone, MixNormsAndTheirBackwardTwice) {
-  const auto expect_the_same_twice = [&](const OpCase& c) {
-    std::string problem;
-    const Forward f = run_forward(c, there(), none, problem);
-    for (const auto& step : c.op->backward()) {
-      if (!step.op) continue;
-      const auto in = gather_reads(f, step);
-      const Blocks once = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
-      const Blocks again = execute(c, there(), {*step.op, in, {}, {}, {}}, problem);
-      for (std::size_t k = 0; k < once.size(); ++k)
-        EXPECT_TRUE(again[k].same_bytes(once[k])) << c.name << " " << step.op->name() << " output " << k;
-    }
-    EXPECT_EQ(problem, "");
-  };
-  // A length of rows for each form of the kernels: rows in registers, two lengths, and rows of any length.
-  for (const std::int64_t columns : {512, 1024, 70})
+  for (const auto columns : lengths)
     for (const bool deferred : {false, true})
       for (const bool skip : {false, true}) {
         const auto c = mix_case({37, columns}, deferred, skip);
         expect_the_same_twice(c);
         expect_the_same_twice(*bf16_form(c));
       }
+}
+
+TEST_F(FusedAlone, NormsAndTheirBackwardTwice) {
+  for (const auto columns : lengths) {
+    const InputSpec x = tensor_input({37, columns}, normal(2)), scale = channels({columns});
+    for (const auto& c :
+         {op_case("rms_norm", std::make_shared<RmsNorm>(0.7f, eps), {x}, {1}),
+          op_case("deferred", std::make_shared<RmsNorm>(0.7f, eps, true), {x}, {1}),
+          op_case("residual_norm", std::make_shared<ResidualNorm>(0.5f, eps), {x, x, scale}, {2})}) {
+      expect_the_same_twice(c);
+      expect_the_same_twice(*bf16_form(c));
+    }
+  }
+}
+
+TEST_F(FusedAlone, LinearSquareAndItsBackward) {
+  const std::int64_t m = 130, n = 384, k = 512;
+  const InputSpec x = tensor_input({m, k}, normal()), w = tensor_input({n, k}, normal(0.05)),
+                  back = tensor_input({k, n}, normal(0.05)), h = tensor_input({m, n}, normal()),
+                  act = tensor_input({m, n}, uniform(0, 2)), r = tensor_input({m}, uniform(0.5, 2), false);
+  const auto alone = [&](const OpCase& wide) {
+    const auto c = *bf16_form(wide);
+    const Blocks in = make_inputs(c, false);
+    expect_each_alone(c, *c.op, views(in));
+  };
+  alone(op_case("", std::make_shared<LinearSquare>(0.5f), {x, w}));
+  alone(op_case("", std::make_shared<LinearSquare>(0.5f, 0.7f), {absent_input(), w, x, r}));
+  alone(op_case("", std::make_shared<SquareLinearBackward>(0.5f), {x, back, h}));
+  alone(op_case("", std::make_shared<SquareLinearBackward>(0.5f, 0.7f), {x, back, h, r}));
+  alone(op_case("", std::make_shared<SquareLinearBackward>(0.0f, 1.0f, true), {x, back, act}));
 }
 
 TEST_F(FusedAlone, LinearAddAndItsSquares) {
