@@ -148,6 +148,17 @@ std::map<std::string, long> thread_times(pid_t process) {
   return times;
 }
 
+TEST(Run, TheMemoryPlanIsSaidBeforeTheFirstStep) {
+  Folder folder;
+  const auto said = fairway(folder, {"train", "--scale", "tiny", "--device", "cpu", "--out", "x", "--set",
+                                     "train.steps=1", "--set", "train.validate_every=0"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  const auto plan = said.err.find("memory on cpu: "), step = said.err.find("1/1 step");
+  ASSERT_NE(plan, std::string::npos) << said.err;
+  EXPECT_LT(plan, step);
+  EXPECT_THAT(said.err, HasSubstr(", optimiser and averages "));
+}
+
 TEST(Run, TwoThreadsBothWork) {
   Folder folder;
   Background run(folder, {"train", "--scale", "tiny", "--threads", "2", "--device", "cpu", "--out", "x",

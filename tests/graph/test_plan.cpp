@@ -71,6 +71,7 @@ TEST_F(Plans, AStateIsReadBeforeItsUpdateInTheSameRun) {
 TEST_F(Plans, OneArenaOfTheLargestProgram) {
   auto& small = plan_.add(accumulate(builder("small")));
   auto& large = plan_.add(random_graph(4, store_.layout(), DType::f32, {.backward = false}));
+  const auto planned = plan_.planned_bytes();
   plan_.allocate();
   ASSERT_LT(small.memory().arena_bytes, large.memory().arena_bytes);
   std::size_t shared = 0, states = 0;
@@ -80,6 +81,12 @@ TEST_F(Plans, OneArenaOfTheLargestProgram) {
   }
   EXPECT_EQ(shared, large.memory().arena_bytes);
   EXPECT_EQ(states, 16u);
+  // Known beforehand, and the arena counts once, however many programs lie in it.
+  std::size_t constants = 0;
+  for (const auto& line : plan_.memory_table())
+    if (line.what == "constants") constants = line.bytes;
+  EXPECT_EQ(planned, store_.bytes() + shared + states + constants);
+  EXPECT_EQ(total_bytes(plan_.memory_table()), planned);
 }
 
 TEST_F(Plans, ProgramsAddedLaterKeepEarlierStates) {
