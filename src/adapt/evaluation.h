@@ -41,7 +41,7 @@ class Evaluation {
   const Selection& selection(int phase) const { return selections_[static_cast<std::size_t>(phase)]; }
   dist::Communicator& ranks() { return *ranks_; }
 
-  /// Times one batch of each program; throws when an enforced budget cannot be kept.
+  /// Times some of the work; throws when an enforced budget cannot be kept.
   void forecast(const Work& work);
 
   /// One optimiser step: gradients are the mean over the ranks of each rank's mean. The lessons come from

@@ -216,7 +216,7 @@ void Plan::expect_room() const {
   std::size_t held = parameters_.bytes() + arena_.bytes();
   for (const auto& [name, s] : states_) held += s.buffer.bytes();
   for (const auto& [array, buffer] : constants_) held += buffer.bytes();
-  const auto free = tensor::cuda_devices().at(static_cast<std::size_t>(runtime_.device.index)).free_bytes;
+  const auto free = tensor::cuda_device(runtime_.device).free_bytes;
   if (const auto needed = planned_bytes(); needed > held + free)
     base::fail_input("{}: {} needed, {} are free; make room there, or use --device cpu",
                      runtime_.device.str(), base::human_bytes(needed - held), base::human_bytes(free));

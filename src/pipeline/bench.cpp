@@ -116,8 +116,7 @@ double step_seconds(TrainBackend& backend, data::BatchLoader& loader, int repeat
 
 /// 0 on the CPU.
 std::uint64_t free_device_bytes(const Engine& engine) {
-  if (!engine.device().is_cuda()) return 0;
-  return tensor::cuda_devices().at(static_cast<std::size_t>(engine.device().index)).free_bytes;
+  return engine.device().is_cuda() ? tensor::cuda_device(engine.device()).free_bytes : 0;
 }
 
 }  // namespace
@@ -125,9 +124,7 @@ std::uint64_t free_device_bytes(const Engine& engine) {
 BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
   if (repeats < 1) base::fail_input("--repeats {}: must be positive", repeats);
   BenchReport report;
-  report.device = engine.device().is_cuda()
-                      ? tensor::cuda_devices().at(static_cast<std::size_t>(engine.device().index)).name
-                      : base::cpu_model();
+  report.device = engine.device().is_cuda() ? tensor::cuda_device(engine.device()).name : base::cpu_model();
   report.step_tokens = recipe.train.batch_tokens;
   report.machine = measure_machine(engine.activations(recipe.model), engine);
   const auto stream = data::TokenStream::from_tokens(

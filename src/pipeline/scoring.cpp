@@ -19,7 +19,7 @@ namespace {
 
 model::BuildOptions score_options(const model::ModelConfig& config, Engine& engine, int last) {
   const int tokens = engine.device().is_cuda() ? 98'304 : 4096;  // enough for products at full rate
-  model::BuildOptions build;
+  auto build = engine.build_options(config);
   build.mode = model::Mode::score;
   build.rows = std::max(1, tokens / config.window);
   build.last = last;
@@ -40,14 +40,9 @@ ProgramScorer::ProgramScorer(const model::ModelConfig& config, graph::ParameterS
 }
 
 std::size_t ProgramScorer::planned_bytes(const model::ModelConfig& config, Engine& engine) {
-  auto build = score_options(config, engine, config.window);
-  const auto here = engine.build_options(config);
-  build.dtype = here.dtype;
-  build.fold_scales = here.fold_scales;
-  build.fuse = here.fuse;
   graph::ParameterStore nothing(model::make_layout(config), {}, false);
   graph::Plan plan(nothing, engine.runtime());
-  plan.add(model::build(config, nothing.layout(), build));
+  plan.add(model::build(config, nothing.layout(), score_options(config, engine, config.window)));
   return plan.planned_bytes() + nothing.bytes();  // a copy, and one that is rounded
 }
 

@@ -55,13 +55,9 @@ optim::EmaStep ema_step(AverageAction action) {
   }
 }
 
-std::size_t free_bytes(const tensor::Device& device) {
-  return tensor::cuda_devices().at(static_cast<std::size_t>(device.index)).free_bytes;
-}
-
 /// Measured before a run takes its memory; nothing where there is little, which the run itself will tell.
 std::optional<MachineRates> measured_rates(const Recipe& r, Engine& engine) {
-  if (free_bytes(engine.device()) < 2ull << 30) return {};
+  if (tensor::cuda_device(engine.device()).free_bytes < 2ull << 30) return {};
   return measure_machine(engine.activations(r.model), engine);
 }
 
@@ -69,7 +65,7 @@ std::optional<MachineRates> measured_rates(const Recipe& r, Engine& engine) {
 
 int device_micro_batch_rows(const Recipe& r, Engine& engine) {
   const auto rows = static_cast<int>(r.train.batch_tokens / r.model.window);
-  const auto room = free_bytes(engine.device());
+  const auto room = tensor::cuda_device(engine.device()).free_bytes;
   const auto largest = [&](int most) {  // that divides the step and fits; 0: not even one window
     while (most >= 1 && (rows % most != 0 || needed_bytes(r, engine, most) > room)) --most;
     return most;

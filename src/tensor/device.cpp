@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "fairway/base/error.h"
 #include "fairway/tensor/cuda.h"
 
 namespace fairway::tensor {
@@ -20,6 +21,15 @@ std::optional<Device> parse_device(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
   if (error != std::errc{} || end != name.data() + name.size() || index < 0) return std::nullopt;
   return Device{DeviceKind::cuda, index};
+}
+
+CudaDeviceInfo cuda_device(const Device& device) {
+  const auto all = cuda_devices();
+  if (all.empty())
+    base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), cuda_unavailable_reason());
+  if (device.index >= static_cast<int>(all.size()))
+    base::fail_input("there is no {}: this machine has {} GPU(s), numbered from 0", device.str(), all.size());
+  return all[static_cast<std::size_t>(device.index)];
 }
 
 std::string CudaDeviceInfo::problem() const {

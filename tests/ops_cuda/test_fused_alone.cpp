@@ -101,6 +101,7 @@ TEST_F(FusedAlone, LinearSquareAndItsBackward) {
     const Blocks in = make_inputs(c, false);
     expect_each_alone(c, *c.op, views(in));
   };
+  // h is left out where backward rebuilds the activation alone.
   alone(op_case("", std::make_shared<LinearSquare>(0.5f), {x, w}));
   alone(op_case("", std::make_shared<LinearSquare>(0.5f, 0.7f), {absent_input(), w, x, r}));
   alone(op_case("", std::make_shared<SquareLinearBackward>(0.5f), {x, back, h}));

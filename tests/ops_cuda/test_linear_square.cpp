@@ -65,24 +65,6 @@ TEST_P(SquareParity, DeferredNorm) {
   EXPECT_EQ(check_cuda(backward), "");
 }
 
-/// h is left out where backward rebuilds the activation alone.
-TEST(SquareKernel, EachOutputAlone) {
-  if (const auto reason = gpu_missing(); !reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
-  cuda::State gpu({tensor::DeviceKind::cuda, 0});
-  const Setting there{false, {}, nullptr, &gpu};
-  auto c = op_case("linear_square", std::make_shared<LinearSquare>(0.5f),
-                   {tensor_input({130, 512}, normal()), tensor_input({256, 512}, normal(0.05))});
-  for (auto& in : c.inputs) in.meta.dtype = DType::bf16;
-  std::string problem;
-  const Blocks in = make_inputs(c, false);
-  const Blocks both = execute(c, there, {*c.op, views(in), {}, {}, {}}, problem);
-  for (const std::size_t wanted : {0u, 1u}) {
-    const Blocks one = execute(c, there, {*c.op, views(in), {wanted == 0, wanted == 1}, {}, {}}, problem);
-    EXPECT_TRUE(one[wanted].same_bytes(both[wanted])) << wanted;
-  }
-  EXPECT_EQ(problem, "");
-}
-
 // Rows: less than a tile, a rest, more tiles than blocks. Then: one slice (no cluster), three slices, sums of
 // 1, 3 and 4 steps, and a width that the kernel leaves to its parts.
 INSTANTIATE_TEST_SUITE_P(Shapes, SquareParity,

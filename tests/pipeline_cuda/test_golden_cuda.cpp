@@ -80,7 +80,6 @@ INSTANTIATE_TEST_SUITE_P(
 class Train20OnGpu : public OnGpu {};
 
 TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
-  const auto file = golden("train20");
   const auto config = golden_config(golden("sp1024_params"), "leaky_square");
   pipeline::Engine gpu(on(first_gpu));
   graph::ParameterStore host(model::make_layout(config), {}, false);
@@ -93,40 +92,27 @@ TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   optim::DeviceOptimizer optimizer(train20_config(), pipeline::parameter_map(layout),
                                    trained.store.flat_values(), trained.store.flat_gradients(), averages,
                                    *gpu.cuda());
-  const auto inputs = file.at("input_ids").as<std::int32_t>(),
-             targets = file.at("target_ids").as<std::int32_t>();
-  const auto losses = file.floats("loss"), norms = file.floats("grad_norm");
-  constexpr std::size_t tokens = 2 * 48;
-  for (int step = 0; step < 20; ++step) {
+  const auto begin = [&] {
     trained.before->run();
     trained.store.zero_gradients();
-    double loss = 0;
-    for (std::size_t micro = 0; micro < 2; ++micro) {
-      const auto at = (static_cast<std::size_t>(step) * 2 + micro) * tokens;
-      loss += trained.add(std::span(inputs).subspan(at, tokens), std::span(targets).subspan(at, tokens),
-                          1.0f / (2 * tokens));
-    }
+  };
+  const auto update = [&](int step) {
     trained.after->run();
     optimizer.prepare({step, 0.0});
     optimizer.enqueue();
     optimizer.enqueue_report(0);
-    const auto norm = optimizer.report(0).norm;
-    const auto i = static_cast<std::size_t>(step);
-    EXPECT_NEAR(loss, losses[i], 1e-4 * losses[i]) << "step " << step;
-    EXPECT_NEAR(norm, norms[i], 2e-3 * norms[i]) << "step " << step;
-  }
-  std::vector<float> average(static_cast<std::size_t>(layout.padded_elements()));
-  optimizer.ema(average);
-  const auto weights = pipeline::read_weights(trained.store);
-  const auto part = [](std::span<const float> flat, const graph::Parameter& p) {
-    return flat.subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.elements()));
+    return optimizer.report(0).norm;
   };
-  for (const auto& p : layout.parameters()) {
-    EXPECT_LE(max_relative(part(weights, p), file.floats("final/" + p.name)), 1e-3) << p.name;
-    if (file.has("ema/" + p.name)) {
-      EXPECT_LE(max_relative(part(average, p), file.floats("ema/" + p.name)), 1e-3) << p.name;
-    }
-  }
+  const auto average = [&] {
+    std::vector<float> flat(static_cast<std::size_t>(layout.padded_elements()));
+    optimizer.ema(flat);
+    return flat;
+  };
+  expect_train20(layout, {.begin = begin,
+                          .forward_backward = [&](auto... batch) { return trained.add(batch...); },
+                          .update = update,
+                          .weights = [&] { return pipeline::read_weights(trained.store); },
+                          .average = average});
 }
 
 }  // namespace

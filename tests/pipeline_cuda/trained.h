@@ -44,12 +44,9 @@ class Trained {
   }
 
   /// Gradients from zero; the loss.
-  double run(const graph::ParameterStore& host, const std::vector<std::int32_t>& tokens,
-             const std::vector<std::int32_t>& targets) {
+  double run(const graph::ParameterStore& host, std::span<const std::int32_t> tokens,
+             std::span<const std::int32_t> targets) {
     pipeline::write_weights(store, pipeline::read_weights(host));
-    return run(tokens, targets);
-  }
-  double run(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets) {
     store.zero_gradients();
     if (before) before->run();
     const double loss = add(tokens, targets, 1.0f / static_cast<float>(tokens.size()));

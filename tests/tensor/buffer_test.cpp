@@ -173,6 +173,16 @@ TEST(Copy, OnTheHost) {
   EXPECT_NO_THROW(synchronize({}));
 }
 
+TEST(CudaDevices, AGpuThatIsNotThereIsBadInput) {
+  try {
+    cuda_device({DeviceKind::cuda, 1000});
+    FAIL() << "found";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), base::ErrorKind::input);
+    EXPECT_NE(std::string(e.what()).find("cuda:1000"), std::string::npos) << e.what();
+  }
+}
+
 TEST(CudaDevices, OtherGpusAreNamedWithWhatTheyLack) {
   CudaDeviceInfo gpu;
   gpu.name = "NVIDIA L4";

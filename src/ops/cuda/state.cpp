@@ -44,12 +44,7 @@ ProductMaker& State::Parts::product_maker() {
 State::State(tensor::Device device) : parts_(std::make_unique<Parts>()) {
   base::check(device.is_cuda(), "a CUDA state on {}", device.str());
   parts_->device = device;
-  if (const auto reason = tensor::cuda_unavailable_reason(); !reason.empty())
-    base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), reason);
-  const auto devices = tensor::cuda_devices();
-  if (device.index >= static_cast<int>(devices.size()))
-    base::fail_input("{}: this machine has {} GPU(s), numbered from 0", device.str(), devices.size());
-  if (const auto problem = devices[static_cast<std::size_t>(device.index)].problem(); !problem.empty())
+  if (const auto problem = tensor::cuda_device(device).problem(); !problem.empty())
     base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), problem);
   make_current();
   check_cuda(cudaStreamCreateWithFlags(&parts_->stream, cudaStreamNonBlocking), "cannot make a stream");

@@ -38,6 +38,9 @@ std::vector<CudaDeviceInfo> cuda_devices();
 /// Empty when a GPU can be used; otherwise one line: "not compiled in", "no NVIDIA driver", "no GPU found".
 std::string cuda_unavailable_reason();
 
+/// One of them, as it is now; bad input when there is no such GPU.
+CudaDeviceInfo cuda_device(const Device& device);
+
 /// Zeroed device memory; throws a failure that names size and device when it is short. For Buffer.
 std::byte* cuda_allocate(int device, std::size_t bytes);
 void cuda_release(int device, std::byte* data) noexcept;
