@@ -31,15 +31,6 @@ MachineOptions machine_options(const Protocol& p, const std::vector<Selection>& 
   return m;
 }
 
-score::LedgerOptions ledger_options(const score::WindowPlan& windows, const EvaluateOptions& options) {
-  score::LedgerOptions ledger;
-  ledger.targets = windows.targets();
-  if (windows.repeats_from() < windows.targets()) ledger.repeats_allowed_from = windows.repeats_from();
-  for (auto first : options.documents)
-    if (first < ledger.targets) ledger.documents.push_back(first);
-  return ledger;
-}
-
 }  // namespace
 
 Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& config,
@@ -54,7 +45,7 @@ Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& confi
       selections_(selections_of(protocol, weights.layout(), config)),
       machine_(config, weights, runtime,
                machine_options(protocol, selections_, windows, options, train_windows, score_windows)),
-      ledger_(ledger_options(windows, options)),
+      ledger_(score::ledger_options(windows, options.text)),
       gate_(tokens, ledger_),
       runner_(tokens, windows.window(), machine_),
       ranks_(options.ranks ? options.ranks : &single_) {

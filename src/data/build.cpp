@@ -274,12 +274,16 @@ Manifest build_shards(const std::vector<std::filesystem::path>& files, const tex
 }
 
 std::vector<std::uint16_t> tokenize_documents(const std::vector<Document>& documents,
-                                              const text::Tokenizer& tokenizer, base::ThreadPool& pool) {
+                                              const text::Tokenizer& tokenizer, base::ThreadPool& pool,
+                                              std::vector<std::int64_t>* begins) {
   check_tokenizer_fits(tokenizer);
   std::vector<std::vector<std::uint16_t>> tokens;
   encode_batch(documents, tokenizer, pool, tokens);
   std::vector<std::uint16_t> all;
-  for (const auto& ids : tokens) all.insert(all.end(), ids.begin(), ids.end());
+  for (const auto& ids : tokens) {
+    if (begins) begins->push_back(std::ssize(all));
+    all.insert(all.end(), ids.begin(), ids.end());
+  }
   return all;
 }
 

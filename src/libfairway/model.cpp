@@ -70,9 +70,8 @@ Score Model::score(std::string_view text, const ScoreOptions& options, std::stop
   return translated([&] {
     const auto& m = impl_->model;
     pipeline::Engine engine(execution(impl_->threads, std::move(stop)));
-    pipeline::ScoredText scored;
-    if (m.tokenizer.bos_id() >= 0) scored.tokens.push_back(static_cast<std::uint16_t>(m.tokenizer.bos_id()));
-    m.tokenizer.encode(text, scored.tokens);
+    const auto scored =
+        pipeline::scored_documents({{.text = std::string(text), .where = "text"}}, m.tokenizer, engine);
     const int stride = options.stride >= 0 ? options.stride : m.recipe.score.stride;
     auto config = m.recipe.score;
     config.tokens = 0;  // a limit of the recipe was for its run

@@ -76,22 +76,15 @@ std::span<const std::uint16_t> scored_tokens(const Recipe& recipe, const ScoredT
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
                             const text::Tokenizer& tokenizer, const ScoredText& text, Engine& engine,
                             const AdaptExtras& extras) {
-  const auto rule = recipe.score.rule == "auto" ? text::default_byte_rule(tokenizer)
-                                                : *text::parse_byte_rule(recipe.score.rule);
-  const auto table = text::make_byte_table(tokenizer, rule, recipe.model.vocab_size);
+  const auto table = score_bytes(recipe.score, tokenizer, recipe.model.vocab_size);
   const auto tokens = scored_tokens(recipe, text);
   adapt::EvaluateOptions options;
-  options.count = [&table](std::int32_t target, std::int32_t previous) {
-    return static_cast<std::int32_t>(
-        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
-  };
-  options.byte_rule = std::string(text::byte_rule_name(rule));
+  options.count = byte_counter(table);
+  options.byte_rule = std::string(text::byte_rule_name(table.rule));
+  options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
   options.stride = recipe.score.stride;
   options.ppm_weight = recipe.score.ppm_weight;  // a recipe has it with sliding scores only
   options.tail = recipe.score.tail == "published" ? score::Tail::published : score::Tail::clean;
-  if (options.tail == score::Tail::clean)
-    for (auto first : text.first_target)
-      if (first + 1 < static_cast<std::int64_t>(tokens.size())) options.documents.push_back(first);
   options.build = engine.build_options(recipe.model);
   options.budget_seconds = recipe.budget.eval_seconds;
   options.budget =
@@ -104,6 +97,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   AdaptResult result;
   result.kind = recipe.score.stride > 0 ? "sliding" : "plain";
   result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine.runtime(), tokens, options);
+  note_byte_rule(table.rule, tokenizer, result.run.score.verdict);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include "fairway/base/hash.h"
 #include "fairway/data/build.h"
 #include "fairway/data/documents.h"
+#include "fairway/pipeline/scoring.h"
 #include "fairway/text/train.h"
 
 #include <nlohmann/json.hpp>
@@ -113,25 +114,31 @@ void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe) {
                tokenizer.vocab_size(), recipe.model.vocab_size);
   if (tokenizer.bos_id() < 0)
     fail_input("{}: the tokenizer has no <s> to begin documents with", recipe.data.tokenizer);
+  score_bytes(recipe.score, tokenizer,
+              recipe.model.vocab_size);  // the rule must work before anything is trained
 }
 
-ScoredText scored(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
-                  Engine& engine) {
-  ScoredText result;
-  result.tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
-  result.text = joined(documents);
-  const auto bos = static_cast<std::uint16_t>(tokenizer.bos_id());
-  // Target t is token t + 1, so the document whose <s> stands at i has its first token as target i; the <s>
-  // itself (but for the very first) is the last target of the document before.
-  for (std::size_t i = 0; i < result.tokens.size(); ++i)
-    if (result.tokens[i] == bos) result.first_target.push_back(static_cast<std::int64_t>(i));
-  if (!tokenizer.lossless()) {
-    for (const auto& d : documents) result.round_trip.add(tokenizer, d.text, d.where);
-  } else {
-    result.round_trip.documents = documents.size();
-    result.round_trip.bytes = result.round_trip.decoded_bytes = result.text.size();
-  }
-  return result;
+/// What the tokens after the first one add to the decoded text.
+std::int64_t decoded_bytes(const text::Tokenizer& tokenizer, std::span<const std::uint16_t> tokens) {
+  return std::ssize(tokenizer.decode(tokens)) - std::ssize(tokenizer.decode(tokens.first(1)));
+}
+
+/// Documents of token shards: from each <s> to the next, with the bytes that their tokens decode to. Shards
+/// may begin inside a document; their first token is nobody's target.
+std::vector<score::DocumentText> decoded_documents(std::span<const std::uint16_t> tokens,
+                                                   const text::Tokenizer& tokenizer, Engine& engine) {
+  std::vector<score::DocumentText> documents;
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (i == 0 || tokens[i] == tokenizer.bos_id())
+      documents.push_back({.first_target = static_cast<std::int64_t>(i)});
+  engine.pool().run(std::ssize(documents), [&](std::int64_t number) {
+    const auto i = static_cast<std::size_t>(number);
+    const auto first = static_cast<std::size_t>(documents[i].first_target);
+    const auto end =
+        i + 1 < documents.size() ? static_cast<std::size_t>(documents[i + 1].first_target) : tokens.size();
+    documents[i].bytes = decoded_bytes(tokenizer, tokens.subspan(first, end - first));
+  });
+  return documents;
 }
 
 Json split_json(std::uint64_t documents, std::uint64_t tokens, std::uint64_t bytes) {
@@ -139,6 +146,46 @@ Json split_json(std::uint64_t documents, std::uint64_t tokens, std::uint64_t byt
 }
 
 }  // namespace
+
+ScoredText scored_documents(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
+                            Engine& engine) {
+  ScoredText result;
+  std::vector<std::int64_t> begins;
+  result.tokens = data::tokenize_documents(documents, tokenizer, engine.pool(), &begins);
+  result.text = joined(documents);
+  // Target t is token t + 1, so the document whose <s> stands at i has its first token as target i; the <s>
+  // itself (but for the very first) is the last target of the document before.
+  begins.push_back(std::ssize(result.tokens));
+  const std::span<const std::uint16_t> tokens = result.tokens;
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    result.documents.push_back({begins[i], std::ssize(documents[i].text)});
+    const auto ids = tokens.subspan(static_cast<std::size_t>(begins[i]),
+                                    static_cast<std::size_t>(begins[i + 1] - begins[i]));
+    result.round_trip.add(documents[i].text, tokenizer.decode(ids));
+  }
+  return result;
+}
+
+score::TextReference ScoredText::reference(const text::Tokenizer& tokenizer, std::int64_t targets) const {
+  score::TextReference reference{.decoded = text.empty()};
+  std::string_view rest = text;
+  for (std::size_t i = 0; i < documents.size() && documents[i].first_target < targets; ++i) {
+    auto document = documents[i];
+    const auto own = rest.substr(0, static_cast<std::size_t>(document.bytes));
+    rest.remove_prefix(own.size());
+    const auto next = i + 1 < documents.size() ? documents[i + 1].first_target : std::ssize(tokens);
+    if (targets + 1 < next) {  // cut
+      const auto ids =
+          std::span(tokens).subspan(static_cast<std::size_t>(document.first_target),
+                                    static_cast<std::size_t>(targets + 1 - document.first_target));
+      document.bytes = reference.decoded
+                           ? decoded_bytes(tokenizer, ids)
+                           : static_cast<std::int64_t>(tokenizer.source_bytes(own, ids.subspan(1)));
+    }
+    reference.documents.push_back(document);
+  }
+  return reference;
+}
 
 bool is_shard_pattern(std::string_view pattern) { return pattern.ends_with(".bin"); }
 
@@ -150,10 +197,11 @@ ScoredText read_scored_text(const std::vector<std::string>& patterns, const Data
       const auto part = data::read_shards(pattern, vocab_size, &tokenizer);
       result.tokens.insert(result.tokens.end(), part.begin(), part.end());
     }
+    result.documents = decoded_documents(result.tokens, tokenizer, engine);
     return result;
   }
   Json sources = Json::array();
-  return scored(read_texts(patterns, config, 0, sources, engine), tokenizer, engine);
+  return scored_documents(read_texts(patterns, config, 0, sources, engine), tokenizer, engine);
 }
 
 Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
@@ -179,13 +227,13 @@ Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
   check_vocabulary(tokenizer, recipe);
   auto tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
   auto validation = c.validation.empty()
-                        ? (held.empty() ? ScoredText{} : scored(held, tokenizer, engine))
+                        ? (held.empty() ? ScoredText{} : scored_documents(held, tokenizer, engine))
                         : read_scored_text(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
   auto train_text = joined(documents);
   manifest = {{"sources", sources},
               {"train", split_json(documents.size(), tokens.size(), train_text.size())},
               {"validation",
-               split_json(validation.first_target.size(), validation.tokens.size(), validation.text.size())},
+               split_json(validation.documents.size(), validation.tokens.size(), validation.text.size())},
               {"tokenizer", base::hex64(tokenizer.fingerprint())},
               {"train_hash", base::hex64(base::hash64(train_text))}};
   auto stream = data::TokenStream::from_tokens(std::move(tokens), recipe.model.vocab_size);

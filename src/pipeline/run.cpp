@@ -228,10 +228,10 @@ class RunStages {
   }
 
   void compare() {
-    // The part that was scored (score.tokens): its bytes are the first ones of the text.
+    // The part that was scored (score.tokens) is the first of the text.
     std::string_view text = corpus_->validation.text;
     for (const auto& [kind, s] : result_["score"].items())
-      text = text.substr(0, s["bytes"].get<std::size_t>());
+      text = text.substr(0, s["text_bytes"].get<std::size_t>());
     if (text.empty()) return;
     engine_.progress().note("compressing the same text with xz and zstd");
     Json table = Json::array();

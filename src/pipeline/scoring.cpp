@@ -59,19 +59,36 @@ void ProgramScorer::score(std::span<const std::int32_t> inputs, std::span<const 
   program.read("nll", nll);
 }
 
+text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size) {
+  const auto rule =
+      options.rule == "auto" ? text::default_byte_rule(tokenizer) : *text::parse_byte_rule(options.rule);
+  return text::make_byte_table(tokenizer, rule, vocab_size);
+}
+
+score::ByteCounter byte_counter(const text::ByteTable& table) {
+  return [&table](std::int32_t target, std::int32_t previous) {
+    return static_cast<std::int32_t>(
+        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
+  };
+}
+
+void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict) {
+  if (rule != text::ByteRule::challenge || tokenizer.denormalises() ||
+      std::ranges::find(verdict.broken, score::Condition::text_bytes) == verdict.broken.end())
+    return;
+  verdict.notes.push_back(
+      "the published table counts more for this tokenizer's pieces than they decode to; score.rule = "
+      "\"exact\" (--rule exact) counts what they decode to");
+}
+
 score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
                               const text::Tokenizer& tokenizer, const ScoredText& text,
                               const ScoreConfig& options, int stride, Engine& engine) {
   const auto tail = options.tail == "published" ? score::Tail::published : score::Tail::clean;
-  const auto rule =
-      options.rule == "auto" ? text::default_byte_rule(tokenizer) : *text::parse_byte_rule(options.rule);
-  const auto table = text::make_byte_table(tokenizer, rule, config.vocab_size);
+  const auto table = score_bytes(options, tokenizer, config.vocab_size);
   std::span<const std::uint16_t> tokens = text.tokens;
-  auto documents = text.first_target;
-  if (options.tokens > 0 && static_cast<std::size_t>(options.tokens) + 1 < tokens.size()) {
+  if (options.tokens > 0 && static_cast<std::size_t>(options.tokens) + 1 < tokens.size())
     tokens = tokens.first(static_cast<std::size_t>(options.tokens) + 1);
-    std::erase_if(documents, [&](std::int64_t first) { return first >= options.tokens; });
-  }
   const auto n = static_cast<std::int64_t>(tokens.size());
   const int lead = config.memory_tokens, most = config.window - lead;
   const auto plan = stride > 0
@@ -79,19 +96,17 @@ score::ScoreResult score_text(const model::ModelConfig& config, graph::Parameter
                         : score::WindowPlan::plain(n, config.window, tail, lead);
   ProgramScorer scorer(config, weights, plan.score_lengths(), engine);
   score::ScoreOptions score_options;
-  score_options.byte_rule = std::string(text::byte_rule_name(rule));
-  if (tail == score::Tail::clean) score_options.documents = std::move(documents);
+  score_options.byte_rule = std::string(text::byte_rule_name(table.rule));
+  score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
   score_options.progress = &engine.progress();
   score_options.stop = engine.stop();
   if (stride > 0) {
     score_options.ppm_weight = options.ppm_weight;
     score_options.vocab_size = config.vocab_size;
   }
-  auto count = [&](std::int32_t target, std::int32_t previous) {
-    return static_cast<std::int32_t>(
-        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
-  };
-  return score::score(plan, tokens, scorer, count, score_options);
+  auto result = score::score(plan, tokens, scorer, byte_counter(table), score_options);
+  note_byte_rule(table.rule, tokenizer, result.verdict);
+  return result;
 }
 
 }  // namespace fairway::pipeline

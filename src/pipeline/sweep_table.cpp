@@ -4,6 +4,7 @@
 
 #include "fairway/base/text.h"
 #include "fairway/pipeline/statistics.h"
+#include "fairway/score/ledger.h"
 
 #include <fmt/format.h>
 
@@ -70,14 +71,14 @@ std::string p_text(const std::optional<double>& p) {
 
 constexpr std::string_view kInvalid = "not a code length: ";
 
-/// The broken conditions' numbers, where a verdict gives reasons: they have a table of their own.
+/// The broken conditions' first words (C1, ..., bytes): their reasons have a table of their own.
 std::string short_verdict(const std::string& verdict) {
   if (!verdict.starts_with(kInvalid)) return verdict;
   std::string conditions;
-  for (std::string_view rest = std::string_view(verdict).substr(kInvalid.size()); !rest.empty();) {
-    const auto end = rest.find("; C");
-    conditions += (conditions.empty() ? "" : ", ") + std::string(rest.substr(0, 2));
-    rest = end == rest.npos ? std::string_view() : rest.substr(end + 2);
+  for (int i = 0; i < score::condition_count; ++i) {
+    const auto name = score::condition_name(static_cast<score::Condition>(i));
+    if (verdict.find(fmt::format("{}: ", name)) == verdict.npos) continue;
+    conditions += (conditions.empty() ? "" : ", ") + std::string(name.substr(0, name.find(' ')));
   }
   return fmt::format("breaks {}", conditions);
 }

@@ -222,9 +222,28 @@ Table compressor_table(const Json& result) {
   return table;
 }
 
+namespace {
+
+/// What the verdicts note, each note once.
+std::vector<std::string> score_notes(const Json& result) {
+  std::vector<std::string> notes;
+  each_score(result, [&](const std::string& label, const Json& score) {
+    const auto& list = at(score, {"notes"});
+    if (!list.is_array()) return;
+    for (const auto& note : list) {
+      const auto said = [&](const std::string& other) { return other.ends_with(": " + text_of(note)); };
+      if (std::ranges::none_of(notes, said)) notes.push_back(label + ": " + text_of(note));
+    }
+  });
+  return notes;
+}
+
+}  // namespace
+
 std::string result_text(const Json& result) {
   std::string out;
   for (const auto& table : result_tables(result)) out += (out.empty() ? "" : "\n") + to_text(table);
+  for (const auto& note : score_notes(result)) out += fmt::format("\nNote, {}.\n", note);
   if (const auto& normal = at(result, {"normalisation"}); normal.is_object()) {
     out += fmt::format("\nThe tokenizer's normalisation changes {} of {} documents ({} of {} bytes).\n",
                        count(at(normal, {"changed_documents"})), count(at(normal, {"documents"})),

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "fairway/base/error.h"
+#include "fairway/base/text.h"
 #include "fairway/score/knowledge.h"
 
 namespace fairway::score {
@@ -19,9 +20,11 @@ std::string_view condition_name(Condition condition) {
     case Condition::score_before_update:
       return "C3 score before update";
     case Condition::single_pass:
+      return "C4 single left-to-right pass";
+    case Condition::text_bytes:
       break;
   }
-  return "C4 single left-to-right pass";
+  return "bytes of the text";
 }
 
 std::string Verdict::text() const {
@@ -39,13 +42,23 @@ std::string Verdict::text() const {
 ScoreLedger::ScoreLedger(LedgerOptions options) : options_(std::move(options)) {
   base::check(options_.targets >= 0, "a ledger of {} targets", options_.targets);
   seen_.resize(static_cast<std::size_t>((options_.targets + 63) / 64));
-  const auto& starts = options_.documents;
-  if (starts.empty()) return;
-  base::check(starts.front() == 0 && std::is_sorted(starts.begin(), starts.end()) &&
-                  starts.back() <= options_.targets,
+  const auto& documents = options_.text.documents;
+  if (documents.empty()) return;
+  base::check(documents.front().first_target == 0 &&
+                  std::ranges::is_sorted(documents, {}, &DocumentText::first_target) &&
+                  documents.back().first_target <= options_.targets,
               "documents must start at target 0 and ascend");
-  documents_.resize(starts.size());
-  for (std::size_t i = 0; i < starts.size(); ++i) documents_[i].first_target = starts[i];
+  for (const auto& d : documents) {
+    base::check(d.bytes >= 0, "a document of {} bytes", d.bytes);
+    documents_.push_back({.first_target = d.first_target, .text_bytes = d.bytes});
+  }
+  text_bytes_ = options_.text.bytes();
+}
+
+std::int64_t TextReference::bytes() const {
+  std::int64_t sum = 0;
+  for (const auto& d : documents) sum += d.bytes;
+  return sum;
 }
 
 bool ScoreLedger::committed(std::int64_t target) const {
@@ -115,23 +128,30 @@ void ScoreLedger::commit(std::int64_t first, std::span<const float> nll, std::sp
                 bytes[i]);
   }
   judge(first, first + count, origin);
-  auto document = std::upper_bound(options_.documents.begin(), options_.documents.end(), first);
+  auto document = std::ranges::upper_bound(documents_, first, {}, &DocumentScore::first_target);
   for (std::size_t i = 0; i < nll.size(); ++i) {
     const std::int64_t target = first + static_cast<std::int64_t>(i);
-    // A softmax gives at most probability 1; fp32 rounding may put the nll a hair below 0.
-    if (nll[i] < -1e-3f)
-      declare_broken(Condition::normalised, fmt::format("target {} has a probability above 1", target));
-    mark(target);
-    ++tokens_;
-    nll_ += static_cast<double>(nll[i]);
-    bytes_ += bytes[i];
-    if (documents_.empty()) continue;
-    while (document != options_.documents.end() && *document <= target) ++document;
-    auto& sums = documents_[static_cast<std::size_t>(document - options_.documents.begin() - 1)];
-    ++sums.tokens;
-    sums.bytes += bytes[i];
-    sums.nll += static_cast<double>(nll[i]);
+    while (document != documents_.end() && document->first_target <= target) ++document;
+    enter(target, static_cast<double>(nll[i]), bytes[i], documents_.empty() ? nullptr : &*(document - 1));
   }
+}
+
+void ScoreLedger::enter(std::int64_t target, double nll, std::int64_t bytes, DocumentScore* document) {
+  // A softmax gives at most probability 1; fp32 rounding may put the nll a hair below 0.
+  if (nll < -1e-3)
+    declare_broken(Condition::normalised, fmt::format("target {} has a probability above 1", target));
+  const bool again = committed(target);
+  mark(target);
+  ++tokens_;
+  nll_ += nll;
+  bytes_ += bytes;
+  if (again) return;
+  first_nll_ += nll;
+  first_bytes_ += bytes;
+  if (!document) return;
+  ++document->tokens;
+  document->bytes += bytes;
+  document->nll += nll;
 }
 
 void ScoreLedger::add_side_information(double bits, std::string what) {
@@ -155,6 +175,40 @@ double ScoreLedger::bits_per_byte() const {
   return (nll_ / std::numbers::ln2 + side_bits_) / static_cast<double>(bytes_);
 }
 
+/// Why the counted bytes are too many; empty when they are not.
+std::string ScoreLedger::too_many_bytes() const {
+  if (options_.text.documents.empty() && options_.targets > 0)
+    return "the text is not known, so the counted bytes cannot be held against it";
+  if (first_bytes_ <= text_bytes_) return "";
+  return fmt::format("{} bytes counted, {} {}", base::with_commas(first_bytes_),
+                     options_.text.decoded ? "the tokens decode to" : "the text has",
+                     base::with_commas(text_bytes_));
+}
+
+/// Repeats count in a published tail; they may make a score worse than the code length, not better.
+std::string ScoreLedger::flattering_repeats() const {
+  if (repeats_ == 0 || bytes_ == 0 || text_bytes_ == 0) return "";
+  const double bits = first_nll_ / std::numbers::ln2 + side_bits_;
+  const double once = bits / static_cast<double>(text_bytes_);
+  if (bits_per_byte() >= once) return "";
+  return fmt::format(
+      "{} targets scored again lower the score to {:.6f} bits per byte; each counted once it is {:.6f}",
+      base::with_commas(repeats_), bits_per_byte(), once);
+}
+
+/// Documents that count more bytes than they have, as where ½ is normalised to 1⁄2.
+void ScoreLedger::note_documents(std::vector<std::string>& notes) const {
+  const auto exceeds = [](const DocumentScore& d) { return d.bytes > d.text_bytes; };
+  const auto first = std::ranges::find_if(documents_, exceeds);
+  if (first == documents_.end()) return;
+  notes.push_back(
+      fmt::format("{} of {} documents count more bytes than they have, the first one is document {}: {} "
+                  "counted, {} in its text",
+                  base::with_commas(std::ranges::count_if(documents_, exceeds)),
+                  base::with_commas(std::ssize(documents_)), first - documents_.begin() + 1,
+                  base::with_commas(first->bytes), base::with_commas(first->text_bytes)));
+}
+
 Verdict ScoreLedger::verdict() const {
   Verdict v;
   if (repeats_ > 0 && options_.repeats_allowed_from)
@@ -162,11 +216,16 @@ Verdict ScoreLedger::verdict() const {
         fmt::format("published tail: the last {} targets were scored {} more times, and the repeats count",
                     options_.targets - *options_.repeats_allowed_from, repeats_));
   for (const auto& what : side_) v.notes.push_back("side information: " + what);
+  if (options_.text.decoded)
+    v.notes.push_back("only tokens were given: the counted bytes are held against the text they decode to");
+  note_documents(v.notes);
   auto why = broken_;
+  why[static_cast<std::size_t>(Condition::text_bytes)] = too_many_bytes();
   auto& order = why[static_cast<std::size_t>(Condition::single_pass)];
   if (order.empty() && prefix_ < options_.targets) order = fmt::format("target {} was never scored", prefix_);
   if (order.empty() && !out_of_order_.empty() && side_.empty())
     order = fmt::format("{} and the order is not coded", out_of_order_);
+  if (order.empty()) order = flattering_repeats();
   for (int i = 0; i < condition_count; ++i) {
     if (why[static_cast<std::size_t>(i)].empty()) continue;
     const auto condition = static_cast<Condition>(i);

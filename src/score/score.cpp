@@ -35,15 +35,6 @@ void TokenView::copy(std::int64_t first, std::span<std::int32_t> out) const {
 
 namespace {
 
-LedgerOptions ledger_options(const WindowPlan& plan, const ScoreOptions& options) {
-  LedgerOptions ledger;
-  ledger.targets = plan.targets();
-  if (plan.repeats_from() < plan.targets()) ledger.repeats_allowed_from = plan.repeats_from();
-  for (std::int64_t start : options.documents)
-    if (start < plan.targets()) ledger.documents.push_back(start);
-  return ledger;
-}
-
 void report(const ScoreOptions& options, const ScoreLedger& ledger, std::int64_t done, std::int64_t total,
             double seconds) {
   if (!options.progress) return;
@@ -60,13 +51,21 @@ void report(const ScoreOptions& options, const ScoreLedger& ledger, std::int64_t
 
 }  // namespace
 
+LedgerOptions ledger_options(const WindowPlan& plan, const TextSource& text) {
+  LedgerOptions ledger;
+  ledger.targets = plan.targets();
+  if (plan.repeats_from() < plan.targets()) ledger.repeats_allowed_from = plan.repeats_from();
+  if (text) ledger.text = text(plan.targets());
+  return ledger;
+}
+
 ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model, const ByteCounter& count,
                   const ScoreOptions& options) {
   base::check(tokens.size() == plan.targets() + plan.skipped_targets() + 1,
               "a plan of {} targets over {} tokens", plan.targets() + plan.skipped_targets(), tokens.size());
   base::check(model.rows() >= 1, "a scorer of {} rows", model.rows());
   base::Stopwatch watch;
-  ScoreLedger ledger(ledger_options(plan, options));
+  ScoreLedger ledger(ledger_options(plan, options.text));
   WindowRunner runner(tokens, plan.window(), model);
   std::optional<PpmBlend> ppm;
   if (options.ppm_weight > 0) ppm.emplace(options.vocab_size, options.ppm_weight);
@@ -108,6 +107,7 @@ ScoreResult result_of(const ScoreLedger& ledger, std::string byte_rule) {
   result.nll = ledger.nll();
   result.tokens = ledger.tokens();
   result.bytes = ledger.bytes();
+  result.text_bytes = ledger.text_bytes();
   result.side_information_bits = ledger.side_bits();
   result.rule = std::move(byte_rule);
   result.verdict = ledger.verdict();
@@ -120,6 +120,7 @@ std::string ScoreResult::to_json() const {
   j["loss"] = loss;
   j["tokens"] = tokens;
   j["bytes"] = bytes;
+  j["text_bytes"] = text_bytes;
   j["bits_per_byte"] = std::isfinite(bits_per_byte) ? nlohmann::ordered_json(bits_per_byte) : nullptr;
   j["rule"] = rule;
   j["verdict"] = verdict.text();
@@ -135,8 +136,11 @@ std::string ScoreResult::to_json() const {
   if (!documents.empty()) {
     auto& list = j["documents"] = nlohmann::ordered_json::array();
     for (const auto& d : documents)
-      list.push_back(
-          {{"first_target", d.first_target}, {"tokens", d.tokens}, {"bytes", d.bytes}, {"nll", d.nll}});
+      list.push_back({{"first_target", d.first_target},
+                      {"tokens", d.tokens},
+                      {"bytes", d.bytes},
+                      {"text_bytes", d.text_bytes},
+                      {"nll", d.nll}});
   }
   return j.dump();
 }

@@ -6,15 +6,37 @@ namespace fairway::text {
 namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";
-// What SentencePiece decodes an unknown piece to (TrainerSpec.unk_surface's default, " ⁇ ").
-constexpr std::uint16_t kUnknownSurfaceBytes = 5;
 
-std::size_t count_spaces(std::string_view piece) {
-  std::size_t spaces = 0;
-  for (std::size_t at = piece.find(kSpace); at != std::string_view::npos;
-       at = piece.find(kSpace, at + kSpace.size()))
-    ++spaces;
-  return spaces;
+/// What the published script counts for a piece (spec/evaluation.md section 1): a leading space of its own,
+/// the other bytes as they stand in the piece.
+void published(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
+  const auto i = static_cast<std::size_t>(id);
+  const PieceKind kind = tokenizer.kind(id);
+  if (kind == PieceKind::control || kind == PieceKind::unknown || kind == PieceKind::unused) return;
+  table.bound[i] = 0;
+  if (kind == PieceKind::byte) {
+    table.base[i] = 1;
+    return;
+  }
+  std::string_view piece = tokenizer.piece(id);
+  if (piece.starts_with(kSpace)) {
+    table.lead[i] = 1;
+    piece.remove_prefix(kSpace.size());
+  }
+  table.base[i] = static_cast<std::uint16_t>(piece.size());
+}
+
+/// What a piece is decoded to. A space at a text's start vanishes where the tokenizer strips it: the column
+/// `lead`, which the token after a boundary does not get.
+void decoded(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
+  const auto i = static_cast<std::size_t>(id);
+  const PieceKind kind = tokenizer.kind(id);
+  if (kind == PieceKind::control) return;
+  table.bound[i] = 0;
+  const bool strips = tokenizer.strips_leading_space() && kind != PieceKind::unknown &&
+                      tokenizer.piece(id).starts_with(kSpace);
+  table.lead[i] = strips;
+  table.base[i] = static_cast<std::uint16_t>(tokenizer.token_bytes(id).size() - (strips ? 1 : 0));
 }
 
 }  // namespace
@@ -41,30 +63,12 @@ ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_
   table.base.assign(static_cast<std::size_t>(vocab_size), 0);
   table.lead.assign(static_cast<std::size_t>(vocab_size), 0);
   table.bound.assign(static_cast<std::size_t>(vocab_size), 1);
-  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    const auto i = static_cast<std::size_t>(id);
-    const PieceKind kind = tokenizer.kind(id);
-    if (kind == PieceKind::unknown && rule == ByteRule::exact) {
-      table.base[i] = kUnknownSurfaceBytes;
-      table.bound[i] = 0;
-    }
-    if (kind == PieceKind::control || kind == PieceKind::unknown ||
-        (kind == PieceKind::unused && rule == ByteRule::challenge))
-      continue;
-    table.bound[i] = 0;
-    if (kind == PieceKind::byte) {
-      table.base[i] = 1;
-      continue;
-    }
-    std::string_view piece = tokenizer.piece(id);
-    // A space that is decoded wherever it stands needs no second column; one that vanishes at the start does.
-    if (piece.starts_with(kSpace) && (rule == ByteRule::challenge || tokenizer.strips_leading_space())) {
-      table.lead[i] = 1;
-      piece.remove_prefix(kSpace.size());
-    }
-    const std::size_t spaces = rule == ByteRule::exact ? count_spaces(piece) : 0;
-    table.base[i] = static_cast<std::uint16_t>(piece.size() - spaces * (kSpace.size() - 1));
-  }
+  if (rule == ByteRule::exact && tokenizer.denormalises())
+    base::fail_input(
+        "the byte rule 'exact' does not work with this tokenizer: it changes the decoded text once more "
+        "(a denormaliser); use score.rule = \"challenge\"");
+  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id)
+    rule == ByteRule::challenge ? published(tokenizer, id, table) : decoded(tokenizer, id, table);
   return table;
 }
 

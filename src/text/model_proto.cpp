@@ -110,6 +110,10 @@ Piece parse_piece(std::string_view bytes, const std::string& name) {
 void parse_trainer(std::string_view bytes, const std::string& name, ModelProto& model) {
   WireReader reader(bytes, name);
   for (Field field; reader.next(field);) {
+    if (field.number == 44) {
+      reader.expect_wire(field, 2);
+      model.unknown_surface = field.bytes;
+    }
     if (field.number != 3 && field.number != 24 && field.number != 35) continue;
     reader.expect_wire(field, 0);
     if (field.number == 3) {

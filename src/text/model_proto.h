@@ -34,7 +34,8 @@ struct ModelProto {
   std::int32_t model_type = 1;  // 1 unigram, 2 BPE
   bool byte_fallback = false;
   bool whitespace_as_suffix = false;
-  std::string transform;  // empty: none
+  std::string unknown_surface = " \xE2\x81\x87 ";  // what an unknown piece decodes to; the proto's default
+  std::string transform;                           // empty: none
 };
 
 // ModelProto declares "extensions 200 to max", so every SentencePiece program skips this field.

@@ -75,6 +75,8 @@ struct Tokenizer::Impl {
   void index();
   template <class Id>
   void encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const;
+  std::optional<std::uint64_t> aligned_bytes(std::string_view document,
+                                             std::span<const std::uint16_t> first) const;
 };
 
 void Tokenizer::Impl::load(const std::string& name) {
@@ -102,7 +104,9 @@ void Tokenizer::Impl::index() {
       byte_ids[value] = static_cast<std::int32_t>(id);
       decoded.emplace_back(1, static_cast<char>(value));
     } else {
-      decoded.push_back(piece.kind == PieceKind::control ? std::string() : unescape_spaces(piece.text));
+      decoded.push_back(piece.kind == PieceKind::control   ? std::string()
+                        : piece.kind == PieceKind::unknown ? model.unknown_surface
+                                                           : unescape_spaces(piece.text));
     }
   }
   const auto s = ids.find("<s>");
@@ -110,6 +114,27 @@ void Tokenizer::Impl::index() {
     bos = s->second;
   else if (processor.bos_id() >= 0)
     bos = processor.bos_id();
+}
+
+// Where in `document` the first ids of its encoding end; nothing when they are not its first ids. A character
+// that several pieces share (bytes, or what ½ is normalised to) belongs to the last of them; up to there each
+// piece has a byte of it for each of its own, as far as the character goes.
+std::optional<std::uint64_t> Tokenizer::Impl::aligned_bytes(std::string_view document,
+                                                            std::span<const std::uint16_t> first) const {
+  const auto encoded = processor.EncodeAsImmutableProto(document);
+  if (encoded.pieces_size() < first.size()) return std::nullopt;
+  std::uint64_t end = 0, begun = 0;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    const auto piece = encoded.pieces(static_cast<int>(i));
+    if (piece.id() != first[i]) return std::nullopt;
+    begun = piece.end() > end ? 0 : begun + decoded[first[i]].size();
+    end = std::max<std::uint64_t>(end, piece.end());
+  }
+  if (begun == 0 || end >= document.size()) return end;
+  std::uint64_t character = end + 1;
+  while (character < document.size() && (static_cast<unsigned char>(document[character]) & 0xC0) == 0x80)
+    ++character;
+  return std::min(end + begun, character);
 }
 
 Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name) {
@@ -133,11 +158,13 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
                         normalizer.escape_whitespaces && impl->model.byte_fallback;
   if (impl->transform == Transform::lossless_v1 && !identity)
     fail_input("{}: says lossless_v1 but normalises text or lacks byte fallback", name);
-  impl->lossless = impl->transform == Transform::lossless_v1;
   impl->load(name);
   impl->index();
   impl->bpe = BpeEncoder::create(impl->model);
-  return Tokenizer(std::move(impl));
+  const Tokenizer tokenizer(impl);
+  if (impl->transform == Transform::lossless_v1)
+    impl->lossless = tokenizer.decode(tokenizer.encode(hostile_text())) == hostile_text();
+  return tokenizer;
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
@@ -208,6 +235,13 @@ std::string Tokenizer::decode_from(std::span<const Id> ids) const {
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids); }
 std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids); }
 
+std::uint64_t Tokenizer::source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const {
+  if (impl_->transform == Transform::none)
+    if (const auto bytes = impl_->aligned_bytes(document, ids)) return *bytes;
+  const std::string text = decode(ids);
+  return static_cast<std::uint64_t>(std::ranges::mismatch(document, text).in1 - document.begin());
+}
+
 std::int32_t Tokenizer::vocab_size() const noexcept {
   return static_cast<std::int32_t>(impl_->model.pieces.size());
 }
@@ -228,6 +262,7 @@ std::int32_t Tokenizer::piece_id(std::string_view piece) const {
 Transform Tokenizer::transform() const noexcept { return impl_->transform; }
 bool Tokenizer::byte_fallback() const noexcept { return impl_->model.byte_fallback; }
 bool Tokenizer::lossless() const noexcept { return impl_->lossless; }
+bool Tokenizer::denormalises() const noexcept { return !impl_->model.denormalizer.charsmap.empty(); }
 bool Tokenizer::strips_leading_space() const noexcept {
   return impl_->model.normalizer.add_dummy_prefix || impl_->model.normalizer.remove_extra_whitespaces;
 }

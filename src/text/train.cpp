@@ -31,21 +31,27 @@ class Sentences final : public sentencepiece::SentenceIterator {
   void Next() override {
     do {
       if (position_ == document_.size() && !load()) {
-        done_ = true;
+        done_ = spaces_;
+        // A character that is required must occur.
+        if (!spaces_) sentence_ = " ", spaces_ = true;
         return;
       }
       cut();
     } while (sentence_.empty());
   }
-  std::uint64_t documents() const { return documents_; }
+  /// The documents used, as they are.
+  const std::vector<std::string>& documents() const { return documents_; }
 
  private:
   bool load() {
-    if (left_ == 0 || !source_(document_)) return false;
-    ++documents_;
+    std::string document;
+    if (left_ == 0 || !source_(document)) return false;
+    documents_.push_back(std::move(document));
+    document_ = documents_.back();
     position_ = 0;
     if (const auto bad = base::invalid_utf8_at(document_))
-      fail_input("document {}: not valid UTF-8 at byte {}; convert the text to UTF-8", documents_, *bad);
+      fail_input("document {}: not valid UTF-8 at byte {}; convert the text to UTF-8", documents_.size(),
+                 *bad);
     left_ -= std::min<std::uint64_t>(left_, document_.size());
     return true;
   }
@@ -57,7 +63,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
   }
 
   void cut() {
-    const std::string_view rest = std::string_view(document_).substr(position_);
+    const std::string_view rest = document_.substr(position_);
     std::size_t end = 0, space = 0;
     while (end < rest.size() && end < kSentenceBytes && reserved(rest.substr(end)) == 0) {
       if (rest[end] == ' ' && end > 0 && rest[end - 1] != ' ') space = end;
@@ -68,16 +74,18 @@ class Sentences final : public sentencepiece::SentenceIterator {
       while ((static_cast<unsigned char>(rest[end]) & 0xC0) == 0x80) --end;  // not inside a character
     }
     sentence_ = rest.substr(0, end);
+    spaces_ = spaces_ || sentence_.find(' ') != std::string::npos;
     position_ += end;
     if (end < rest.size()) position_ += reserved(rest.substr(end));
   }
 
   const DocumentSource& source_;
   std::uint64_t left_;
-  std::uint64_t documents_ = 0;
-  std::string document_, sentence_;
+  std::vector<std::string> documents_;
+  std::string_view document_;  // the last one; read to its end before the next one moves it
+  std::string sentence_;
   std::size_t position_ = 0;
-  bool done_ = false;
+  bool spaces_ = false, done_ = false;
 };
 
 using Arguments = std::unordered_map<std::string, std::string>;
@@ -86,6 +94,8 @@ Arguments arguments(const TrainTokenizerOptions& options) {
   return {
       {"vocab_size", std::to_string(options.vocab_size)},
       {"model_type", options.type == ModelType::bpe ? "bpe" : "unigram"},
+      // The space is in every vocabulary, however rare in this text: as bytes it would come back as U+2581.
+      {"required_chars", "\xE2\x96\x81"},
       {"character_coverage", fmt::format("{}", options.character_coverage)},
       {"max_sentencepiece_length", std::to_string(options.max_piece_length)},
       {"max_sentence_length", "16384"},
@@ -126,12 +136,28 @@ void check_options(const TrainTokenizerOptions& options) {
       options.vocab_size, message.substr(0, message.find_last_not_of(". ") + 1).substr(0, 200));
 }
 
+/// Lossless on the hostile text (which lossless() is) and on every document that it learnt from.
+void prove_lossless(const Tokenizer& tokenizer, const std::vector<std::string>& documents) {
+  if (!tokenizer.lossless())
+    base::fail(
+        "the trained tokenizer does not give a text back as it was; please report the text it learnt from");
+  std::vector<std::int32_t> ids;
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    if (documents[i].empty()) continue;
+    ids.clear();
+    tokenizer.encode(documents[i], ids);
+    if (tokenizer.decode(ids) != documents[i])
+      base::fail("the trained tokenizer does not give document {} back as it was; please report that text",
+                 i + 1);
+  }
+}
+
 }  // namespace
 
 Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerOptions& options) {
   check_options(options);
   Sentences sentences(documents, options.max_bytes);
-  if (sentences.done()) fail_input("no text to train a tokenizer on");
+  if (std::ranges::all_of(sentences.documents(), &std::string::empty)) fail_input("no text to train a tokenizer on");
   std::string model;
   try {
     const auto status = sentencepiece::SentencePieceTrainer::Train(arguments(options), &sentences, &model);
@@ -142,7 +168,10 @@ Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerO
     fail_training(options, error.what());
   }
   model += transform_field(transform_name(Transform::lossless_v1));
-  return Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "trained tokenizer");
+  auto tokenizer =
+      Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "trained tokenizer");
+  prove_lossless(tokenizer, sentences.documents());
+  return tokenizer;
 }
 
 Tokenizer train_tokenizer(const std::vector<std::string_view>& documents,

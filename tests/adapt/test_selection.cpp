@@ -111,7 +111,7 @@ TEST(Machine, WeightsComeBackToTheBit) {
   Snapshot base, moved;
   machine.save(base);
   const auto tokens = testing::small_text(17);
-  score::ScoreLedger ledger({.targets = 16});
+  score::ScoreLedger ledger({.targets = 16, .text = {{{0, 1000}}}});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   score::Knowledge knowledge;
   const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
@@ -165,7 +165,7 @@ TEST(Machine, FoldedScalesGiveTheSameGradients) {
   dist::SingleRank ranks;
   constexpr int windows = 300;  // more than a batch holds
   const auto tokens = testing::small_text(windows * 16 + 1);
-  score::ScoreLedger ledger({.targets = windows * 16});
+  score::ScoreLedger ledger({.targets = windows * 16, .text = {{{0, 1000000}}}});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   score::Knowledge knowledge;
   std::vector<WeightedLesson> lessons;

@@ -30,7 +30,7 @@ TEST(Corpus, SplitsTheTextIntoTrainingAndHeldOut) {
   const auto manifest = nlohmann::json::parse(c.manifest);
   const auto documents = manifest["sources"][0]["documents"].get<std::size_t>();
   EXPECT_EQ(manifest["train"]["documents"].get<std::size_t>() + documents / 20, documents);
-  EXPECT_EQ(c.validation.first_target.size(), documents / 20);
+  EXPECT_EQ(c.validation.documents.size(), documents / 20);
   EXPECT_EQ(c.train_text.size() + c.validation.text.size(), manifest["sources"][0]["text_bytes"]);
   EXPECT_GE(c.train_text.size() + c.validation.text.size(), 120'000u);
   EXPECT_LT(c.train_text.size() + c.validation.text.size(), 130'000u) << "data.train_bytes is the limit";
@@ -45,8 +45,8 @@ TEST(Corpus, TokensStandForTheTextExactly) {
   const auto train = tokens_of(c.train);
   EXPECT_EQ(c.tokenizer.decode(std::span<const std::uint16_t>(train)), c.train_text);
   EXPECT_EQ(c.validation.round_trip.changed_documents, 0u);
-  for (const auto first : c.validation.first_target)
-    EXPECT_EQ(c.validation.tokens[static_cast<std::size_t>(first)], c.tokenizer.bos_id());
+  for (const auto& d : c.validation.documents)
+    EXPECT_EQ(c.validation.tokens[static_cast<std::size_t>(d.first_target)], c.tokenizer.bos_id());
 }
 
 TEST(Corpus, AThreadMoreChangesNothing) {
@@ -102,7 +102,7 @@ TEST(Corpus, APublishedTokenizerSaysWhatItChanges) {
   auto recipe = small_recipe({"model.vocab_size=1024", "data.tokenizer=" + kPublished});
   const auto c = prepare_corpus(recipe, engine);
   const auto& r = c.validation.round_trip;
-  EXPECT_EQ(r.documents, c.validation.first_target.size());
+  EXPECT_EQ(r.documents, c.validation.documents.size());
   EXPECT_GT(r.changed_documents, 0u) << "line breaks become spaces";
   EXPECT_GT(r.changed_bytes, 0u);
   EXPECT_EQ(r.bytes, c.validation.text.size());

@@ -190,10 +190,13 @@ TEST(SweepRows, NoRecordWithoutACodeLengthOrWithoutRuns) {
   EXPECT_TRUE(rows[2].difference);
   SweepResult result;
   result.rows = rows;
-  result.rows[1].verdict = "not a code length: C3 score before update: target 0; C4 single pass: late";
+  result.rows[1].verdict =
+      "not a code length: C3 score before update: target 0; C4 single left-to-right pass: late; bytes of the "
+      "text: 9 bytes counted, the text has 8";
   const auto text = sweep_text(sweep, result);
-  EXPECT_THAT(text, testing::HasSubstr(" breaks C3, C4")) << "short in the table";
-  EXPECT_THAT(text, testing::HasSubstr("C3 score before update: target 0; C4 single pass: late"));
+  EXPECT_THAT(text, testing::HasSubstr(" breaks C3, C4, bytes")) << "short in the table";
+  EXPECT_THAT(text, testing::HasSubstr("C3 score before update: target 0; C4 single left-to-right pass: "
+                                       "late; bytes of the text: 9 bytes counted, the text has 8"));
   const auto none = sweep_rows(sweep, {});
   EXPECT_FALSE(none[1].mean);
   EXPECT_EQ(none[1].verdict, "");

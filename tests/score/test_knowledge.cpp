@@ -16,6 +16,8 @@ namespace {
 
 using Conditions = std::vector<Condition>;
 
+const TextReference long_text{{{0, 1'000'000}}};
+
 void commit(ScoreLedger& ledger, std::int64_t first, std::int64_t count, const ScoreOrigin& origin = {}) {
   const std::vector<float> nll(static_cast<std::size_t>(count), 1.0f);
   const std::vector<std::int32_t> bytes(static_cast<std::size_t>(count), 1);
@@ -55,7 +57,7 @@ TEST(Knowledge, RunsMergeAsASetWould) {
 
 TEST(TextGate, GivesOnlyWhatTheLedgerHas) {
   const auto tokens = counting(11);
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   Knowledge knowledge;
   EXPECT_THROW(gate.committed(0, 4, knowledge), base::Error);
@@ -74,7 +76,7 @@ TEST(TextGate, GivesOnlyWhatTheLedgerHas) {
 
 TEST(TextGate, ScoreFirstIsValid) {
   const auto tokens = counting(11);
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   Knowledge knowledge;
   for (int t = 0; t < 10; t += 2) {
@@ -86,7 +88,7 @@ TEST(TextGate, ScoreFirstIsValid) {
 
 TEST(TextGate, LearningFirstBreaksThreeConditions) {
   const auto tokens = counting(11);
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   Knowledge knowledge;
   for (int t = 0; t < 10; t += 2) gate.before_its_score(t, 2, knowledge);
@@ -100,7 +102,7 @@ TEST(TextGate, LearningFirstBreaksThreeConditions) {
 }
 
 TEST(ScoreLedger, WeightsFromTheFutureBreakCausalityOnly) {
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = long_text});
   Knowledge later;
   later.add(6, 2);
   commit(ledger, 0, 5, {{&later}, Combination::single});
@@ -109,7 +111,7 @@ TEST(ScoreLedger, WeightsFromTheFutureBreakCausalityOnly) {
 }
 
 TEST(ScoreLedger, WeightsThatLearntFromCommittedTextAreFine) {
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = long_text});
   commit(ledger, 0, 5);
   Knowledge earlier;
   earlier.add(0, 5);
@@ -119,7 +121,7 @@ TEST(ScoreLedger, WeightsThatLearntFromCommittedTextAreFine) {
 
 TEST(ScoreLedger, AMinimumIsNoDistributionAndAMixtureIsOne) {
   const Knowledge none;
-  ScoreLedger minimum({.targets = 2}), mixture({.targets = 2});
+  ScoreLedger minimum({.targets = 2, .text = long_text}), mixture({.targets = 2, .text = long_text});
   commit(minimum, 0, 2, {{&none, &none}, Combination::minimum});
   commit(mixture, 0, 2, {{&none, &none}, Combination::mixture});
   EXPECT_EQ(minimum.verdict().broken, (Conditions{Condition::normalised, Condition::single_pass}));

@@ -63,6 +63,7 @@ ScoreResult score_tokens(std::span<const std::int32_t> tokens, std::int32_t stri
   ScoreOptions options;
   options.ppm_weight = weight;
   options.vocab_size = 8;
+  options.text = [](std::int64_t targets) { return TextReference{{{0, targets}}}; };
   const auto n = static_cast<std::int64_t>(tokens.size());
   const auto plan = stride > 0 ? WindowPlan::sliding(n, 16, stride, tail) : WindowPlan::plain(n, 16, tail);
   return score(

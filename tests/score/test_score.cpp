@@ -185,7 +185,7 @@ TEST(Score, JsonNamesWhatWasCounted) {
   FakeModel model(2, 16);
   ScoreOptions options;
   options.byte_rule = "exact";
-  options.documents = {0, 30, 64};  // the last one starts behind the last target
+  options.text = [](std::int64_t) { return TextReference{{{0, 90}, {30, 102}}}; };
   const auto result = score(WindowPlan::sliding(65, 16, 4, Tail::published),
                             std::span<const std::int32_t>(tokens), model, fake_bytes, options);
   const auto j = nlohmann::json::parse(result.to_json());

@@ -25,8 +25,8 @@ enum class Budget {
 struct EvaluateOptions {
   score::ByteCounter count;  ///< bytes of a target; needed
   std::string byte_rule = "challenge";
-  std::vector<std::int64_t> documents = {};  ///< first target of each; may be empty
-  int stride = 0;                            ///< of the final or the chunks' scores; 0: windows side by side
+  score::TextSource text = {};  ///< what counted bytes are held against; without it no score is valid
+  int stride = 0;               ///< of the final or the chunks' scores; 0: windows side by side
   score::Tail tail = score::Tail::clean;
   double ppm_weight = 0;           ///< part of a count model in each entered distribution (score/ppm.h)
   model::BuildOptions build = {};  ///< dtype, folding and fusing of programs (MachineOptions)

@@ -75,8 +75,9 @@ std::optional<Manifest> find_manifest(const std::filesystem::path& shard);
 void check_tokenizer(const Manifest& manifest, const text::Tokenizer& tokenizer, const std::string& name);
 
 /// Documents straight to tokens in memory (BOS before each), on all cores. For the demo, tests and small
-/// texts.
+/// texts. `begins`: where each document's BOS stands.
 std::vector<std::uint16_t> tokenize_documents(const std::vector<Document>& documents,
-                                              const text::Tokenizer& tokenizer, base::ThreadPool& pool);
+                                              const text::Tokenizer& tokenizer, base::ThreadPool& pool,
+                                              std::vector<std::int64_t>* begins = nullptr);
 
 }  // namespace fairway::data

@@ -1,9 +1,11 @@
 #pragma once
 // The text of a run: tokenizer, training stream, held-out documents.
 
+#include "fairway/data/documents.h"
 #include "fairway/data/loader.h"
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe.h"
+#include "fairway/score/ledger.h"
 #include "fairway/text/byte_table.h"
 #include "fairway/text/tokenizer.h"
 
@@ -13,13 +15,19 @@
 
 namespace fairway::pipeline {
 
-/// Tokens to score and where documents begin.
+/// Tokens to score, and the text that they are held against.
 struct ScoredText {
-  std::vector<std::uint16_t> tokens;       ///< BOS before each document
-  std::vector<std::int64_t> first_target;  ///< of each document (ledger numbering); empty for shards
-  std::string text;                        ///< the documents' bytes joined; empty for shards
-  text::RoundTripReport round_trip;        ///< what the tokenizer's normalisation changes
+  std::vector<std::uint16_t> tokens;           ///< BOS before each document
+  std::vector<score::DocumentText> documents;  ///< whole; for shards by their BOS, with the bytes decoded
+  std::string text;                            ///< the documents' bytes joined; empty for shards
+  text::RoundTripReport round_trip;            ///< what the tokenizer's normalisation changes
+  /// The documents behind the first `targets` targets, the last of them perhaps cut.
+  score::TextReference reference(const text::Tokenizer& tokenizer, std::int64_t targets) const;
 };
+
+/// Documents ready for scoring.
+ScoredText scored_documents(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
+                            Engine& engine);
 
 struct Corpus {
   text::Tokenizer tokenizer;

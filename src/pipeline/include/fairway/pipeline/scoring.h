@@ -29,6 +29,12 @@ class ProgramScorer final : public score::WindowScorer {
   std::unique_ptr<State> state_;
 };
 
+/// The byte table that score.rule names. Input errors as text::make_byte_table.
+text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size);
+score::ByteCounter byte_counter(const text::ByteTable& table);  ///< the table must outlive it
+/// Says what helps where the published table counts more bytes than the text has.
+void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict);
+
 /// Scores `text`; `stride` 0: plain windows, which take no count model (options.ppm_weight).
 score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
                               const text::Tokenizer& tokenizer, const ScoredText& text,

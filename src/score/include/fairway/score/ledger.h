@@ -1,6 +1,6 @@
 #pragma once
-// The score ledger: the one place where bits are counted (architecture section 5, spec/evaluation.md sections
-// 1 and 5).
+// The score ledger: the one place where bits and bytes are counted (spec/evaluation.md sections 1 and 5,
+// docs/legality.md).
 
 #include <array>
 #include <cstdint>
@@ -16,15 +16,16 @@ namespace fairway::score {
 
 class Knowledge;
 
-/// The four validity conditions (evaluation.md section 5).
+/// The four validity conditions (evaluation.md section 5), and the one that bits are divided by.
 enum class Condition {
   causal,               ///< C1: the distribution depends on the artifact and earlier tokens only
   normalised,           ///< C2: one full distribution, fixed before the token is seen
   score_before_update,  ///< C3: the score is fixed before any state change that uses the token
   single_pass,          ///< C4: one pass in order, one score for each token
+  text_bytes,           ///< the bytes counted are at most those of the text itself
 };
 std::string_view condition_name(Condition condition);  ///< "C1 strict causal dependence", ...
-constexpr int condition_count = 4;
+constexpr int condition_count = 5;
 
 enum class VerdictKind { valid, valid_with_side_information, not_a_code_length };
 
@@ -45,19 +46,36 @@ struct CommitRun {
   bool operator==(const CommitRun&) const = default;
 };
 
-/// Sums over the targets of one document.
+/// One document of the text: where its targets begin and how many of its own bytes they stand for.
+struct DocumentText {
+  std::int64_t first_target = 0;
+  std::int64_t bytes = 0;
+  bool operator==(const DocumentText&) const = default;
+};
+
+/// The text behind the targets. Whatever a byte rule counts, this many bytes are all there is to restore.
+struct TextReference {
+  std::vector<DocumentText> documents = {};  ///< ascending, the first one at target 0; bytes of targets only
+  /// Nothing but tokens is at hand (shards): the bytes are those that the tokens decode to, which can be
+  /// wrong in the way the count is. The verdict notes it.
+  bool decoded = false;
+  std::int64_t bytes() const;  ///< of all documents
+};
+
+/// Sums over the targets of one document, each counted once.
 struct DocumentScore {
   std::int64_t first_target = 0;
   std::int64_t tokens = 0, bytes = 0;
-  double nll = 0;  ///< nats
+  std::int64_t text_bytes = 0;  ///< of the document itself
+  double nll = 0;               ///< nats
 };
 
 struct LedgerOptions {
   std::int64_t targets = 0;  ///< targets 0 ... targets - 1 are expected, each once
   /// Targets from here on may be scored again (the published tail); the repeats count and are noted.
   std::optional<std::int64_t> repeats_allowed_from = std::nullopt;
-  /// First target of each document, ascending, the first one 0; empty: no sums by document.
-  std::vector<std::int64_t> documents = {};
+  /// What the counted bytes are held against. Without it no score is valid.
+  TextReference text = {};
 };
 
 /// How scores came about: what each of the weights that made them had learnt from, and how their scores
@@ -68,6 +86,10 @@ struct ScoreOrigin {
 };
 
 /// Counts each target's bits as they are committed. Sums are fp64 in commit order. Not thread-safe.
+///
+/// A valid score is never better than the text allows: its bits per byte are at least the bits that each
+/// target took when it was first scored, over the bytes of the text itself. So the counted bytes may not
+/// exceed the text's, and targets scored again (the published tail) may not make the score better.
 class ScoreLedger {
  public:
   explicit ScoreLedger(LedgerOptions options);
@@ -90,9 +112,10 @@ class ScoreLedger {
   const std::vector<CommitRun>& order() const { return order_; }  ///< the order of commitment
   const std::vector<DocumentScore>& documents() const { return documents_; }
 
-  std::int64_t tokens() const { return tokens_; }  ///< entries, repeats counted
-  std::int64_t bytes() const { return bytes_; }    ///< of all entries
-  double nll() const { return nll_; }              ///< nats of all entries
+  std::int64_t tokens() const { return tokens_; }          ///< entries, repeats counted
+  std::int64_t bytes() const { return bytes_; }            ///< counted for all entries
+  std::int64_t text_bytes() const { return text_bytes_; }  ///< of the text that the targets stand for
+  double nll() const { return nll_; }                      ///< nats of all entries
   double side_bits() const { return side_bits_; }
   double loss() const;           ///< nats for each token; an input error when nothing is committed
   double bits_per_byte() const;  ///< side information included; an input error when there are no bytes
@@ -102,6 +125,10 @@ class ScoreLedger {
   void mark(std::int64_t target);
   void judge(std::int64_t first, std::int64_t end, const ScoreOrigin& origin);
   void judge(std::int64_t first, std::int64_t end, const CommitRun& learnt);
+  void enter(std::int64_t target, double nll, std::int64_t bytes, DocumentScore* document);
+  std::string too_many_bytes() const;
+  std::string flattering_repeats() const;
+  void note_documents(std::vector<std::string>& notes) const;
   std::string& broken(Condition condition) { return broken_[static_cast<std::size_t>(condition)]; }
   LedgerOptions options_;
   std::vector<std::uint64_t> seen_;  // one bit for each target
@@ -110,8 +137,9 @@ class ScoreLedger {
   std::vector<std::string> side_;
   std::array<std::string, condition_count> broken_;
   std::string out_of_order_;
-  std::int64_t prefix_ = 0, highest_ = -1, tokens_ = 0, bytes_ = 0, repeats_ = 0;
-  double nll_ = 0, side_bits_ = 0;
+  std::int64_t prefix_ = 0, highest_ = -1, tokens_ = 0, bytes_ = 0, repeats_ = 0, text_bytes_ = 0;
+  std::int64_t first_bytes_ = 0;  // of first entries only
+  double nll_ = 0, first_nll_ = 0, side_bits_ = 0;
 };
 
 }  // namespace fairway::score

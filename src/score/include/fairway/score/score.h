@@ -45,9 +45,12 @@ class TokenView {
 /// Bytes of original text that `target` stands for after `previous` (the input at the same position).
 using ByteCounter = std::function<std::int32_t(std::int32_t target, std::int32_t previous)>;
 
+/// The text behind the first `targets` targets: a plan may leave some of the last ones out.
+using TextSource = std::function<TextReference(std::int64_t targets)>;
+
 struct ScoreOptions {
   std::string byte_rule = "challenge";  ///< named in the result
-  std::vector<std::int64_t> documents;  ///< first target of each document, for sums by document; may be empty
+  TextSource text = {};                 ///< without it no score is valid
   base::ProgressSink* progress = nullptr;
   std::stop_token stop;
   /// Part of a count model over the same stream in each distribution (ppm.h); 0: none. It needs the
@@ -61,6 +64,7 @@ struct ScoreResult {
   double bits_per_byte = 0;  ///< NaN when the scored tokens stand for no bytes at all
   double nll = 0;            ///< nats in all
   std::int64_t tokens = 0, bytes = 0;
+  std::int64_t text_bytes = 0;  ///< of the text behind the targets, each target once
   std::int64_t windows = 0, skipped_targets = 0;
   std::int32_t window = 0, stride = 0;
   Tail tail = Tail::clean;
@@ -76,6 +80,9 @@ struct ScoreResult {
 /// window and position; `interrupted` on a stop request, between batches.
 ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model, const ByteCounter& count,
                   const ScoreOptions& options = {});
+
+/// What a ledger over the plan's targets expects.
+LedgerOptions ledger_options(const WindowPlan& plan, const TextSource& text);
 
 /// The result of a ledger that something else filled (test-time training, codec).
 ScoreResult result_of(const ScoreLedger& ledger, std::string byte_rule);

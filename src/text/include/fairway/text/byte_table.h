@@ -23,9 +23,10 @@ ByteRule default_byte_rule(const Tokenizer& tokenizer);
 /// Bytes of token `target` after token `previous` (the input at the same position):
 ///   count = base[target] + lead[target] * (1 - bound[previous]).
 /// `challenge` is the table of spec/evaluation.md. `exact` differs where a piece holds U+2581 beyond its
-/// first character (one byte each, not three) and, for tokenizers that keep leading spaces, right after BOS
-/// (the space is counted). For a document encoded by the tokenizer, the exact counts sum to the bytes of its
-/// decoded text, and with a lossless tokenizer to the bytes of the document.
+/// first character (one byte each, not three), for unknown pieces (the surface that they decode to, not
+/// nothing) and, for tokenizers that keep leading spaces, right after BOS (the space is counted). For a
+/// document encoded by the tokenizer, the exact counts sum to the bytes of its decoded text, and with a
+/// lossless tokenizer to the bytes of the document.
 struct ByteTable {
   ByteRule rule = ByteRule::challenge;
   std::vector<std::uint16_t> base;  ///< [vocab] bytes without a leading space
@@ -38,7 +39,8 @@ struct ByteTable {
   std::int32_t vocab_size() const noexcept { return static_cast<std::int32_t>(base.size()); }
 };
 
-/// `vocab_size`: rows of the model's table when it is larger than the tokenizer's (0: the tokenizer's).
+/// `vocab_size`: rows of the model's table when it is larger than the tokenizer's (0: the tokenizer's). An
+/// input error for a smaller one, and for `exact` with a tokenizer that denormalises.
 ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_t vocab_size = 0);
 
 }  // namespace fairway::text

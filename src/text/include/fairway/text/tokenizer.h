@@ -52,18 +52,28 @@ class Tokenizer {
   std::string decode(std::span<const std::int32_t> ids) const;
   std::string decode(std::span<const std::uint16_t> ids) const;
 
+  /// Bytes of `document` that the first ids of its encoding stand for, by SentencePiece's alignment of
+  /// normalised and original text: at most document.size(). Ids that are not its encoding stand for what
+  /// they have in common with its beginning.
+  std::uint64_t source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const;
+
   std::int32_t vocab_size() const noexcept;
   std::int32_t bos_id() const noexcept;  ///< the piece "<s>" (or the model's own BOS); -1: the model has none
   const std::string& piece(std::int32_t id) const;
   PieceKind kind(std::int32_t id) const;
-  /// The bytes an id adds to a text (not at its start): spaces as spaces, a byte piece as its byte, control
-  /// ids nothing.
+  /// The bytes an id adds to a text (not at its start): spaces as spaces, a byte piece as its byte, the
+  /// unknown piece its surface, control ids nothing.
   const std::string& token_bytes(std::int32_t id) const;
   std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
   Transform transform() const noexcept;
   bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
-  /// decode(encode(t)) == t for every valid UTF-8 text.
+  /// decode(encode(t)) == t for every valid UTF-8 text. Found out, not believed: the model is of
+  /// Transform::lossless_v1, its normalisation is the identity, and hostile_text() comes back (it does not
+  /// where a vocabulary lacks the space).
   bool lossless() const noexcept;
+  /// SentencePiece maps characters of the decoded text once more (a denormaliser): what a token adds to a
+  /// text cannot be told from the token.
+  bool denormalises() const noexcept;
   /// SentencePiece drops white space at the start of a decoded text (dummy prefix or extra white space
   /// removal).
   bool strips_leading_space() const noexcept;
@@ -79,6 +89,10 @@ class Tokenizer {
   std::string decode_from(std::span<const Id> ids) const;
   std::shared_ptr<const Impl> impl_;
 };
+
+/// Text of everything that has ever been lost on the way through a tokenizer: runs of spaces, U+2581 itself,
+/// control characters, pieces' names, characters outside the basic plane, what NFKC changes.
+std::string_view hostile_text();
 
 /// What decode(encode(t)) changes: for published tokenizers, whose normalisation is not the identity.
 struct RoundTripReport {

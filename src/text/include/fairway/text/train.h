@@ -27,8 +27,9 @@ using DocumentSource = std::function<bool(std::string& document)>;
 
 /// Trains a lossless tokenizer (Transform::lossless_v1): identity normalisation, no dummy prefix, white space
 /// kept, byte fallback, ids 0-3 = <pad>, <s>, </s>, <unk>. The same documents and options give the same
-/// bytes, whatever the machine's number of cores. Throws an input error when there is no text, when it is not
-/// UTF-8 or when the vocabulary is too large or too small for it.
+/// bytes, whatever the machine's number of cores. The space is always in the vocabulary; that the tokenizer
+/// gives the hostile text and every document back is tried before it is returned. Throws an input error when
+/// there is no text, when it is not UTF-8 or when the vocabulary is too large or too small for it.
 Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerOptions& options = {});
 Tokenizer train_tokenizer(const std::vector<std::string_view>& documents,
                           const TrainTokenizerOptions& options = {});
