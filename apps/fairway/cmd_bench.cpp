@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "cli.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "fairway/ops/cuda_products.h"
 #include "fairway/pipeline/bench.h"
@@ -142,6 +144,8 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
       add_command(app, "bench", "Time a recipe's training step and its parts beside the machine's limits",
                   context, action, [arguments](Context& c) {
                     const auto recipe = pipeline::load_recipe(arguments->recipe, *arguments->options).recipe;
+                    base::check_output("--tune-products", arguments->tune,
+                                       std::array<std::filesystem::path, 1>{arguments->recipe});
                     const auto made = pipeline::bench(recipe, arguments->repeats, c.engine());
                     if (!arguments->tune.empty()) tune_products(arguments->tune, c.engine());
                     c.print(report_json(made), lines_text(made) + "\n" + gaps_text(made) +

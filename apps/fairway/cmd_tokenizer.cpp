@@ -9,6 +9,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
+#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "fairway/data/documents.h"
 #include "fairway/text/byte_table.h"
@@ -48,6 +49,10 @@ std::string describe_text(const Json& json) {
 }
 
 void train(const TrainArguments& arguments, Context& context) {
+  std::vector<std::filesystem::path> inputs;
+  for (const auto& pattern : arguments.files)
+    for (auto& file : base::glob(pattern)) inputs.push_back(std::move(file));
+  base::check_output("--out", arguments.out, inputs);
   data::ReaderOptions reader;
   reader.split_on = *data::parse_split_on(arguments.split_on);
   reader.field = arguments.field;

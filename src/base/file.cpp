@@ -86,6 +86,38 @@ fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
+/// Where a write to `target` goes: a link is followed, as the system would, so that it stays a link.
+fs::path destination(const fs::path& target) {
+  constexpr int kMostLinks = 40;  // as the kernel
+  fs::path at = target;
+  for (int links = 0; links < kMostLinks; ++links) {
+    std::error_code none;
+    const auto next = fs::read_symlink(at, none);
+    if (none) return at;
+    at = next.is_absolute() ? next : folder_of(at) / next;
+  }
+  fail_input("cannot write {}: {}", target.string(), reason(ELOOP));
+}
+
+/// Only a regular file can be replaced: a rename would turn a device or a pipe into a file.
+void check_replaceable(const fs::path& target) {
+  struct stat status {};
+  const int error = ::stat(target.c_str(), &status) == 0 ? 0 : errno;
+  if (error == ENAMETOOLONG || error == ELOOP)
+    fail_input("cannot write {}: {}", target.string(), reason(error));
+  if (target.filename().empty() || (error == 0 && S_ISDIR(status.st_mode)))
+    fail_input("cannot write {}: it is a folder; give the name of a file", target.string());
+  if (error == 0 && !S_ISREG(status.st_mode))
+    fail_input("cannot write {}: it is a device or a pipe; give the name of a file", target.string());
+}
+
+/// Beside the target, and within the system's limit on names however long the target's is.
+fs::path temporary_beside(const fs::path& target, unsigned number) {
+  constexpr std::size_t kLongest = 200;
+  return folder_of(target) /
+         fmt::format(".{}.{}.{}.tmp", target.filename().string().substr(0, kLongest), ::getpid(), number);
+}
+
 }  // namespace
 
 std::vector<std::byte> read_file(const fs::path& path, std::uint64_t max_bytes) {
@@ -122,14 +154,11 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
+AtomicFile::AtomicFile(const fs::path& target) : target_(destination(target)) {
   static std::atomic<unsigned> counter{0};  // two writers of one process never share a name
-  std::error_code ignored;                  // a folder that may not be looked into is named below
-  if (target_.filename().empty() || fs::is_directory(target_, ignored))
-    fail_input("cannot write {}: it is a folder; give the name of a file", target_.string());
+  check_replaceable(target_);
   do {
-    temporary_ =
-        folder_of(target_) / fmt::format(".{}.{}.{}.tmp", target_.filename().string(), ::getpid(), counter++);
+    temporary_ = temporary_beside(target_, counter++);
     descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);  // left behind by a killed process that had our number
   if (descriptor_ >= 0) return;
@@ -144,6 +173,9 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
     case EROFS:
       fail_input("cannot write {}: the folder {} is not writable ({})", target_.string(), folder,
                  reason(error));
+    case EINVAL:
+    case EILSEQ:
+      fail_input("cannot write {}: {}", target_.string(), reason(error));
     default:
       fail("cannot write {}: {}", target_.string(), reason(error));
   }

@@ -61,6 +61,16 @@ std::optional<std::size_t> invalid_utf8_at(std::string_view text) {
   return std::nullopt;
 }
 
+std::string printable(std::string_view text) {
+  std::string out;
+  while (const auto bad = invalid_utf8_at(text)) {
+    out += text.substr(0, *bad);
+    out += fmt::format("\\x{:02X}", static_cast<unsigned char>(text[*bad]));
+    text.remove_prefix(*bad + 1);
+  }
+  return out += text;
+}
+
 std::string closest_match(std::string_view word, std::span<const std::string> candidates) {
   std::size_t best = std::max<std::size_t>(2, word.size() / 3) + 1;
   std::string_view match;
@@ -83,7 +93,7 @@ std::string with_commas(std::int64_t value) {
   std::string digits = fmt::format("{}", value);
   const std::ptrdiff_t first = value < 0 ? 1 : 0;
   for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > first; at -= 3)
-    digits.insert(static_cast<std::size_t>(at), ",");
+    digits.insert(static_cast<std::size_t>(at), 1, ',');
   return digits;
 }
 

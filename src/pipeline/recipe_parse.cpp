@@ -10,6 +10,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 
 namespace fairway::pipeline {
@@ -132,8 +133,7 @@ std::vector<Leaf> leaves_in_order(const toml::table& table) {
 void make_absolute(const RecipeKey& key, Recipe& recipe, const std::filesystem::path& folder) {
   if (folder.empty()) return;
   auto fix = [&](std::string& path) {
-    if (!path.empty() && !path.starts_with(kBuiltinScheme))
-      path = (std::filesystem::absolute(folder) / path).lexically_normal().string();
+    if (!path.empty() && !path.starts_with(kBuiltinScheme)) path = base::absolute_path(folder, path).string();
   };
   const auto value = key.value(recipe);
   if (auto* one = std::get_if<std::string*>(&value)) fix(**one);
@@ -200,6 +200,23 @@ void read_leaves(const toml::table& table, const std::string& label, const std::
     assign(*key, *leaf.node, recipe, where);
     if (key->is_path) make_absolute(*key, recipe, folder);
     positions[key->name] = where;
+  }
+}
+
+/// A recipe is kept as TOML and its names go into JSON, and both are UTF-8: what is not must be known before
+/// the work, not when its results are to be read. `positions` knows where the value came from.
+void check_utf8(const Recipe& recipe, const Positions& positions) {
+  for (const auto& key : recipe_keys()) {
+    const auto check = [&](const std::string& text) {
+      if (!base::invalid_utf8_at(text)) return;
+      const auto where = positions.find(key.name);
+      fail_input("{}{} = \"{}\": not UTF-8; {}", where == positions.end() ? "" : where->second + ": ",
+                 key.name, text, key.is_path ? "rename the file or folder" : "use another name or text");
+    };
+    const auto value = key.value(const_cast<Recipe&>(recipe));  // nothing is written
+    if (const auto* one = std::get_if<std::string*>(&value)) check(**one);
+    if (const auto* many = std::get_if<std::vector<std::string>*>(&value))
+      std::for_each((*many)->begin(), (*many)->end(), check);
   }
 }
 
@@ -299,7 +316,7 @@ void apply_override(Recipe& recipe, const std::string& assignment, std::string& 
     if (table.size() != 1) fail_input("{}: one value expected", where);
     assign(*key, *table.get("value"), recipe, where);
   }
-  if (key->is_path) make_absolute(*key, recipe, std::filesystem::current_path());
+  if (key->is_path) make_absolute(*key, recipe, ".");
 }
 
 LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
@@ -329,6 +346,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
     recipe.seed = *options.seed;
     if (auto error = range_error(*find_key("seed"), recipe); !error.empty()) fail_input("--seed: {}", error);
   }
+  check_utf8(recipe, positions);
   try {
     validate(recipe);
   } catch (const base::Error& error) {
@@ -341,7 +359,8 @@ LoadedRecipe load_recipe(const std::string& name_or_path, const RecipeOptions& o
   const std::filesystem::path path = name_or_path;
   if (name_or_path.find('/') != std::string::npos || path.extension() == ".toml") {
     const auto text = base::read_text_file(path, kMaxRecipeBytes);
-    return parse_recipe(text, name_or_path, path.parent_path(), options);
+    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    return parse_recipe(text, name_or_path, folder, options);
   }
   std::vector<std::string> names;
   for (const auto& builtin : builtin_recipes()) {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "fairway/base/text.h"
 #include "recipe_parse.h"
 
 namespace fairway::pipeline {
@@ -22,7 +23,7 @@ std::string to_toml(const Recipe& recipe, const std::map<std::string, std::strin
 }
 
 std::string to_toml(const LoadedRecipe& loaded) {
-  std::string head = fmt::format("# Resolved from {}", loaded.source);
+  std::string head = fmt::format("# Resolved from {}", base::printable(loaded.source));
   for (char& c : head)
     if (static_cast<unsigned char>(c) < 0x20) c = '?';  // a file name must not end the comment
   if (loaded.scale != "full") head += fmt::format(" with --scale {}", loaded.scale);

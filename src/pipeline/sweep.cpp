@@ -4,6 +4,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "recipe_parse.h"
 
@@ -48,7 +49,7 @@ class File {
 /// A path in a sweep file is relative to the file, as in a recipe.
 std::string absolute_path(const std::string& path, const fs::path& folder) {
   if (path.empty() || path.starts_with("builtin:")) return path;
-  return fs::absolute(folder / path).lexically_normal().string();  // a folder may be "": this one
+  return base::absolute_path(folder, path).string();  // a folder may be "": this one
 }
 
 std::string toml_text(const RecipeKey& key, const toml::node& node, const fs::path& folder) {

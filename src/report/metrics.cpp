@@ -6,6 +6,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 
 namespace fairway::report {
 
@@ -13,7 +14,7 @@ using nlohmann::ordered_json;
 
 MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t keep_until) : path_(std::move(path)) {
   std::string kept;
-  if (keep_until > 0 && std::filesystem::exists(path_))
+  if (keep_until > 0 && base::exists(path_))
     for (const auto& line : read_metrics(path_))
       if (line.value("step", 0.0) <= static_cast<double>(keep_until)) kept += line.dump() + '\n';
   base::write_file(path_, kept);

@@ -27,6 +27,12 @@ TEST(Utf8, Valid) {
   EXPECT_EQ(invalid("\xf0\x90\x80\x80 \xf4\x8f\xbf\xbf"), std::nullopt);
 }
 
+TEST(Utf8, PrintableKeepsWhatIsValidAndShowsTheBytes) {
+  EXPECT_EQ(printable("caf\xc3\xa9 \xe2\x98\x83"), "caf\xc3\xa9 \xe2\x98\x83");
+  EXPECT_EQ(printable("caf\xe9.txt\xff"), "caf\\xE9.txt\\xFF");
+  EXPECT_EQ(printable(""), "");
+}
+
 TEST(Utf8, InvalidSaysWhere) {
   EXPECT_EQ(invalid("ab\x80"), 2u);             // a tail alone
   EXPECT_EQ(invalid("ab\xc0\x80"), 2u);         // overlong, two bytes

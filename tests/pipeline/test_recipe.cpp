@@ -7,8 +7,11 @@
 #include <filesystem>
 #include <random>
 
+#include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/text.h"
 #include "fairway/pipeline/recipe_schema.h"
+#include "support/folder.h"
 
 namespace fairway::pipeline {
 namespace {
@@ -38,6 +41,32 @@ TEST(Recipe, ReadsEveryType) {
   EXPECT_EQ(r.model.mlp_mult, 2.5);
   EXPECT_THAT(r.data.train, ElementsAre("/folder/a/*.txt", "/b.jsonl"));
   EXPECT_EQ(r.train.batch_tokens, 8192);
+}
+
+TEST(Recipe, PathsGoWhereTheSystemGoes) {
+  fairway::testing::Folder folder;
+  std::filesystem::create_directories(folder / "real/deep");
+  std::filesystem::create_directory_symlink("real/deep", folder / "link");
+  base::write_file(folder / "real/t.txt", std::string_view("meant"));
+  base::write_file(folder / "t.txt", std::string_view("another"));
+  const auto r =
+      parse_recipe("[data]\ntrain = [\"link/../t.txt\", \"./real/../t.txt\"]", "r.toml", folder.path())
+          .recipe;
+  EXPECT_EQ(base::read_text_file(r.data.train[0]), "meant");
+  EXPECT_EQ(r.data.train[1], folder("t.txt"));
+  const auto again = parse_recipe(to_toml(r), "r.toml", "/").recipe;
+  EXPECT_EQ(again.data.train, r.data.train) << "the resolved recipe means the same";
+}
+
+TEST(Recipe, WhatIsNotUtf8IsRefusedBeforeTheWork) {
+  for (const char* set : {"data.train=caf\xe9.txt", "data.tokenizer=caf\xe9.model", "generate.prompt=\xff",
+                          "name=\xc3", "data.field=\x80", "train.init=\xe9/x.safetensors"})
+    EXPECT_THAT([&] { read("", {.set = {set}}); }, ::testing::ThrowsMessage<base::Error>(::testing::AllOf(
+                                                       HasSubstr("--set"), HasSubstr("UTF-8"))));
+  EXPECT_THROW(parse_recipe("", "caf\xe9.toml", "/folder"), base::Error) << "the name comes from the file's";
+  LoadedRecipe loaded;
+  loaded.source = "caf\xe9.toml";
+  EXPECT_EQ(base::invalid_utf8_at(to_toml(loaded)), std::nullopt);
 }
 
 TEST(Recipe, OverridesComeLastAndInOrder) {

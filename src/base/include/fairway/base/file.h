@@ -32,10 +32,11 @@ class MappedFile {
 };
 
 /// Writes beside the target and renames on commit (after fsync of file and folder); without a commit nothing
-/// is left behind. Throws a failure naming the path and the system's reason (disk full, not writable).
+/// is left behind. A link is followed. Throws a failure naming the path and the system's reason (disk full,
+/// file too large), and an input error for a name that cannot be a file's (a folder, a device, too long).
 class AtomicFile {
  public:
-  explicit AtomicFile(std::filesystem::path target);
+  explicit AtomicFile(const std::filesystem::path& target);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;

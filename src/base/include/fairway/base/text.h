@@ -11,6 +11,9 @@ namespace fairway::base {
 /// Position of the first byte that is not valid UTF-8 (overlong, surrogate, > U+10FFFF), or nothing.
 std::optional<std::size_t> invalid_utf8_at(std::string_view text);
 
+/// Valid UTF-8, for JSON, TOML and messages: bytes that are none (in a file's name) as \xE9.
+std::string printable(std::string_view text);
+
 /// The candidate closest to `word` (edit distance at most 1/3 of its length, at least 2), for "did you mean";
 /// or empty.
 std::string closest_match(std::string_view word, std::span<const std::string> candidates);
