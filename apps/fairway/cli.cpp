@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <iostream>
+#include <system_error>
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
@@ -108,9 +110,7 @@ pipeline::Engine& Context::engine() {
 
 void Context::print(const Json& json, const std::string& text) {
   if (progress_) progress_->finish();
-  const auto out = options.json ? json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : text;
-  if (std::fwrite(out.data(), 1, out.size(), stdout) != out.size() || std::fflush(stdout) != 0)
-    base::fail("standard output cannot be written");
+  write_output(options.json ? json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : text);
 }
 
 void Context::print_result(const std::string& json, const std::string& before) {
@@ -163,6 +163,12 @@ Json order_json(const pipeline::OrderPrice& price) {
           {"ordered_seconds", price.ordered_seconds},
           {"any_order_seconds", price.any_order_seconds},
           {"program_seconds", price.program_seconds}};
+}
+
+void write_output(std::string_view text) {
+  errno = 0;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return;
+  base::fail("standard output cannot be written: {}", std::generic_category().message(errno));
 }
 
 std::string read_standard_input(std::size_t max_bytes) {

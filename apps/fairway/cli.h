@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fairway/pipeline/engine.h"
@@ -84,6 +85,9 @@ void add_doctor(CLI::App& app, Context& context, Action& action);
 [[noreturn]] void rethrow_usage(const CLI::App& app, const CLI::ParseError& error);
 
 Json order_json(const pipeline::OrderPrice& price);
+
+/// Writes to standard output at once. Throws a failure when that cannot be done.
+void write_output(std::string_view text);
 
 /// Standard input to its end. Throws an input error beyond `max_bytes`.
 std::string read_standard_input(std::size_t max_bytes);

@@ -1,13 +1,18 @@
 // fairway: the command line. Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
+#include <sstream>
 
 #include "cli.h"
 #include "fairway/base/error.h"
+#include "fairway/base/text.h"
 #include "fairway/pipeline/model_file.h"
 #include "signals.h"
 
@@ -36,10 +41,10 @@ const char* kind_name(base::ErrorKind kind) {
   }
 }
 
-/// One line, whatever file names or arguments were quoted in it.
+/// One line of UTF-8, whatever file names or arguments were quoted in it.
 std::string one_line(std::string_view text) {
   std::string out;
-  for (char c : text) {
+  for (char c : base::printable(text)) {
     if (c == '\n') {
       out += "\\n";
     } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
@@ -51,14 +56,20 @@ std::string one_line(std::string_view text) {
   return out;
 }
 
+/// A message that nobody can read stops nothing.
+void try_to_write(std::FILE* out, const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), out) == text.size()) std::fflush(out);
+}
+
 int report_error(Context& context, base::ErrorKind kind, std::string_view message) {
   context.progress().finish();
   const auto line = one_line(message);
-  fmt::print(stderr, "fairway: {}{}\n", kind == base::ErrorKind::interrupted ? "" : "error: ", line);
+  try_to_write(stderr,
+               fmt::format("fairway: {}{}\n", kind == base::ErrorKind::interrupted ? "" : "error: ", line));
   if (context.options.json) {
     const Json json = {
         {"error", {{"kind", kind_name(kind)}, {"message", line}, {"exit_code", exit_code(kind)}}}};
-    fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+    try_to_write(stdout, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   }
   return exit_code(kind);
 }
@@ -94,10 +105,13 @@ int run(int argc, char** argv, Context& context) {
   for (int i = 1; i < argc; ++i) context.options.json |= std::string_view(argv[i]) == "--json";
   try {
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    return app.exit(CLI::CallForHelp());
+  } catch (const CLI::CallForHelp& call) {
+    std::ostringstream help, none;
+    const int code = app.exit(call, help, none);
+    write_output(help.str());
+    return code;
   } catch (const CLI::CallForVersion&) {
-    fmt::print("{}\n", pipeline::build_version());
+    write_output(pipeline::build_version() + "\n");
     return 0;
   } catch (const CLI::ParseError& error) {
     rethrow_usage(app, error);
@@ -106,11 +120,30 @@ int run(int argc, char** argv, Context& context) {
   return context.exit_code();
 }
 
+/// A file that is opened must not become standard error, or messages would be written into it. What takes
+/// the place of a closed stream fails as that does: results cannot be written, input cannot be read.
+void fill_closed_streams() {
+  const auto fill = [](int stream, int flags) {
+    if (fcntl(stream, F_GETFD) >= 0) return;
+    const int file = open("/dev/null", flags);
+    if (file >= 0 && file != stream && dup2(file, stream) >= 0) close(file);
+  };
+  fill(STDIN_FILENO, O_WRONLY);
+  fill(STDOUT_FILENO, O_RDONLY);
+  fill(STDERR_FILENO, O_WRONLY);
+}
+
+/// The safety net: names are looked at with base::exists and its like, which say it better.
+std::string in_our_words(const std::filesystem::filesystem_error& error) {
+  return fmt::format("cannot use {}: {}", error.path1().string(), error.code().message());
+}
+
 }  // namespace
 }  // namespace fairway::app
 
 int main(int argc, char** argv) {
   using namespace fairway;
+  app::fill_closed_streams();
   app::SignalWatcher signals;
   app::Context context(signals.token());
   try {
@@ -120,6 +153,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return app::report_error(context, base::ErrorKind::failure,
                              "out of memory; a smaller train.micro_batch, model or --scale needs less");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return app::report_error(context, base::ErrorKind::input, app::in_our_words(error));
   } catch (const std::exception& error) {
     return app::report_error(context, base::ErrorKind::failure, error.what());
   }

@@ -5,9 +5,12 @@
 
 namespace fairway::app {
 
-/// Turns the first SIGINT or SIGTERM into a stop request and the second into an immediate exit with code 130.
-/// A thread waits for the signals, so nothing runs inside a signal handler. Construct before any other
-/// thread: they inherit the mask that keeps the signals for this one.
+/// Turns whatever asks the program to end (Ctrl-C, kill, a closed terminal, a scheduler's warning, the limit
+/// on processor time) into a stop request, and SIGINT or SIGTERM after one of these two into an immediate
+/// exit with code 130. Others may come twice (a closed terminal, a limit that is passed again) and mean no
+/// haste. A thread waits for the signals, so nothing runs inside a signal handler. Construct before any other
+/// thread: they inherit the mask that keeps the signals for this one. SIGPIPE is ignored, and SIGXFSZ is
+/// blocked in the thread that writes: there a write fails, with a reason that can be told.
 class SignalWatcher {
  public:
   SignalWatcher();

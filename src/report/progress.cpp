@@ -54,6 +54,12 @@ std::string bar(double done, int cells) {
          std::string(static_cast<std::size_t>(cells - full), '.') + "]";
 }
 
+/// 0:01:05
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<long long>(std::max(0.0, seconds));
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
 }  // namespace
 
 ProgressOptions progress_options_for(std::FILE* out) {
@@ -64,6 +70,7 @@ ProgressOptions progress_options_for(std::FILE* out) {
   winsize size{};
   if (options.terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
     options.width = size.ws_col;
+  options.times = !options.terminal;
   return options;
 }
 
@@ -101,6 +108,7 @@ std::string render_bar(const base::Progress& progress, double seconds_left, int 
 ProgressPrinter::ProgressPrinter(ProgressOptions options) : options_(std::move(options)) {
   base::check(options_.out != nullptr, "a progress printer without a stream");
   if (!options_.now) options_.now = steady_seconds;
+  start_ = options_.now();
 }
 
 ProgressPrinter::~ProgressPrinter() { finish(); }
@@ -126,8 +134,7 @@ void ProgressPrinter::update(const base::Progress& progress) {
         (now - task_start_) / static_cast<double>(made) * static_cast<double>(progress.total - progress.done);
   if (!options_.terminal) return write_line(render_line(progress, left));
   clear_line();
-  std::fputs(render_bar(progress, left, options_.width).c_str(), options_.out);
-  std::fflush(options_.out);
+  put(render_bar(progress, left, options_.width));
   line_open_ = true;
   if (complete) finish();
 }
@@ -144,21 +151,26 @@ void ProgressPrinter::warning(std::string_view line) {
 }
 
 void ProgressPrinter::finish() {
-  if (line_open_) std::fputc('\n', options_.out);
-  std::fflush(options_.out);
+  if (line_open_) put("\n");
   line_open_ = false;
   task_.clear();
 }
 
 void ProgressPrinter::clear_line() {
   // Return, then erase to the end: what was longer leaves nothing behind.
-  if (options_.terminal) std::fputs("\r\033[K", options_.out);
+  if (options_.terminal) put("\r\033[K");
   line_open_ = false;
 }
 
 void ProgressPrinter::write_line(std::string_view line) {
-  fmt::print(options_.out, "{}\n", line);
-  std::fflush(options_.out);
+  put((options_.times ? fmt::format("[{}] ", clock_text(options_.now() - start_)) : "") + std::string(line) +
+      "\n");
+}
+
+void ProgressPrinter::put(std::string_view text) {
+  // A stream that is full, closed or a broken pipe stops no work; it may take the next line.
+  if (std::fwrite(text.data(), 1, text.size(), options_.out) != text.size() || std::fflush(options_.out) != 0)
+    std::clearerr(options_.out);
 }
 
 }  // namespace fairway::report

@@ -150,6 +150,37 @@ TEST(Progress, WithoutATerminalALineEveryTenSecondsAndTheLast) {
   EXPECT_THAT(text, HasSubstr("train  400/400 step"));
 }
 
+TEST(Progress, LinesOfALogCarryTheTime) {
+  std::FILE* file = std::tmpfile();
+  double now = 1000;
+  ProgressPrinter printer({.out = file, .times = true, .now = [&] { return now; }});
+  now += 65;
+  printer.note("packing");
+  now += 3600;
+  printer.warning("slow");
+  std::string text(static_cast<std::size_t>(std::ftell(file)), '\0');
+  std::rewind(file);
+  EXPECT_EQ(std::fread(text.data(), 1, text.size(), file), text.size());
+  EXPECT_EQ(text, "[0:01:05] packing\n[1:01:05] warning: slow\n");
+  std::fclose(file);
+}
+
+TEST(Progress, AStreamThatTakesNothingStopsNothing) {
+  for (const bool terminal : {false, true}) {
+    std::FILE* full = std::fopen("/dev/full", "w");
+    ASSERT_NE(full, nullptr);
+    double now = 0;
+    {
+      ProgressPrinter printer({.out = full, .terminal = terminal, .now = [&] { return now; }});
+      EXPECT_NO_THROW(hundred_seconds(printer, now));
+      EXPECT_NO_THROW(printer.note("a note"));
+      EXPECT_NO_THROW(printer.warning("a warning"));
+      EXPECT_NO_THROW(printer.finish());
+    }
+    std::fclose(full);
+  }
+}
+
 TEST(Progress, TimeLeftCountsFromWhereAResumedRunBegan) {
   const auto text = printed(false, false, [](ProgressPrinter& printer, double& now) {
     printer.update(train_progress(300));

@@ -16,13 +16,14 @@ struct ProgressOptions {
   double line_seconds = 10;          ///< without a terminal: at most one line in so many seconds
   double redraw_seconds = 0.1;       ///< on a terminal
   bool quiet = false;                ///< warnings only
+  bool times = false;                ///< each line begins with the time since the start: [0:01:05]
   std::function<double()> now = {};  ///< seconds of steady time; tests give their own
 };
 
-/// Terminal or not, its width and the quiet lines, as `out` has it.
+/// Terminal or not and its width, as `out` has it; lines of a log carry times.
 ProgressOptions progress_options_for(std::FILE* out);
 
-/// Writes to one stream. Not thread-safe.
+/// Writes to one stream; what cannot be written is left out. Not thread-safe.
 class ProgressPrinter final : public base::ProgressSink {
  public:
   explicit ProgressPrinter(ProgressOptions options);
@@ -36,7 +37,9 @@ class ProgressPrinter final : public base::ProgressSink {
  private:
   void clear_line();
   void write_line(std::string_view line);
+  void put(std::string_view text);
   ProgressOptions options_;
+  double start_ = 0;       // when the printer was made
   std::string task_;       // the one shown now
   double task_start_ = 0;  // when it began, and with how much done before (a resumed run)
   std::int64_t first_done_ = 0;
