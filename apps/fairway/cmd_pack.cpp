@@ -19,7 +19,7 @@ void add_pack(CLI::App& app, Context& context, Action& action) {
                                     arguments->checkpoint, arguments->out, arguments->set, c.engine());
                                 c.print_result(result.json);
                               });
-  command->add_option("checkpoint", arguments->checkpoint, "A .fwck checkpoint")
+  command->add_option("checkpoint", arguments->checkpoint, "A .fwck checkpoint, or the folder of a run")
       ->required()
       ->type_name("CHECKPOINT");
   command->add_option("--out", arguments->out, "The artifact to write")

@@ -1,5 +1,6 @@
 #include "fairway/pipeline/adapt_stage.h"
 
+#include "fairway/base/path.h"
 #include "fairway/pipeline/model_file.h"
 #include "fairway/pipeline/recipe_schema.h"
 #include "fairway/pipeline/scoring.h"
@@ -137,7 +138,7 @@ void take_evaluation(Recipe& recipe, Recipe from) {
 }  // namespace
 
 AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
-  const bool is_run = std::filesystem::is_directory(request.model);
+  const bool is_run = base::is_folder(request.model);
   auto model = open_model(is_run ? request.model / "model.fairway" : request.model);
   auto recipe = is_run ? load_recipe((request.model / "recipe.toml").string()).recipe : model.recipe;
   if (!is_run) recipe.score.tokens = 0;  // a limit of the recipe was for its run
@@ -174,7 +175,7 @@ std::string adapt_file(const AdaptRequest& request, Engine& engine) {
                                         .to_json());
   const auto adapted = adapt_and_score(recipe, *subject.weights, subject.tokenizer, subject.text, engine);
   json["adapted"][adapted.kind] = Json::parse(adapted.to_json());
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace fairway::pipeline

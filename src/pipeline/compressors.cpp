@@ -3,12 +3,14 @@
 #include "fairway/base/error.h"
 
 #include <lzma.h>
+#include <unistd.h>
 #include <zdict.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <memory>
 
 namespace fairway::pipeline {
@@ -58,28 +60,62 @@ std::string train_dictionary(std::string_view text) {
   return dictionary;
 }
 
+/// One of the yardsticks: writes its name and note, and the bytes that it needs.
+using Compressor = std::function<void(CompressorResult&)>;
+
+/// A compressor at its highest level takes up to about 800 MB for a text that fills its window.
+bool all_fit_memory(std::size_t compressors) {
+  constexpr double each = 800e6;
+  const double free =
+      static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  return free > each * static_cast<double>(compressors);
+}
+
 }  // namespace
 
-std::vector<CompressorResult> compress_baselines(std::string_view text, std::string_view training_text) {
-  std::vector<CompressorResult> results;
-  if (text.empty()) return results;
-  auto add = [&](std::string name, std::uint64_t bytes, std::string note) {
-    results.push_back({std::move(name), bytes,
-                       8.0 * static_cast<double>(bytes) / static_cast<double>(text.size()), std::move(note)});
-  };
-  add("xz -9e", xz_bytes(text), "");
-  add("zstd -22 --ultra", zstd_bytes(text, {}, {}), "");
-  if (training_text.empty()) return results;
+std::vector<CompressorResult> compress_baselines(std::string_view text, std::string_view training_text,
+                                                 base::ThreadPool& pool) {
+  if (text.empty()) return {};
   const bool cut = training_text.size() > most_training_text;
   training_text = training_text.substr(0, most_training_text);
   const std::string which =
       cut ? fmt::format("first {} bytes of the training text", training_text.size()) : "training text";
-  if (const auto dictionary = train_dictionary(training_text); !dictionary.empty())
-    add("zstd -22 --ultra, trained dictionary", zstd_bytes(text, dictionary, {}),
-        fmt::format("dictionary of {} bytes trained on the {}", dictionary.size(), which));
-  add("zstd -22 --ultra, training text as prefix", zstd_bytes(text, {}, training_text),
-      cut ? fmt::format("the decoder needs the {}", which)
-          : fmt::format("the decoder needs the {} bytes of training text", training_text.size()));
+  std::vector<Compressor> compressors = {[&](CompressorResult& r) {
+                                           r.name = "xz -9e";
+                                           r.bytes = xz_bytes(text);
+                                         },
+                                         [&](CompressorResult& r) {
+                                           r.name = "zstd -22 --ultra";
+                                           r.bytes = zstd_bytes(text, {}, {});
+                                         }};
+  if (!training_text.empty()) {
+    compressors.push_back([&](CompressorResult& r) {
+      const auto dictionary = train_dictionary(training_text);
+      if (dictionary.empty()) return;
+      r.name = "zstd -22 --ultra, trained dictionary";
+      r.bytes = zstd_bytes(text, dictionary, {});
+      r.note = fmt::format("dictionary of {} bytes trained on the {}", dictionary.size(), which);
+    });
+    compressors.push_back([&](CompressorResult& r) {
+      r.name = "zstd -22 --ultra, training text as prefix";
+      r.bytes = zstd_bytes(text, {}, training_text);
+      r.note = cut ? fmt::format("the decoder needs the {}", which)
+                   : fmt::format("the decoder needs the {} bytes of training text", training_text.size());
+    });
+  }
+  std::vector<CompressorResult> results(compressors.size());
+  const auto run = [&](std::int64_t i) {
+    auto& result = results[static_cast<std::size_t>(i)];
+    compressors[static_cast<std::size_t>(i)](result);
+    result.bits_per_byte = 8.0 * static_cast<double>(result.bytes) / static_cast<double>(text.size());
+  };
+  const auto count = static_cast<std::int64_t>(compressors.size());
+  if (all_fit_memory(compressors.size())) {
+    pool.run(count, run);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) run(i);
+  }
+  std::erase_if(results, [](const CompressorResult& r) { return r.name.empty(); });
   return results;
 }
 

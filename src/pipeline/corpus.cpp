@@ -1,13 +1,16 @@
 #include "fairway/pipeline/corpus.h"
 
 #include "fairway/base/bytes.h"
+#include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
+#include "fairway/base/text.h"
 #include "fairway/data/build.h"
 #include "fairway/data/documents.h"
 #include "fairway/pipeline/scoring.h"
 #include "fairway/text/train.h"
+#include "sources.h"
 
 #include <nlohmann/json.hpp>
 
@@ -31,25 +34,28 @@ data::ReaderOptions reader_options(const DataConfig& c) {
 
 /// Documents of all patterns in order; at most `max_bytes` of text (0: all).
 std::vector<data::Document> read_texts(const std::vector<std::string>& patterns, const DataConfig& c,
-                                       std::int64_t max_bytes, Json& sources, Engine& engine) {
+                                       std::int64_t max_bytes, std::vector<SourceFile>& sources,
+                                       Engine& engine) {
   std::vector<data::Document> documents;
   std::int64_t bytes = 0;
   const auto options = reader_options(c);
-  auto drain = [&](auto& reader, const std::string& name) {
+  auto drain = [&](auto& reader, const std::string& name, std::optional<base::FileId> id) {
     data::Document document;
-    std::int64_t count = 0, before = bytes;
+    const std::int64_t before = bytes;
+    const auto first = documents.size();
     while ((max_bytes == 0 || bytes < max_bytes) && reader.next(document)) {
       engine.throw_if_stopped();
       bytes += static_cast<std::int64_t>(document.text.size());
       documents.push_back(std::move(document));
-      ++count;
     }
-    sources.push_back({{"file", name}, {"documents", count}, {"text_bytes", bytes - before}});
+    const auto own = std::span(documents).subspan(first);
+    sources.push_back({base::printable(name), id, hash_of(keys_of(own)), own.size(),
+                       static_cast<std::uint64_t>(bytes - before)});
   };
   for (const auto& pattern : patterns) {
     if (const auto text = builtin_text(pattern)) {
       data::DocumentReader reader(base::as_bytes(*text), pattern.substr(pattern.find(':') + 1), options);
-      drain(reader, pattern);
+      drain(reader, pattern, {});
       continue;
     }
     const auto files = base::glob(pattern);
@@ -57,7 +63,7 @@ std::vector<data::Document> read_texts(const std::vector<std::string>& patterns,
       fail_input("{}: no such file (data.train and data.validation name texts or shards)", pattern);
     for (const auto& file : files) {
       data::DocumentReader reader(file, options);
-      drain(reader, file.filename().string());
+      drain(reader, file.filename().string(), base::file_id(file));
     }
   }
   if (documents.empty())
@@ -141,6 +147,31 @@ std::vector<score::DocumentText> decoded_documents(std::span<const std::uint16_t
   return documents;
 }
 
+/// The files that a pattern of shards names.
+void add_shards(const std::string& pattern, std::vector<SourceFile>& sources) {
+  for (const auto& file : base::glob(pattern)) {
+    const data::ShardReader shard(file);
+    sources.push_back({base::printable(file.filename().string()), base::file_id(file),
+                       base::hash64(std::as_bytes(shard.tokens())), 0, 0, shard.tokens().size()});
+  }
+}
+
+/// What is read twice: warnings, and lines of the manifest.
+Json say_repetitions(const std::vector<SourceFile>& train, const std::vector<DocumentKey>& trained,
+                     const ScoredText& validation, Engine& engine) {
+  Json notes = Json::array();
+  const auto add = [&](const char* what, const std::vector<std::string>& lines) {
+    for (const auto& line : lines) {
+      notes.push_back(what + line);
+      engine.progress().warning(notes.back().get<std::string>());
+    }
+  };
+  add("data.train: ", repeated_sources(train));
+  add("data.validation: ", repeated_sources(validation.sources));
+  add("", shared_text(train, trained, validation));
+  return notes;
+}
+
 Json split_json(std::uint64_t documents, std::uint64_t tokens, std::uint64_t bytes) {
   return {{"documents", documents}, {"tokens", tokens}, {"text_bytes", bytes}};
 }
@@ -153,6 +184,7 @@ ScoredText scored_documents(const std::vector<data::Document>& documents, const 
   std::vector<std::int64_t> begins;
   result.tokens = data::tokenize_documents(documents, tokenizer, engine.pool(), &begins);
   result.text = joined(documents);
+  result.document_keys = keys_of(documents);
   // Target t is token t + 1, so the document whose <s> stands at i has its first token as target i; the <s>
   // itself (but for the very first) is the last target of the document before.
   begins.push_back(std::ssize(result.tokens));
@@ -189,19 +221,33 @@ score::TextReference ScoredText::reference(const text::Tokenizer& tokenizer, std
 
 bool is_shard_pattern(std::string_view pattern) { return pattern.ends_with(".bin"); }
 
-ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
-                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
+namespace {
+
+ScoredText read_split(const std::vector<std::string>& patterns, const DataConfig& config,
+                      const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
   if (all_shards(patterns, "--text")) {
     ScoredText result;
     for (const auto& pattern : patterns) {
       const auto part = data::read_shards(pattern, vocab_size, &tokenizer);
+      add_shards(pattern, result.sources);
       result.tokens.insert(result.tokens.end(), part.begin(), part.end());
     }
     result.documents = decoded_documents(result.tokens, tokenizer, engine);
     return result;
   }
-  Json sources = Json::array();
-  return scored_documents(read_texts(patterns, config, 0, sources, engine), tokenizer, engine);
+  std::vector<SourceFile> sources;
+  auto result = scored_documents(read_texts(patterns, config, 0, sources, engine), tokenizer, engine);
+  result.sources = std::move(sources);
+  return result;
+}
+
+}  // namespace
+
+ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
+                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
+  auto result = read_split(patterns, config, tokenizer, vocab_size, engine);
+  for (const auto& line : repeated_sources(result.sources)) engine.progress().warning(line);
+  return result;
 }
 
 Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
@@ -214,31 +260,41 @@ Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
     auto stream = data::TokenStream::open(c.train.front(), recipe.model.vocab_size, &tokenizer);
     ScoredText validation;
     if (!c.validation.empty())
-      validation = read_scored_text(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+      validation = read_split(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+    std::vector<SourceFile> sources;
+    add_shards(c.train.front(), sources);
     manifest = {{"train", {{"shards", stream.shard_count()}, {"tokens", stream.size()}}},
-                {"validation", {{"tokens", validation.tokens.size()}}}};
+                {"validation", {{"tokens", validation.tokens.size()}}},
+                {"sources", sources_json(sources)},
+                {"validation_sources", sources_json(validation.sources)}};
     manifest["tokenizer"] = base::hex64(tokenizer.fingerprint());
+    manifest["notes"] = say_repetitions(sources, {}, validation, engine);
     return {std::move(tokenizer), std::move(stream), std::move(validation), {}, manifest.dump()};
   }
-  Json sources = Json::array();
+  std::vector<SourceFile> sources;
   auto documents = read_texts(c.train, c, c.train_bytes, sources, engine);
   const auto held = c.validation.empty() ? hold_out(documents, c) : std::vector<data::Document>{};
+  const base::Stopwatch making;
   auto tokenizer = train_or_load(recipe, documents, engine);
+  const double tokenizer_seconds = making.seconds();
   check_vocabulary(tokenizer, recipe);
   auto tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
   auto validation = c.validation.empty()
                         ? (held.empty() ? ScoredText{} : scored_documents(held, tokenizer, engine))
-                        : read_scored_text(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+                        : read_split(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
   auto train_text = joined(documents);
-  manifest = {{"sources", sources},
+  manifest = {{"sources", sources_json(sources)},
+              {"validation_sources", sources_json(validation.sources)},
               {"train", split_json(documents.size(), tokens.size(), train_text.size())},
               {"validation",
                split_json(validation.documents.size(), validation.tokens.size(), validation.text.size())},
               {"tokenizer", base::hex64(tokenizer.fingerprint())},
-              {"train_hash", base::hex64(base::hash64(train_text))}};
+              {"train_hash", base::hex64(base::hash64(train_text))},
+              {"validation_hash", base::hex64(base::hash64(validation.text))},
+              {"notes", say_repetitions(sources, keys_of(documents), validation, engine)}};
   auto stream = data::TokenStream::from_tokens(std::move(tokens), recipe.model.vocab_size);
-  return {std::move(tokenizer), std::move(stream), std::move(validation), std::move(train_text),
-          manifest.dump()};
+  return {std::move(tokenizer),  std::move(stream), std::move(validation),
+          std::move(train_text), manifest.dump(),   tokenizer_seconds};
 }
 
 }  // namespace fairway::pipeline

@@ -3,10 +3,13 @@
 #include "fairway/artifact/safetensors.h"
 #include "fairway/base/bytes.h"
 #include "fairway/base/hash.h"
+#include "fairway/base/path.h"
 #include "fairway/model/family.h"
 #include "fairway/text/byte_table.h"
+#include "run_folder.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 
@@ -136,6 +139,7 @@ OpenModel from_artifact(const artifact::Artifact& a, const std::string& what) {
 }
 
 OpenModel open_model(const std::filesystem::path& path, Weights which) {
+  check_kept(path);
   switch (artifact::file_kind(path)) {
     case artifact::FileKind::artifact:
       return from_artifact(artifact::read_artifact(path), path.string());
@@ -147,6 +151,7 @@ OpenModel open_model(const std::filesystem::path& path, Weights which) {
 }
 
 void export_safetensors(const OpenModel& model, const std::filesystem::path& path) {
+  base::check_output("--out", path, std::array<std::filesystem::path, 1>{model.source});
   std::vector<artifact::SafeTensor> tensors;
   for (const auto& p : model.weights->layout().parameters()) {
     const auto view = model.weights->value(p.name);

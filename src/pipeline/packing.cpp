@@ -95,15 +95,25 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
   return result;
 }
 
+std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::ParameterStore& weights,
+                                                const text::Tokenizer& tokenizer,
+                                                const std::string& data_manifest,
+                                                const std::filesystem::path& out, Engine& engine,
+                                                const quant::Sensitivity* sensitivity) {
+  engine.progress().note("quantising and packing");
+  const auto coder = artifact::parse_coder(recipe.quant.coder);
+  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown", recipe.quant.coder);
+  const artifact::WriteOptions options{*coder, recipe.quant.level};
+  return std::async(std::launch::async,
+                    [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity),
+                     out, options] { return artifact::write_artifact(out, packed, options); });
+}
+
 artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
                           const std::filesystem::path& out, Engine& engine,
                           const quant::Sensitivity* sensitivity) {
-  engine.progress().note("quantising and packing");
-  const auto packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity);
-  const auto coder = artifact::parse_coder(recipe.quant.coder);
-  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown", recipe.quant.coder);
-  return artifact::write_artifact(out, packed, {*coder, recipe.quant.level});
+  return start_packing(recipe, weights, tokenizer, data_manifest, out, engine, sensitivity).get();
 }
 
 }  // namespace fairway::pipeline

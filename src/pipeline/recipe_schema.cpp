@@ -143,10 +143,14 @@ void add_train(std::vector<RecipeKey>& keys) {
                                     "plain validation every so many steps; 0: only at the end", Counted::yes),
       number<t, &T::checkpoint_every>(
           "train.checkpoint_every", {0, 1e9},
-          "a checkpoint every so many steps; 0: only at the end and when interrupted", Counted::yes),
+          "a checkpoint every so many steps; 0: by time, at the end and when interrupted", Counted::yes),
+      number<t, &T::checkpoint_seconds>(
+          "train.checkpoint_seconds", {0, 1e9},
+          "without checkpoint_every: one about every so many seconds, for at most 1 % of the time; 0: none"),
       number<t, &T::keep_checkpoints>(
-          "train.keep_checkpoints", {1, 1000},
-          "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step"),
+          "train.keep_checkpoints", {0, 1000},
+          "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step; 0: one, "
+          "and none once `fairway run` is finished"),
       choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
       number<t, &T::z_loss>("train.z_loss", {0, 1},
                             "adds this times the mean squared log-normaliser to the training loss"),

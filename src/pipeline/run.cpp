@@ -6,6 +6,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/file.h"
 #include "fairway/base/folder_lock.h"
+#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "fairway/pipeline/adapt_stage.h"
 #include "fairway/pipeline/compressors.h"
@@ -18,10 +19,14 @@
 #include "fairway/report/metrics.h"
 #include "fairway/report/result.h"
 #include "run_folder.h"
+#include "stage_times.h"
+#include "train_checkpoint.h"
 
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <cmath>
+#include <future>
 #include <optional>
 
 namespace fairway::pipeline {
@@ -86,7 +91,11 @@ class RunStages {
     const auto opened = open_run_folder(folder_, o_);
     const auto start = opened.start;
     if (start == Start::finished) return {base::read_text_file(folder_.result()), true};
+    engine_.progress().note(fmt::format("{}: started {}", recipe_.name, base::utc_timestamp()));
+    const base::Stopwatch reading;
     corpus_.emplace(prepare_corpus(recipe_, engine_));
+    times_.add("reading and tokenising", reading.seconds() - corpus_->tokenizer_seconds);
+    times_.add("tokenizer", corpus_->tokenizer_seconds);
     if (!o_.train_only && corpus_->validation.tokens.size() < 2)
       fail_input(
           "data.validation is not set: name the shards to score, or stop after training with `fairway "
@@ -106,8 +115,13 @@ class RunStages {
       sample();
     }
     result_["peak_memory_bytes"] = base::peak_memory_bytes();
+    result_["stages"] = times_.json();
+    const bool drops = !o_.train_only && recipe_.train.keep_checkpoints == 0;
+    result_["checkpoint"] = drops ? Json() : Json(folder_.checkpoint().string());
     if (!o_.train_only) report();
-    return {write_result(), false};
+    const RunResult result{write_result(), false};
+    if (drops) remove_checkpoints(folder_.checkpoint());
+    return result;
   }
 
  private:
@@ -124,9 +138,9 @@ class RunStages {
     const bool resume = start == Start::resume;
     Trainer trainer(recipe_, *corpus_, engine_);
     // Only now: a run that stopped at bad input leaves its folder free.
-    write_if_changed(folder_.recipe(), to_toml(o_.recipe));
+    if (!holds_recipe(folder_.recipe(), recipe_)) base::write_file(folder_.recipe(), to_toml(o_.recipe));
     if (o_.replay) base::write_file(folder_.replay(), base::read_text_file(RunFolder{*o_.replay}.replay()));
-    if (fs::exists(folder_.replay())) trainer.replay(read_replay(folder_.replay()));
+    if (base::exists(folder_.replay())) trainer.replay(read_replay(folder_.replay()));
     if (resume) {
       trainer.restore(folder_.checkpoint());
       engine_.progress().note(fmt::format("continuing after step {}", trainer.steps_done()));
@@ -152,8 +166,12 @@ class RunStages {
       log.append(line);
       add_to_curves(line);
     };
+    const base::Stopwatch training;
     const auto outcome = trainer.run(hooks, folder_.checkpoint());
     log.flush();
+    times_.add("starting to train", outcome.start_seconds);
+    times_.add("training", training.seconds() - outcome.pause_seconds);
+    times_.add("validation and checkpoints in training", outcome.pause_seconds);
     if (outcome.interrupted)
       throw base::Error(base::ErrorKind::interrupted,
                         fmt::format("interrupted after step {}; saved in {}, continue with --resume",
@@ -168,16 +186,19 @@ class RunStages {
     Json memory;
     for (const auto& line : trainer.memory_table()) memory[line.what] = line.bytes;
     result_["memory"] = memory;
-    if (o_.train_only) {
-      result_["checkpoint"] = folder_.checkpoint().string();
-      return;
-    }
+    if (o_.train_only) return;
+    const auto exported = trainer.exported_weights();
+    const auto sensitivity = trainer.sensitivity();
+    times_.time("quantising and packing", [&] {
+      packing_ = start_packing(recipe_, *exported, corpus_->tokenizer, corpus_->manifest, folder_.artifact(),
+                               engine_, &sensitivity);
+    });
     const ScorePlan plain{recipe_.score.plain, 0, {}};
-    result_["raw"] = scores(recipe_, *trainer.raw_weights(), *corpus_, "raw weights", plain, engine_);
-    exported_ = trainer.exported_weights();
-    sensitivity_ = trainer.sensitivity();
-    if (outcome.average_count > 0)
-      result_["averaged"] = scores(recipe_, *exported_, *corpus_, "averaged weights", plain, engine_);
+    times_.time("scoring the trained weights", [&] {
+      result_["raw"] = scores(recipe_, *trainer.raw_weights(), *corpus_, "raw weights", plain, engine_);
+      if (outcome.average_count > 0)
+        result_["averaged"] = scores(recipe_, *exported, *corpus_, "averaged weights", plain, engine_);
+    });
   }
 
   void add_to_curves(const Json& line) {
@@ -193,8 +214,7 @@ class RunStages {
   }
 
   void pack_and_score() {
-    const auto ledger = pack(recipe_, *exported_, corpus_->tokenizer, corpus_->manifest, folder_.artifact(),
-                             engine_, &sensitivity_);
+    const auto ledger = times_.time("quantising and packing", [&] { return packing_.get(); });
     result_["artifact"] = Json::parse(ledger.to_json());
     result_["artifact"]["path"] = folder_.artifact().string();
     try {
@@ -206,7 +226,9 @@ class RunStages {
     // Scored from the file as a reader gets it.
     model_.emplace(open_model(folder_.artifact()));
     const auto plan = plan_scores(recipe_, *model_->weights, *corpus_, engine_);
-    result_["score"] = scores(recipe_, *model_->weights, *corpus_, "artifact", plan, engine_);
+    times_.time("scoring the artifact", [&] {
+      result_["score"] = scores(recipe_, *model_->weights, *corpus_, "artifact", plan, engine_);
+    });
     double seconds = 0;
     for (const auto& [kind, s] : result_["score"].items()) seconds += s["seconds"].get<double>();
     budget_.eval_seconds(seconds, plan);
@@ -222,8 +244,9 @@ class RunStages {
   void adapt() {
     if (recipe_.adapt.when == "never") return;
     engine_.progress().note("adapting the artifact to the validation text");
-    const auto adapted =
-        adapt_and_score(recipe_, *model_->weights, corpus_->tokenizer, corpus_->validation, engine_);
+    const auto adapted = times_.time("adaptation", [&] {
+      return adapt_and_score(recipe_, *model_->weights, corpus_->tokenizer, corpus_->validation, engine_);
+    });
     result_["adapted"][adapted.kind] = Json::parse(adapted.to_json());
   }
 
@@ -235,7 +258,10 @@ class RunStages {
     if (text.empty()) return;
     engine_.progress().note("compressing the same text with xz and zstd");
     Json table = Json::array();
-    for (const auto& c : compress_baselines(text, corpus_->train_text))
+    const auto compressed = times_.time("compressing by other means", [&] {
+      return compress_baselines(text, corpus_->train_text, engine_.pool());
+    });
+    for (const auto& c : compressed)
       table.push_back(
           {{"name", c.name}, {"bytes", c.bytes}, {"bits_per_byte", c.bits_per_byte}, {"note", c.note}});
     result_["compressors"] = table;
@@ -249,7 +275,7 @@ class RunStages {
     g.top_k = recipe_.generate.top_k;
     g.seed = static_cast<std::uint64_t>(recipe_.seed);
     g.prompt = recipe_.generate.prompt;
-    const auto generated = generate(*model_, g, engine_);
+    const auto generated = times_.time("sample", [&] { return generate(*model_, g, engine_); });
     base::write_file(folder_.sample(), g.prompt + generated.text + "\n");
     result_["sample"] = {{"prompt", g.prompt}, {"text", generated.text}};
   }
@@ -265,10 +291,10 @@ class RunStages {
   RunFolder folder_;
   BudgetReport budget_;
   std::optional<Corpus> corpus_;
-  std::unique_ptr<graph::ParameterStore> exported_;
-  quant::Sensitivity sensitivity_;
+  std::future<artifact::SizeLedger> packing_;
   std::optional<OpenModel> model_;
   report::LossCurve curve_, validation_curve_;
+  StageTimes times_;
   Json result_;
 };
 
@@ -276,8 +302,10 @@ class RunStages {
 
 RunResult run(const RunOptions& options, Engine& engine) { return RunStages(options, engine).go(); }
 
-RunResult pack_checkpoint(const fs::path& checkpoint, const fs::path& out,
-                          const std::vector<std::string>& set, Engine& engine) {
+RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std::vector<std::string>& set,
+                          Engine& engine) {
+  const auto checkpoint = checkpoint_of(given);
+  base::check_output("--out", out, std::array{checkpoint});
   if (artifact::file_kind(checkpoint) != artifact::FileKind::checkpoint)
     fail_input("{}: not a .fwck checkpoint; `fairway train` writes them", checkpoint.string());
   auto model = open_model(checkpoint);
@@ -300,7 +328,7 @@ RunResult pack_checkpoint(const fs::path& checkpoint, const fs::path& out,
       pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, &sensitivity);
   auto json = Json::parse(ledger.to_json());
   json["path"] = out.string();
-  return {json.dump(2) + "\n", false};
+  return {json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", false};
 }
 
 RunResult score_file(const ScoreRequest& request, Engine& engine) {
@@ -337,7 +365,7 @@ RunResult score_file(const ScoreRequest& request, Engine& engine) {
                     "counts the bytes after it",
                     r.changed_documents, r.documents, r.changed_bytes, r.bytes));
   }
-  return {json.dump(2) + "\n", false};
+  return {json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", false};
 }
 
 }  // namespace fairway::pipeline

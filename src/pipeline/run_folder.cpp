@@ -2,6 +2,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 #include "train_checkpoint.h"
 
 #include <nlohmann/json.hpp>
@@ -20,8 +21,9 @@ namespace {
 
 /// Keys that say how to work, not what to compute: a run may go on with others. Micro-batches change
 /// rounding, which the trainer says and marks.
-constexpr std::array kFreeKeys = {"train.micro_batch", "train.log_every", "train.validate_every",
-                                  "train.checkpoint_every", "train.keep_checkpoints"};
+constexpr std::array kFreeKeys = {"train.micro_batch",        "train.log_every",
+                                  "train.validate_every",     "train.checkpoint_every",
+                                  "train.checkpoint_seconds", "train.keep_checkpoints"};
 
 std::vector<std::string> decisive_changes(const fs::path& recipe_file, const Recipe& now) {
   auto keys = changed_keys(load_recipe(recipe_file.string()).recipe, now);
@@ -31,20 +33,31 @@ std::vector<std::string> decisive_changes(const fs::path& recipe_file, const Rec
 
 /// `train` writes a result too; for `run` that is a run whose training is done.
 bool is_finished(const RunFolder& folder, bool train_only) {
-  if (!fs::exists(folder.result())) return false;
+  if (!base::exists(folder.result())) return false;
   return train_only || Json::parse(base::read_text_file(folder.result()), nullptr, false).contains("score");
 }
 
 /// Locks and what killed writers left (names with a dot) are no use of a folder.
 bool is_used(const fs::path& folder) {
-  if (!fs::exists(folder)) return false;
+  if (!base::exists(folder)) return false;
   const fs::directory_iterator entries(folder), end;
   return std::any_of(entries, end,
                      [](const auto& e) { return !e.path().filename().string().starts_with('.'); });
 }
 
+/// What a run reads must be nothing that it writes.
+void check_outputs(const RunFolder& folder, const Recipe& recipe) {
+  std::vector<fs::path> inputs = {recipe.data.tokenizer, recipe.train.init};
+  for (const auto* patterns : {&recipe.data.train, &recipe.data.validation})
+    for (const auto& pattern : *patterns)
+      for (auto& file : base::glob(pattern)) inputs.push_back(std::move(file));
+  for (const auto& out : {folder.recipe(), folder.metrics(), folder.checkpoint(), folder.replay(),
+                          folder.artifact(), folder.sample(), folder.result(), folder.report()})
+    base::check_output("--out", out, inputs);
+}
+
 void check_replay(const RunFolder& other, const Recipe& recipe) {
-  if (!fs::exists(other.replay()))
+  if (!base::exists(other.replay()))
     fail_input("--replay {}: no replay.json; give the folder of a run whose training is done",
                other.root.string());
   if (const auto keys = decisive_changes(other.recipe(), recipe); !keys.empty())
@@ -55,17 +68,21 @@ void check_replay(const RunFolder& other, const Recipe& recipe) {
 }  // namespace
 
 OpenedFolder open_run_folder(const RunFolder& folder, const RunOptions& o) {
-  if (fs::exists(folder.root) && !fs::is_directory(folder.root))
+  if (base::exists(folder.root) && !base::is_folder(folder.root))
     fail_input("--out {}: not a folder", folder.root.string());
   if (is_used(folder.root) && !o.resume)
     fail_input("--out {}: the folder is not empty; choose another or continue the run in it with --resume",
                folder.root.string());
+  if (is_used(folder.root) && !base::exists(folder.recipe()))
+    fail_input("--resume: there is no run in {} (no recipe.toml), and it is not empty; choose another folder",
+               folder.root.string());
   if (o.replay) check_replay(RunFolder{*o.replay}, o.recipe.recipe);
+  check_outputs(folder, o.recipe.recipe);
   base::make_writable_folder(folder.root);
   OpenedFolder opened;
   opened.lock = std::make_unique<base::FolderLock>(folder.root);
   remove_stale_files(folder.root);
-  if (!fs::exists(folder.recipe())) return opened;
+  if (!base::exists(folder.recipe())) return opened;
   if (const auto keys = decisive_changes(folder.recipe(), o.recipe.recipe); !keys.empty())
     fail_input("--resume: the recipe differs from the run in {} in {}; use another --out",
                folder.root.string(), fmt::join(keys, ", "));
@@ -94,9 +111,22 @@ std::vector<double> read_replay(const fs::path& path) {
   return result;
 }
 
-void write_if_changed(const fs::path& path, const std::string& text) {
-  if (fs::exists(path) && base::read_text_file(path) == text) return;
-  base::write_file(path, text);
+bool holds_recipe(const fs::path& path, const Recipe& recipe) {
+  return base::exists(path) && changed_keys(load_recipe(path.string()).recipe, recipe).empty();
+}
+
+void check_kept(const fs::path& file) {
+  const RunFolder run{file.parent_path()};
+  if (file.filename() == run.checkpoint().filename() && !base::exists(file) && is_finished(run, false))
+    fail_input(
+        "{}: this run is finished and kept no checkpoint (train.keep_checkpoints = 0); {} is its model",
+        file.string(), run.artifact().string());
+}
+
+fs::path checkpoint_of(const fs::path& given) {
+  const auto file = base::is_folder(given) ? RunFolder{given}.checkpoint() : given;
+  check_kept(file);
+  return file;
 }
 
 }  // namespace fairway::pipeline

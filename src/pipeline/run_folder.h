@@ -40,7 +40,12 @@ OpenedFolder open_run_folder(const RunFolder& folder, const RunOptions& options)
 std::string replay_json(std::span<const double> elapsed_ms);
 std::vector<double> read_replay(const std::filesystem::path& path);
 
-/// Leaves a file that holds the text already.
-void write_if_changed(const std::filesystem::path& path, const std::string& text);
+/// Does the file hold this recipe? Then it stays, with its comments.
+bool holds_recipe(const std::filesystem::path& path, const Recipe& recipe);
+
+/// An input error where `file` would be the checkpoint of a run that kept none.
+void check_kept(const std::filesystem::path& file);
+/// The checkpoint that is meant: the file, or that of a run folder. Kept, as above.
+std::filesystem::path checkpoint_of(const std::filesystem::path& given);
 
 }  // namespace fairway::pipeline

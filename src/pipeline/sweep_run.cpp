@@ -2,6 +2,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/path.h"
 #include "fairway/pipeline/run.h"
 #include "fairway/pipeline/sweep.h"
 #include "fairway/report/html.h"
@@ -81,7 +82,7 @@ class SweepRun {
 
  private:
   void prepare_folder() const {
-    if (fs::exists(o_.out) && !fs::is_empty(o_.out) && !o_.resume)
+    if (base::exists(o_.out) && !(base::is_folder(o_.out) && fs::is_empty(o_.out)) && !o_.resume)
       base::fail_input(
           "--out {}: the folder is not empty; choose another or continue the sweep in it with --resume",
           o_.out.string());

@@ -1,6 +1,7 @@
 #include "train_checkpoint.h"
 
 #include "fairway/base/error.h"
+#include "fairway/base/path.h"
 
 #include <fmt/format.h>
 
@@ -92,6 +93,23 @@ std::vector<std::pair<std::int64_t, fs::path>> numbered(const fs::path& latest) 
   return result;
 }
 
+std::string text_at(const Json& object, const char* key) {
+  return object.is_object() && object.contains(key) && object[key].is_string()
+             ? object[key].get<std::string>()
+             : "";
+}
+
+/// What became of the first file of two lists whose content differs, or "".
+std::string changed_source(const Json& before, const Json& now) {
+  for (std::size_t i = 0; i < std::max(before.size(), now.size()); ++i) {
+    if (i >= now.size()) return text_at(before[i], "file") + " is missing";
+    if (i >= before.size()) return text_at(now[i], "file") + " is new";
+    if (text_at(before[i], "hash") != text_at(now[i], "hash"))
+      return text_at(now[i], "file") + " has other content";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string TrainMetadata::to_json() const {
@@ -147,9 +165,32 @@ void store_checkpoint(const fs::path& latest, std::int64_t step, int keep,
 
 std::vector<fs::path> stored_checkpoints(const fs::path& latest) {
   std::vector<fs::path> result;
-  if (fs::exists(latest)) result.push_back(latest);
+  if (base::exists(latest)) result.push_back(latest);
   for (const auto& [step, path] : numbered(latest)) result.push_back(path);
   return result;
+}
+
+void check_same_data(const std::string& before_text, const std::string& now_text, const std::string& what) {
+  const auto before = Json::parse(before_text, nullptr, false), now = Json::parse(now_text, nullptr, false);
+  const auto refuse = [&](const char* key, const std::string& change) {
+    fail_input("{}: {}: {} since the run began; put back what it was or use another --out", what, key,
+               change);
+  };
+  // The files first: they say more than a hash of everything.
+  for (const auto& [list, key] :
+       {std::pair("sources", "data.train"), {"validation_sources", "data.validation"}})
+    if (before.contains(list) && now.contains(list) && before[list].is_array())
+      if (const auto change = changed_source(before[list], now[list]); !change.empty()) refuse(key, change);
+  for (const auto& [hash, key] : {std::pair("train_hash", "data.train"),
+                                  {"validation_hash", "data.validation"},
+                                  {"tokenizer", "data.tokenizer"}})
+    if (before.contains(hash) && now.contains(hash) && before[hash] != now[hash])
+      refuse(key, "it has other content");
+}
+
+void remove_checkpoints(const fs::path& latest) {
+  std::error_code ignored;
+  for (const auto& path : stored_checkpoints(latest)) fs::remove(path, ignored);
 }
 
 void remove_stale_files(const fs::path& folder) {

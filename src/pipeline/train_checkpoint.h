@@ -40,6 +40,13 @@ void store_checkpoint(const std::filesystem::path& latest, std::int64_t step, in
 /// `latest` first, then the kept ones, newest first.
 std::vector<std::filesystem::path> stored_checkpoints(const std::filesystem::path& latest);
 
+/// An input error when a run that goes on would read other text, shards or another tokenizer than it began
+/// with. `before` and `now` are manifests of a corpus; what an older one does not hold is not compared.
+void check_same_data(const std::string& before, const std::string& now, const std::string& what);
+
+/// Removes all of them.
+void remove_checkpoints(const std::filesystem::path& latest);
+
 /// Removes what writers that were killed left in a folder (".NAME.PID.N.tmp"). Only while nobody writes
 /// there.
 void remove_stale_files(const std::filesystem::path& folder);

@@ -5,6 +5,7 @@
 #include "fairway/base/hash.h"
 #include "fairway/pipeline/model_file.h"
 #include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/save_timer.h"
 #include "fairway/pipeline/scoring.h"
 #include "train_checkpoint.h"
 #include "train_schedule.h"
@@ -76,7 +77,8 @@ struct Trainer::State {
         engine(e),
         schedule(r),
         backend(b ? std::move(b) : make_train_backend(r, e)),
-        loader(c.train, {r.train.batch_tokens, r.model.window, r.data.slices}) {}
+        loader(c.train, {r.train.batch_tokens, r.model.window, r.data.slices}),
+        save_timer(r.train.checkpoint_every > 0 ? 0 : r.train.checkpoint_seconds) {}
 
   /// A submitted step whose result is not there yet.
   struct InFlight {
@@ -94,6 +96,8 @@ struct Trainer::State {
   void roll_back(const StepOutcome& outcome, const InFlight& bad);
   void after_step(StepMetrics& m, const TrainerHooks& hooks, const std::filesystem::path& checkpoint,
                   Trainer& trainer);
+  bool save_is_due() const { return saves && save_timer.due(); }
+  void save_unasked(const std::filesystem::path& checkpoint, Trainer& trainer);
   double validate();
   void show(const StepMetrics& m) const;
   bool average_applies() const;
@@ -121,6 +125,9 @@ struct Trainer::State {
   std::vector<std::string> changes;
   TrainClock clock;
   base::Stopwatch since_collect;
+  SaveTimer save_timer;
+  bool saves = false;        ///< there is a checkpoint to write
+  double pause_seconds = 0;  ///< validation and checkpoints
 };
 
 /// Where the next step begins.
@@ -146,7 +153,8 @@ std::optional<TrainEnd> Trainer::State::end() const {
 
 bool Trainer::State::may_submit() const {
   if (static_cast<int>(in_flight.size()) > backend->depth()) return false;
-  if (!in_flight.empty() && schedule.pauses_after(submitted())) return false;
+  // Weights are looked at with nothing in flight.
+  if (!in_flight.empty() && (schedule.pauses_after(submitted()) || save_is_due())) return false;
   return !engine.stop().stop_requested() && !end();
 }
 
@@ -245,12 +253,25 @@ void Trainer::State::show(const StepMetrics& m) const {
                             .budget_left_seconds = left});
 }
 
+/// A save that nobody asked for ends no run.
+void Trainer::State::save_unasked(const std::filesystem::path& checkpoint, Trainer& trainer) {
+  const base::Stopwatch watch;
+  try {
+    trainer.save(checkpoint);
+  } catch (const base::Error& e) {
+    engine.progress().warning(fmt::format("not saved after step {}: {}", steps, e.what()));
+  }
+  save_timer.saved(watch.seconds());
+}
+
 /// Log, validation and checkpoint; the schedule has seen to it that nothing is in flight where they are due.
 void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
                                 const std::filesystem::path& checkpoint, Trainer& trainer) {
   const auto& t = recipe.train;
   const bool last = in_flight.empty() && end().has_value();
-  const bool pause = schedule.pauses_after(steps) && !last;
+  const bool unasked = in_flight.empty() && save_is_due();
+  const bool pause = (schedule.pauses_after(steps) || unasked) && !last;
+  const base::Stopwatch paused;
   if (pause) clock.stop();
   if (pause && t.validate_every > 0 && steps % t.validate_every == 0 && !corpus.validation.tokens.empty())
     m.validation_loss = validate();
@@ -258,7 +279,9 @@ void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
   show(m);
   if (pause && t.checkpoint_every > 0 && steps % t.checkpoint_every == 0 && !checkpoint.empty())
     trainer.save(checkpoint);
+  if (pause && unasked) save_unasked(checkpoint, trainer);
   if (!pause) return;
+  pause_seconds += paused.seconds();
   since_collect.restart();
   clock.start();
 }
@@ -299,6 +322,8 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   outcome.start_seconds = s.since_construction.seconds();
   const double before = s.clock.seconds();
   const auto first = s.steps;
+  s.saves = !checkpoint.empty();
+  s.save_timer.start();
   s.clock.start();
   s.since_collect.restart();
   while (true) {
@@ -324,7 +349,9 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   outcome.tokens_per_second = took > 0 ? trained / took : 0;
   if (const double least = s.backend->roofline_seconds(); least > 0 && took > 0)
     outcome.roofline = least * static_cast<double>(s.steps - first) / took;
+  const base::Stopwatch saving;
   if (!checkpoint.empty()) save(checkpoint);
+  outcome.pause_seconds = s.pause_seconds + saving.seconds();
   return outcome;
 }
 
@@ -404,6 +431,7 @@ void Trainer::restore(const std::filesystem::path& path) {
 
 void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::string& what) {
   const auto meta = TrainMetadata::parse(checkpoint.metadata(), what);
+  check_same_data(meta.data, corpus.manifest, what);
   if (!checkpoint.tokenizer() ||
       base::hash64(checkpoint.tokenizer()->model) != corpus.tokenizer.fingerprint())
     fail_input("{}: made with another tokenizer than the one the recipe gives now", what);

@@ -38,7 +38,7 @@ class Verification {
                  {result_.kind, Json::parse(result_.to_json())}};
     auto& list = json["checks"] = Json::array();
     for (const auto& c : checks_) list.push_back({{"check", c.name}, {"ok", c.ok}, {"figures", c.figures}});
-    report.json = json.dump(2) + "\n";
+    report.json = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     return report;
   }
 

@@ -124,10 +124,21 @@ Table memory_table(const Json& result) {
   return table;
 }
 
+/// What makes the scores say less than they seem to.
+Table warning_table(const Json& result) {
+  Table table{"Warnings", {{"about the text"}}, {}, 0};
+  const auto& notes = at(result, {"data", "notes"});
+  if (notes.is_array())
+    for (const auto& note : notes) table.add({text_of(note)});
+  return table;
+}
+
 std::vector<Table> result_tables(const Json& result) {
-  std::vector<Table> all = {score_table(result), compressor_table(result),
-                            ledger_table(result.contains("parts") ? result : at(result, {"artifact"})),
-                            budget_table(result), memory_table(result)};
+  std::vector<Table> all = {
+      warning_table(result),    score_table(result),
+      compressor_table(result), ledger_table(result.contains("parts") ? result : at(result, {"artifact"})),
+      budget_table(result),     memory_table(result),
+      stage_table(result)};
   std::erase_if(all, [](const Table& table) { return table.rows.empty(); });
   return all;
 }
@@ -219,6 +230,22 @@ Table compressor_table(const Json& result) {
     table.add({"this model", fmt::format("{:.4f}", *best), "", "its artifact besides"});
     table.total_rows = 1;
   }
+  return table;
+}
+
+Table stage_table(const Json& result) {
+  Table table{"Time", {{"stage"}, {"seconds", Align::right}}, {}, 0};
+  const auto& stages = at(result, {"stages"});
+  if (!stages.is_array()) return table;
+  double sum = 0;
+  for (const auto& entry : stages) {
+    const auto& seconds = at(entry, {"seconds"});
+    if (!seconds.is_number()) continue;
+    sum += seconds.get<double>();
+    table.add({text_of(at(entry, {"stage"})), decimals(seconds, 1)});
+  }
+  table.add({"all", fmt::format("{:.1f}", sum)});
+  table.total_rows = 1;
   return table;
 }
 

@@ -63,12 +63,56 @@ const Mistake kMistakes[] = {
      "score: give the text to score, either --text FILE or --shards GLOB"},
     {"MissingText", {"tokenizer", "train", "none.txt", "--out", "t.model"}, "none.txt"},
     {"MissingShards", {"data", "info", "none_*.bin"}, "none_*.bin: no such file"},
+    {"NameTooLong", {"run", "--scale", "tiny", "--out", std::string(300, 'n')}, "cannot use nnnnn"},
+    {"NameThatIsNotUtf8",
+     {"run", "--set", "data.tokenizer=/caf\xe9.model"},
+     "--set data.tokenizer=/caf\\xE9.model: data.tokenizer = \"/caf\\xE9.model\": not UTF-8; rename"},
+    {"PromptThatIsNotUtf8", {"run", "--set", "generate.prompt=\xff"}, "--set generate.prompt=\\xFF: "},
+    {"AFolderIsNoRecipe", {"run", "./"}, "./: a folder, not a recipe; --resume continues the run in it"},
+    {"NotTheFolderOfARun", {"run", "./", "--resume"}, "./: no recipe.toml; it is not the folder of a run"},
     {"NewlineInAnArgument",
      {"run", "--set", "train.steps=1\nx=2"},
      "--set train.steps=1\\nx=2: one value expected"},
 };
 INSTANTIATE_TEST_SUITE_P(All, Usage, ::testing::ValuesIn(kMistakes),
                          [](const auto& test) { return test.param.name; });
+
+TEST(Program, OverwritesNoInput) {
+  Folder folder;
+  const std::string text = "A text that is its owner's.\n";
+  base::write_file(folder / "mine.txt", std::string_view(text));
+  std::filesystem::create_symlink("mine.txt", folder / "soft.txt");
+  std::filesystem::create_hard_link(folder / "mine.txt", folder / "hard.txt");
+  for (const char* out : {"mine.txt", "./mine.txt", "soft.txt", "hard.txt"}) {
+    const auto said = fairway(folder, {"tokenizer", "train", "m*.txt", "--out", out});
+    EXPECT_EQ(said.code, 2) << out;
+    EXPECT_THAT(said.err, HasSubstr("this is the input mine.txt"));
+    EXPECT_EQ(base::read_text_file(folder / "mine.txt"), text);
+  }
+}
+
+TEST(Program, LinksInACircleAreNamed) {
+  Folder folder;
+  std::filesystem::create_symlink("loop", folder / "loop");
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"run", "--scale", "tiny", "--out", "loop/x"},
+        {"run", "--scale", "tiny", "--out", "loop"},
+        {"run", "loop", "--resume"},
+        {"run", "--replay", "loop", "--out", "x"},
+        {"score", "loop", "--text", "x.txt"},
+        {"pack", "loop", "--out", "x"},
+        {"export", "loop", "--out", "x"},
+        {"inspect", "loop"},
+        {"adapt", "loop"},
+        {"data", "info", "loop"},
+        {"tokenizer", "info", "loop"},
+        {"tokenizer", "train", "loop", "--out", "x"}}) {
+    const auto said = fairway(folder, command);
+    EXPECT_EQ(said.code, 2) << command[0] << ": " << said.err;
+    EXPECT_THAT(said.err, ::testing::Not(HasSubstr("filesystem"))) << command[0];
+    EXPECT_EQ(std::count(said.err.begin(), said.err.end(), '\n'), 1) << said.err;
+  }
+}
 
 TEST(Program, SaysErrorsInJsonToo) {
   Folder folder;

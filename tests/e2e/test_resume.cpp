@@ -111,10 +111,38 @@ TEST(Resume, TrainThenRunInOneFolderTrainsOnce) {
   Folder folder;
   ASSERT_EQ(fairway(folder, quick({"train", "--out", "x"})).code, 0);
   EXPECT_EQ(step_of(folder, "x/checkpoint.fwck"), 8);
-  const auto said = fairway(folder, quick({"run", "--out", "x", "--resume"}));
+  const auto recipe = base::read_text_file(folder / "x/recipe.toml");
+  const auto said = fairway(folder, {"run", "x", "--resume"});  // by the folder's own recipe
   ASSERT_EQ(said.code, 0) << said.err;
   EXPECT_TRUE(fs::exists(folder / "x/model.fairway")) << "training was finished, packing and scores were not";
+  EXPECT_EQ(base::read_text_file(folder / "x/recipe.toml"), recipe) << "with its comments";
   EXPECT_EQ(steps_of(folder / "x/metrics.jsonl").size(), 8u);
+}
+
+TEST(Resume, AFolderWithoutARunIsLeftAlone) {
+  Folder folder;
+  fs::create_directory(folder / "x");
+  base::write_file(folder / "x/sample.txt", std::string_view("the user's own text"));
+  expect_input_error(
+      fairway(folder, quick({"run", "--out", "x", "--resume"}, {"--set", "data.train=x/sample.txt"})),
+      "--resume: there is no run in x");
+  EXPECT_EQ(base::read_text_file(folder / "x/sample.txt"), "the user's own text");
+}
+
+TEST(Resume, ARunThatKeepsNoCheckpointSaysSo) {
+  Folder folder;
+  ASSERT_EQ(fairway(folder, quick({"train", "--out", "x"})).code, 0);
+  const auto said = fairway(folder, {"run", "--resume", "--out", "x", "--set", "train.keep_checkpoints=0"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  EXPECT_FALSE(fs::exists(folder / "x/checkpoint.fwck"));
+  EXPECT_EQ(Json::parse(base::read_text_file(folder / "x/result.json"))["checkpoint"], nullptr);
+  const auto again = fairway(folder, {"run", "x", "--resume"});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("finished already"));
+  for (const Arguments& command : {Arguments{"pack", "x", "--out", "m"},
+                                   {"pack", "x/checkpoint.fwck", "--out", "m"},
+                                   {"export", "x/checkpoint.fwck", "--raw", "--out", "m"}})
+    expect_input_error(fairway(folder, command), "kept no checkpoint (train.keep_checkpoints = 0)");
 }
 
 TEST(NotANumber, StopsTheRunAndKeepsTheLastGoodState) {

@@ -11,6 +11,7 @@ namespace fairway::pipeline::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -106,6 +107,75 @@ TEST(Corpus, APublishedTokenizerSaysWhatItChanges) {
   EXPECT_GT(r.changed_documents, 0u) << "line breaks become spaces";
   EXPECT_GT(r.changed_bytes, 0u);
   EXPECT_EQ(r.bytes, c.validation.text.size());
+}
+
+/// The notes on text that is read twice; the warnings are the same.
+std::vector<std::string> notes_of(const Recipe& recipe) {
+  Said said;
+  Engine engine(with_threads(1, &said));
+  const auto manifest = nlohmann::json::parse(prepare_corpus(recipe, engine).manifest);
+  const auto notes = manifest["notes"].get<std::vector<std::string>>();
+  EXPECT_EQ(said.warnings, notes);
+  return notes;
+}
+
+TEST(Corpus, TextThatIsReadTwiceIsSaid) {
+  Folder folder;
+  const auto write = [&](const char* name, std::string_view text) { base::write_file(folder / name, text); };
+  write("a.txt", "One line of it.\nAnother line.\n");
+  write("copy.txt", "One line of it.\nAnother line.\n");
+  write("v.txt", "Held out.\nAnother line.\n");
+  std::filesystem::create_symlink("a.txt", folder / "link.txt");
+  auto r = small_recipe({"data.split_on=line", "data.min_document_bytes=0", "model.vocab_size=1024",
+                         "data.tokenizer=" + kPublished});
+  const auto with = [&](std::vector<std::string> train, std::vector<std::string> validation) {
+    for (auto* list : {&train, &validation})
+      for (auto& name : *list) name = folder(name);
+    r.data.train = train;
+    r.data.validation = validation;
+    return notes_of(r);
+  };
+  EXPECT_THAT(with({"a.txt"}, {"a.txt"}),
+              ElementsAre(HasSubstr("trained and validated on the same text: 2 of 2 validation documents")));
+  EXPECT_THAT(with({"a.txt"}, {"copy.txt"}),
+              ElementsAre(HasSubstr("2 of 2 validation documents (28 of 28 bytes)")));
+  EXPECT_THAT(with({"a.txt"}, {"v.txt"}),
+              ElementsAre(HasSubstr("1 of 2 validation documents (13 of 22 bytes)")));
+  write("v.txt", "Held out.\n");
+  EXPECT_THAT(with({"a.txt"}, {"v.txt"}), ElementsAre());
+  EXPECT_THAT(with({"a.txt", "./a.txt"}, {"v.txt"}),
+              ElementsAre("data.train: one file is read twice: a.txt"));
+  EXPECT_THAT(with({"[al]*.txt"}, {"v.txt"}),
+              ElementsAre("data.train: one file is read twice: a.txt and link.txt"));
+  EXPECT_THAT(with({"a.txt", "copy.txt"}, {"v.txt"}),
+              ElementsAre("data.train: the same text is read twice: a.txt and copy.txt"));
+  EXPECT_THAT(with({"a.txt"}, {"v.txt", "v.txt"}),
+              ElementsAre("data.validation: one file is read twice: v.txt"));
+}
+
+TEST(Corpus, ShardsThatAreReadTwiceAreSaid) {
+  Folder folder;
+  Shards shards(folder);
+  auto r = shard_recipe(shards);
+  EXPECT_THAT(notes_of(r), ElementsAre());
+  std::filesystem::create_symlink("fineweb_val_000000.bin", folder / "shards/fineweb_train_9.bin");
+  EXPECT_THAT(notes_of(r), ElementsAre(AllOf(HasSubstr("trained and validated on the same text"),
+                                             HasSubstr("fineweb_train_9.bin and fineweb_val_000000.bin"))));
+  std::filesystem::copy(folder / "shards/fineweb_train_000000.bin", folder / "shards/fineweb_train_8.bin");
+  EXPECT_THAT(notes_of(r),
+              ::testing::Contains(HasSubstr("the same text is read twice: fineweb_train_000000.bin "
+                                            "and fineweb_train_8.bin")));
+}
+
+TEST(Corpus, NamesThatAreNotUtf8AreReadThroughAPattern) {
+  Folder folder;
+  base::write_file(folder / "caf\xe9.txt", std::string_view("One line of it.\nAnother line.\n"));
+  auto r = small_recipe({"data.split_on=line", "data.min_document_bytes=0", "model.vocab_size=1024",
+                         "data.tokenizer=" + kPublished, "data.holdout_every=2"});
+  r.data.train = {folder("*.txt")};
+  Engine engine(with_threads(1));
+  const auto manifest = nlohmann::json::parse(prepare_corpus(r, engine).manifest);
+  EXPECT_EQ(manifest["sources"][0]["file"], "caf\\xE9.txt");
 }
 
 TEST(Corpus, MistakesAreNamed) {

@@ -98,6 +98,25 @@ TEST(Artifact, ReadBackItIsWithinTheGridOfWhatWasPacked) {
   EXPECT_GE(integers, 12) << "six matrices in each of two layers";
 }
 
+TEST(Artifact, NoExportOrPackOverwritesItsInput) {
+  Scene s({"train.steps=0"});
+  Folder folder;
+  pack(s.recipe, *s.model.weights, s.corpus.tokenizer, s.corpus.manifest, folder / "m.fairway", s.engine);
+  Trainer trainer(s.recipe, s.corpus, s.engine);
+  trainer.save(folder / "c.fwck");
+  std::filesystem::create_hard_link(folder / "c.fwck", folder / "hard.fwck");
+  std::filesystem::create_symlink("m.fairway", folder / "soft");
+  const auto artifact = base::read_file(folder / "m.fairway"),
+             checkpoint = base::read_file(folder / "c.fwck");
+  EXPECT_THAT(input_error([&] { export_safetensors(open_model(folder / "m.fairway"), folder / "soft"); }),
+              HasSubstr("would be overwritten"));
+  for (const char* out : {"c.fwck", "./c.fwck", "hard.fwck"})
+    EXPECT_THAT(input_error([&] { pack_checkpoint(folder / "c.fwck", folder / out, {}, s.engine); }),
+                HasSubstr("would be overwritten"));
+  EXPECT_EQ(base::read_file(folder / "m.fairway"), artifact);
+  EXPECT_EQ(base::read_file(folder / "c.fwck"), checkpoint);
+}
+
 TEST(Artifact, EqualInputsGiveEqualBytes) {
   std::vector<std::vector<std::byte>> bytes;
   for (const int threads : {1, 2, 3}) {

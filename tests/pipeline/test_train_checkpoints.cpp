@@ -1,5 +1,6 @@
 // Checkpoint files of a run: which stay, what a damaged one does, what is said when bits will differ.
 #include "fairway/artifact/checkpoint.h"
+#include "fairway/pipeline/save_timer.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>
@@ -66,6 +67,73 @@ TEST_F(Checkpoints, TheNewestStayAndTheLatestIsOneOfThem) {
   EXPECT_TRUE(std::filesystem::equivalent(folder / "c.fwck", folder / "c-00000009.fwck")) << "no second copy";
   std::filesystem::remove(folder / "c-00000009.fwck");
   EXPECT_EQ(step_in("c.fwck"), 9) << "it never points at a file that is gone";
+}
+
+TEST_F(Checkpoints, WithoutStepsNamedOneIsWrittenByTime) {
+  const auto recipe = small_recipe({"train.steps=6", "train.checkpoint_seconds=0.000001"});
+  corpus.emplace(prepare_corpus(recipe, *engine));
+  Trainer trainer(recipe, *corpus, *engine);
+  int seen = -1;
+  trainer.run({.on_step =
+                   [&](const StepMetrics& m) {
+                     if (m.step == 2) seen = step_in("c.fwck");
+                   }},
+              folder / "c.fwck");
+  EXPECT_EQ(seen, 1) << "the first was due after the first step";
+  const auto saved = weights_of(*trainer.exported_weights());
+  auto never = recipe;
+  never.train.checkpoint_seconds = 0;
+  train(never);
+  EXPECT_EQ(exported, saved) << "saving changes no weights";
+}
+
+TEST_F(Checkpoints, ASaveThatNobodyAskedForEndsNoRun) {
+  const auto recipe = small_recipe({"train.steps=3", "train.checkpoint_seconds=0.000001"});
+  corpus.emplace(prepare_corpus(recipe, *engine));
+  Trainer trainer(recipe, *corpus, *engine);
+  const auto place = folder / "c.fwck";
+  std::filesystem::create_directory(place);  // a folder stands in its way at first
+  trainer.run({.on_step =
+                   [&](const StepMetrics& m) {
+                     if (m.step == 3) std::filesystem::remove(place);
+                   }},
+              place);
+  EXPECT_THAT(said.warnings, ::testing::Contains(HasSubstr("not saved after step 1: cannot write")));
+  EXPECT_EQ(step_in("c.fwck"), 3);
+}
+
+TEST(SaveTimer, SavesNowAndThenForAHundredthOfTheTime) {
+  SaveTimer timer(60);
+  EXPECT_FALSE(timer.due_after(59));
+  EXPECT_TRUE(timer.due_after(60));
+  timer.saved(0.5);
+  EXPECT_TRUE(timer.due_after(60));
+  timer.saved(5);
+  EXPECT_FALSE(timer.due_after(499));
+  EXPECT_TRUE(timer.due_after(500));
+  EXPECT_FALSE(SaveTimer(0).due_after(1e9));
+}
+
+TEST_F(Checkpoints, OtherDataThanTheRunBeganWithAreRefused) {
+  base::write_file(folder / "a.txt", std::string_view("First line.\nSecond line of the text.\n"));
+  base::write_file(folder / "v.txt", std::string_view("Held out.\nAnd more of it.\n"));
+  auto recipe = small_recipe({"train.steps=1", "model.vocab_size=1024", "data.split_on=line",
+                              "data.min_document_bytes=0", "model.window=8", "train.batch_tokens=64",
+                              "data.tokenizer=" FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model"});
+  recipe.data.train = {folder("a.txt")};
+  recipe.data.validation = {folder("v.txt")};
+  train(recipe);
+  const auto after = [&](const char* file, std::string_view text) {
+    const auto before = base::read_text_file(folder / file);
+    base::write_file(folder / file, text);
+    corpus.emplace(prepare_corpus(recipe, *engine));
+    base::write_file(folder / file, std::string_view(before));
+    return restore_error(recipe, "c.fwck");
+  };
+  EXPECT_THAT(after("a.txt", "First line!\nSecond line of the text.\n"),
+              AllOf(HasSubstr("c.fwck: data.train: a.txt has other content since the run began")));
+  EXPECT_THAT(after("v.txt", "Held out.\nAnd more of it!\n"), HasSubstr("data.validation: v.txt has other"));
+  EXPECT_EQ(after("a.txt", "First line.\nSecond line of the text.\n"), "") << "the same as before";
 }
 
 TEST_F(Checkpoints, ADamagedOneFallsBackToTheOneBefore) {

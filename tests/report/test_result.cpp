@@ -44,6 +44,26 @@ TEST(Result, TablesHoldTheNumbers) {
   EXPECT_THAT(text, HasSubstr("The Mole had <been>"));
 }
 
+TEST(Result, WhereTheSecondsWentAndWhatWasReadTwice) {
+  auto result = run_result();
+  EXPECT_THAT(result_text(result), Not(HasSubstr("Time\n")));
+  result["stages"] =
+      Json::parse(R"([{"stage": "training", "seconds": 30.04}, {"stage": "other", "seconds": 87}])");
+  result["data"]["notes"] = {"data.train: one file is read twice: a.txt"};
+  const auto text = result_text(result);
+  EXPECT_THAT(text, HasSubstr("Time\n"
+                              "stage     seconds\n"
+                              "--------  -------\n"
+                              "training     30.0\n"
+                              "other        87.0\n"
+                              "--------  -------\n"
+                              "all         117.0\n"));
+  EXPECT_THAT(text, HasSubstr("Warnings\n"));
+  const auto page = to_html(run_report(result, {}, {}, ""));
+  for (const auto* part : {"one file is read twice: a.txt", "<td>training</td>"})
+    EXPECT_THAT(page, HasSubstr(part));
+}
+
 TEST(Result, TheRooflineStandsBesideTheRateWhereItIsKnown) {
   auto result = run_result();
   EXPECT_THAT(to_html(run_report(result, {}, {}, "")), Not(HasSubstr("roofline")));

@@ -1,6 +1,8 @@
 #pragma once
 // What general-purpose compressors make of the same text: the yardstick beside the score.
 
+#include "fairway/base/thread_pool.h"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -16,7 +18,9 @@ struct CompressorResult {
 };
 
 /// Compresses `text` with xz -9e, zstd -22 --ultra, and zstd -22 with a dictionary trained on `training_text`
-/// and with that text itself as a prefix (both skipped when it is empty).
-std::vector<CompressorResult> compress_baselines(std::string_view text, std::string_view training_text);
+/// and with that text itself as a prefix (both skipped when it is empty). At once on the pool's threads,
+/// where memory allows.
+std::vector<CompressorResult> compress_baselines(std::string_view text, std::string_view training_text,
+                                                 base::ThreadPool& pool);
 
 }  // namespace fairway::pipeline

@@ -8,6 +8,7 @@
 #include "fairway/text/tokenizer.h"
 
 #include <filesystem>
+#include <future>
 #include <string>
 #include <string_view>
 
@@ -34,5 +35,13 @@ artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
                           const std::filesystem::path& out, Engine& engine,
                           const quant::Sensitivity* sensitivity = nullptr);
+
+/// pack() in two: the weights are quantised when it returns and may change; a thread of its own compresses
+/// and writes (half a minute for 27 M weights on one core, since the coder's bytes allow no cutting).
+std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::ParameterStore& weights,
+                                                const text::Tokenizer& tokenizer,
+                                                const std::string& data_manifest,
+                                                const std::filesystem::path& out, Engine& engine,
+                                                const quant::Sensitivity* sensitivity = nullptr);
 
 }  // namespace fairway::pipeline

@@ -57,14 +57,15 @@ struct TrainConfig {
   double seconds = 600;                 ///< length of a "wall_clock" run
   int planned_steps =
       0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
-  int warmdown_steps = 3'500;    ///< linear decay to 0 over the last steps; 0: none
-  int log_every = 1;             ///< metrics line every so many steps
-  int validate_every = 0;        ///< 0: only at the end
-  int checkpoint_every = 0;      ///< 0: only at the end and when interrupted
-  int keep_checkpoints = 1;      ///< the newest so many stay
-  std::string products = "f32";  ///< matrix products of forward and backward: "f32" | "bf16"
-  double z_loss = 0;             ///< weight of the squared log-normaliser in the training loss; 0: none
-  std::string init;              ///< safetensors file to start from; "": fresh weights
+  int warmdown_steps = 3'500;      ///< linear decay to 0 over the last steps; 0: none
+  int log_every = 1;               ///< metrics line every so many steps
+  int validate_every = 0;          ///< 0: only at the end
+  int checkpoint_every = 0;        ///< steps; 0: by time, at the end and when interrupted
+  double checkpoint_seconds = 60;  ///< about how often by time; 0: not
+  int keep_checkpoints = 1;        ///< the newest so many stay; 0: none of a finished run
+  std::string products = "f32";    ///< matrix products of forward and backward: "f32" | "bf16"
+  double z_loss = 0;               ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;                ///< safetensors file to start from; "": fresh weights
   /// What `--scale` divides by.
   int reference_steps() const {
     return schedule == "wall_clock" && planned_steps > 0 ? planned_steps : steps;

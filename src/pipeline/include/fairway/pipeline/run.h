@@ -1,6 +1,7 @@
 #pragma once
 // The whole of it: recipe to artifact, score and report, in one folder.
-//   recipe.toml, metrics.jsonl, checkpoint.fwck (and checkpoint-STEP.fwck), replay.json, model.fairway,
+//   recipe.toml, metrics.jsonl, checkpoint.fwck (and checkpoint-STEP.fwck; none at the end with
+//   train.keep_checkpoints = 0), replay.json, model.fairway,
 //   sample.txt, result.json, report.html
 
 #include "fairway/pipeline/engine.h"
@@ -32,7 +33,8 @@ struct RunResult {
 /// keys that say how to work, not what to compute: micro-batches, logging, validation, checkpoints).
 RunResult run(const RunOptions& options, Engine& engine);
 
-/// Packs a checkpoint into an artifact; the recipe is the checkpoint's with `set` applied to its quant keys.
+/// Packs a checkpoint (or that of a run folder) into an artifact; the recipe is the checkpoint's with `set`
+/// applied to its quant keys.
 RunResult pack_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& out,
                           const std::vector<std::string>& set, Engine& engine);
 

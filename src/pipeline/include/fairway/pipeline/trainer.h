@@ -46,6 +46,7 @@ struct TrainOutcome {
   double tokens_per_second = 0;    ///< over the whole run
   std::optional<double> roofline;  ///< as StepMetrics has it, over the whole run
   double start_seconds = 0;        ///< from construction to the first step
+  double pause_seconds = 0;        ///< validation and checkpoints of this process
   std::int64_t parameters = 0;
   std::int64_t qat_step = 0;       ///< first step with late QAT (or its inert switch); 0: none
   std::int64_t average_count = 0;  ///< updates or snapshots in the exported average; 0: the last weights

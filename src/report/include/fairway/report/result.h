@@ -26,6 +26,9 @@ Table compressor_table(const nlohmann::ordered_json& result);
 /// What the recipe's budgets allow and what was used (key "budget").
 Table budget_table(const nlohmann::ordered_json& result);
 
+/// Where the seconds went (key "stages").
+Table stage_table(const nlohmann::ordered_json& result);
+
 /// The tables that the result has, one under the other.
 std::string result_text(const nlohmann::ordered_json& result);
 
