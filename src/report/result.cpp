@@ -134,11 +134,12 @@ Table warning_table(const Json& result) {
 }
 
 std::vector<Table> result_tables(const Json& result) {
-  std::vector<Table> all = {
-      warning_table(result),    score_table(result),
-      compressor_table(result), ledger_table(result.contains("parts") ? result : at(result, {"artifact"})),
-      budget_table(result),     memory_table(result),
-      stage_table(result)};
+  std::vector<Table> all = {score_table(result),
+                            compressor_table(result),
+                            ledger_table(result.contains("parts") ? result : at(result, {"artifact"})),
+                            budget_table(result),
+                            memory_table(result),
+                            stage_table(result)};
   std::erase_if(all, [](const Table& table) { return table.rows.empty(); });
   return all;
 }
@@ -269,6 +270,7 @@ std::vector<std::string> score_notes(const Json& result) {
 
 std::string result_text(const Json& result) {
   std::string out;
+  for (const auto& row : warning_table(result).rows) out += fmt::format("Warning: {}\n", row.front());
   for (const auto& table : result_tables(result)) out += (out.empty() ? "" : "\n") + to_text(table);
   for (const auto& note : score_notes(result)) out += fmt::format("\nNote, {}.\n", note);
   if (const auto& normal = at(result, {"normalisation"}); normal.is_object()) {
@@ -294,6 +296,8 @@ HtmlReport run_report(const Json& result, const LossCurve& train, const LossCurv
     report.charts.push_back(std::move(chart));
   }
   report.tables = result_tables(result);
+  if (auto warnings = warning_table(result); !warnings.rows.empty())
+    report.tables.insert(report.tables.begin(), std::move(warnings));
   report.sample_prompt = text_of(at(result, {"sample", "prompt"}));
   report.sample = text_of(at(result, {"sample", "text"}));
   if (!recipe.empty()) report.appendices.emplace_back("Recipe", recipe);
