@@ -98,7 +98,7 @@ struct Trainer::State {
                   Trainer& trainer);
   bool save_is_due() const { return saves && save_timer.due(); }
   void save_unasked(const std::filesystem::path& checkpoint, Trainer& trainer);
-  double validate();
+  std::optional<double> validate();
   void show(const StepMetrics& m) const;
   bool average_applies() const;
   std::optional<std::vector<float>> average();
@@ -212,10 +212,16 @@ void Trainer::State::roll_back(const StepOutcome& outcome, const InFlight& bad) 
       steps + 1, what, steps);
 }
 
-double Trainer::State::validate() {
+/// Nothing when a stop is requested: the training must still be saved.
+std::optional<double> Trainer::State::validate() {
   graph::ParameterStore copy(backend->weights().layout(), {}, false);
   write_weights(copy, read_weights(backend->weights()));
-  return score_text(recipe.model, copy, corpus.tokenizer, corpus.validation, recipe.score, 0, engine).loss;
+  try {
+    return score_text(recipe.model, copy, corpus.tokenizer, corpus.validation, recipe.score, 0, engine).loss;
+  } catch (const base::Error& e) {
+    if (e.kind() != base::ErrorKind::interrupted) throw;
+    return {};
+  }
 }
 
 /// SWA of fewer than average.swa_min snapshots is not used (spec/training.md section 10).

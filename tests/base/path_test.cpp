@@ -61,15 +61,15 @@ TEST_F(PathTest, OnlyTheFolderItselfMayBeMissing) {
 }
 
 TEST_F(PathTest, NamesThatTheSystemCannotLookUpAreInputErrors) {
-  EXPECT_TRUE(exists(folder / "link"));
+  EXPECT_TRUE(base::exists(folder / "link"));
   EXPECT_TRUE(is_folder(folder / "link"));
   EXPECT_FALSE(is_folder(folder / "t.txt"));
-  EXPECT_FALSE(exists(folder / "dangling"));
-  EXPECT_FALSE(exists(folder / "t.txt/below"));
+  EXPECT_FALSE(base::exists(folder / "dangling"));
+  EXPECT_FALSE(base::exists(folder / "t.txt/below"));
   const std::string loop = folder("loop/x"), longest = folder(std::string(300, 'n'));
   for (const auto& name : {loop, longest})
     for (const auto& call : std::initializer_list<std::function<void()>>{
-             [&] { exists(name); }, [&] { is_folder(name); }, [&] { file_id(name); },
+             [&] { base::exists(name); }, [&] { is_folder(name); }, [&] { file_id(name); },
              [&] { make_writable_folder(name); }, [&] { write_file(name, "x"); }, [&] { read_file(name); }})
       EXPECT_THAT(input_error(call),
                   AllOf(HasSubstr(name), HasSubstr(name == loop ? "symbolic links" : "name too long")));

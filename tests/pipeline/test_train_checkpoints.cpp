@@ -102,6 +102,32 @@ TEST_F(Checkpoints, ASaveThatNobodyAskedForEndsNoRun) {
   EXPECT_EQ(step_in("c.fwck"), 3);
 }
 
+TEST(Stop, DuringValidationTheTrainingIsStillSaved) {
+  struct StopAtScoring final : base::ProgressSink {
+    void update(const base::Progress& state) override {
+      if (state.task != "score" || stop.stop_requested()) return;
+      inside = state.done < state.total;
+      stop.request_stop();
+    }
+    void note(std::string_view) override {}
+    void warning(std::string_view) override {}
+    std::stop_source stop;
+    bool inside = false;
+  } sink;
+  auto options = with_threads(1, &sink);
+  options.stop = sink.stop.get_token();
+  Engine engine(options);
+  const auto recipe = small_recipe({"train.steps=6", "train.validate_every=2", "data.holdout_every=5"});
+  const auto corpus = prepare_corpus(recipe, engine);
+  Folder folder;
+  Trainer trainer(recipe, corpus, engine);
+  const auto outcome = trainer.run({}, folder / "c.fwck");
+  ASSERT_TRUE(sink.inside) << "the stop came while windows were left";
+  EXPECT_TRUE(outcome.interrupted);
+  EXPECT_EQ(outcome.steps, 2);
+  EXPECT_TRUE(std::filesystem::exists(folder / "c.fwck"));
+}
+
 TEST(SaveTimer, SavesNowAndThenForAHundredthOfTheTime) {
   SaveTimer timer(60);
   EXPECT_FALSE(timer.due_after(59));
