@@ -16,8 +16,8 @@
 namespace fairway::pipeline {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 Recipe read(std::string_view text, const RecipeOptions& options = {}) {
   return parse_recipe(text, "r.toml", "/folder", options).recipe;
