@@ -162,7 +162,7 @@ TEST(Recipe, PortableTextSaysNothingOfTheMachine) {
   const auto text = to_portable_toml(recipe);
   EXPECT_THAT(text, HasSubstr("train = [\"a.txt\", \"builtin:demo.txt\"]"));
   EXPECT_THAT(text, HasSubstr("tokenizer = \"c.model\""));
-  EXPECT_THAT(text, testing::Not(HasSubstr("secret")));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("secret")));
 }
 
 /// Without its test-time training.
@@ -239,7 +239,7 @@ TEST(BuiltinRecipes, HoldThePublishedValues) {
   EXPECT_EQ(base.optim.grad_clip, 0);
 }
 
-class EachBuiltin : public testing::TestWithParam<std::tuple<std::string, std::string>> {};
+class EachBuiltin : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {};
 
 TEST_P(EachBuiltin, LoadsAtEveryScaleAndResolvesToItself) {
   const auto& [name, scale] = GetParam();
@@ -255,8 +255,8 @@ std::vector<std::string> builtin_names() {
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(All, EachBuiltin,
-                         testing::Combine(testing::ValuesIn(builtin_names()),
-                                          testing::Values("tiny", "small", "full")),
+                         ::testing::Combine(::testing::ValuesIn(builtin_names()),
+                                            ::testing::Values("tiny", "small", "full")),
                          [](const auto& test) {
                            return std::get<0>(test.param) + "_" + std::get<1>(test.param);
                          });
