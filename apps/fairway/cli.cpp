@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <system_error>
@@ -71,6 +72,11 @@ std::vector<std::string> command_names(const CLI::App* command) {
   return names;
 }
 
+/// An option that may be given several times.
+bool repeats(const CLI::Option& option) {
+  return option.get_items_expected_max() > 1 && !option.get_positional();
+}
+
 [[noreturn]] void reject_extra(const CLI::App* command, const std::string& extra) {
   const auto help = path_of(command) + " --help";
   if (extra.starts_with("-")) {
@@ -79,7 +85,11 @@ std::vector<std::string> command_names(const CLI::App* command) {
   }
   if (const auto names = command_names(command); !names.empty())
     fail_input("unknown command '{}'{}; see {}", extra, base::did_you_mean(extra, names), help);
-  fail_input("unexpected argument '{}'; see {}", extra, help);
+  std::string lists;
+  for (const auto* option : command->get_options())
+    if (repeats(*option)) lists += (lists.empty() ? "" : " or ") + option->get_name();
+  const auto hint = lists.empty() ? "" : fmt::format(" (to give several, repeat {})", lists);
+  fail_input("unexpected argument '{}'{}; see {}", extra, hint, help);
 }
 
 }  // namespace
@@ -143,8 +153,10 @@ void add_recipe_options(CLI::App* command, std::shared_ptr<pipeline::RecipeOptio
       ->add_option("--scale", options->scale,
                    "tiny (seconds), small (minutes), full, or a part of the training: 0.2")
       ->type_name("SCALE");
-  command->add_option_function<std::int64_t>(
-      "--seed", [options](std::int64_t seed) { options->seed = seed; }, "Seed of the run");
+  command
+      ->add_option_function<std::int64_t>(
+          "--seed", [options](std::int64_t seed) { options->seed = seed; }, "Seed of the run")
+      ->check(whole_range(0, kMaxSeed));
 }
 
 void rethrow_usage(const CLI::App& app, const CLI::ParseError& error) {
@@ -156,6 +168,40 @@ void rethrow_usage(const CLI::App& app, const CLI::ParseError& error) {
     for (const auto& extra : app.remaining(true)) reject_extra(command, extra);
   if (missing) fail_input("a command is missing; see {} --help", path_of(command));
   fail_input("{}; see {} --help", error.what(), path_of(command));
+}
+
+CLI::Validator real_range(double low, double high) {
+  CLI::Validator validator(fmt::format("{} to {}", low, high));
+  validator.name("RANGE").operation([low, high](std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return "";
+    return fmt::format("{} must be {} to {}", text, low, high);
+  });
+  return validator;
+}
+
+CLI::Validator whole_range(std::int64_t low, std::int64_t high) {
+  CLI::Validator validator(fmt::format("{} to {}", low, high));
+  validator.name("RANGE").operation([low, high](std::string& text) -> std::string {
+    std::int64_t value = 0;
+    const auto* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    if (parsed.ec == std::errc() && parsed.ptr == end && value >= low && value <= high) return "";
+    return fmt::format("{} must be a whole number from {} to {}", text, low, high);
+  });
+  return validator;
+}
+
+void add_skip_bad_lines(CLI::App* command, bool& value) {
+  command->add_flag("--skip-bad-lines", value,
+                    "Count lines that are no document (.jsonl, --split-on line) and go on");
+}
+
+void take_one_value_each(CLI::App& app) {
+  for (auto* option : app.get_options())
+    if (repeats(*option)) option->allow_extra_args(false);
+  for (auto* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    take_one_value_each(*command);
 }
 
 Json order_json(const pipeline::OrderPrice& price) {

@@ -84,6 +84,22 @@ void add_doctor(CLI::App& app, Context& context, Action& action);
 /// Throws CLI11's error again as our one line: unknown options and commands with a suggestion.
 [[noreturn]] void rethrow_usage(const CLI::App& app, const CLI::ParseError& error);
 
+/// A number in a range, both ends included. (CLI::Range lets NaN through.)
+CLI::Validator real_range(double low, double high);
+
+/// A whole number in a range, both ends included. (CLI::Range takes what no 64-bit number holds for the
+/// largest.)
+CLI::Validator whole_range(std::int64_t low, std::int64_t high);
+constexpr std::int64_t kMaxSeed = std::int64_t{1} << 53;   ///< as a recipe's
+constexpr std::int64_t kMaxCount = 1'000'000'000'000'000;  ///< of tokens or bytes
+
+/// --skip-bad-lines.
+void add_skip_bad_lines(CLI::App* command, bool& value);
+
+/// Options that may be repeated take one value each time, in every command: what follows is the command's own
+/// argument, as in `score --text a.txt MODEL`.
+void take_one_value_each(CLI::App& app);
+
 Json order_json(const pipeline::OrderPrice& price);
 
 /// Writes to standard output at once. Throws a failure when that cannot be done.

@@ -22,17 +22,6 @@ struct BuildArguments {
   data::BuildOptions options;
 };
 
-/// All files that the patterns name; a pattern without a file is an error.
-std::vector<std::filesystem::path> files_of(const std::vector<std::string>& patterns) {
-  std::vector<std::filesystem::path> files;
-  for (const auto& pattern : patterns) {
-    const auto found = base::glob(pattern);
-    if (found.empty()) fail_input("{}: no such file", pattern);
-    files.insert(files.end(), found.begin(), found.end());
-  }
-  return files;
-}
-
 std::string split_line(const char* name, const data::SplitTotals& t) {
   return fmt::format("{}: {} documents, {} tokens, {} bytes of text\n", name,
                      with_commas(static_cast<std::int64_t>(t.documents)),
@@ -48,13 +37,15 @@ void build(const BuildArguments& arguments, Context& context) {
     fail_input("--val-every and --val-percent: choose one of the two");
   const auto tokenizer = text::Tokenizer::load(arguments.tokenizer);
   auto& engine = context.engine();
-  const auto manifest = data::build_shards(files_of(arguments.patterns), tokenizer, options, engine.pool(),
-                                           engine.progress(), context.stop());
+  const auto manifest = data::build_shards(data::find_texts(arguments.patterns), tokenizer, options,
+                                           engine.pool(), engine.progress(), context.stop());
   auto json = Json::parse(data::manifest_json(manifest));
   json["out"] = arguments.out;
+  json["skipped_lines"] = manifest.skipped.count;
   context.print(json, fmt::format("{}: {} training and {} validation shards\n", arguments.out,
                                   manifest.train_shards.size(), manifest.val_shards.size()) +
-                          split_line("train", manifest.train) + split_line("val", manifest.val));
+                          split_line("train", manifest.train) + split_line("val", manifest.val) +
+                          (manifest.skipped.count > 0 ? manifest.skipped.text() + "\n" : ""));
 }
 
 void add_build(CLI::App& parent, Context& context, Action& action) {
@@ -64,7 +55,7 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
                               [arguments](Context& c) { build(*arguments, c); });
   command
       ->add_option("files", arguments->patterns,
-                   "Texts: .txt or .jsonl, each also .gz, .xz, .zst; quote patterns")
+                   "Texts: .txt or .jsonl, each also .gz, .xz, .zst; quote patterns; -: standard input")
       ->required()
       ->type_name("FILE");
   command->add_option("--tokenizer", arguments->tokenizer, "A SentencePiece .model")
@@ -75,9 +66,12 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
       ->check(CLI::IsMember({"file", "blank-line", "line"}))
       ->capture_default_str();
   command->add_option("--field", o.reader.field, "The text's field in a .jsonl")->capture_default_str();
-  command->add_option("--min-document-bytes", o.reader.min_document_bytes,
-                      "blank-line: join paragraphs until this size");
+  command
+      ->add_option("--min-document-bytes", o.reader.min_document_bytes,
+                   "blank-line: join paragraphs until this size")
+      ->check(whole_range(0, kMaxCount));
   command->add_flag("--skip-empty", o.reader.skip_empty, "Leave empty documents out instead of stopping");
+  add_skip_bad_lines(command, o.reader.skip_bad_lines);
   command->add_option("--prefix", o.prefix, "Shards are named PREFIX_train_000000.bin")
       ->capture_default_str();
   command->add_option("--shard-tokens", o.shard_tokens, "Tokens of a full shard")
@@ -85,14 +79,20 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
       ->capture_default_str();
   command->add_flag("--shard-per-file", o.shard_per_file, "One training shard for each input file");
   command->add_flag("--validation", o.validation_only, "Everything goes to validation shards");
-  command->add_option("--val-every", o.hold_out.every, "Every n-th document goes to the validation shards");
+  command->add_option("--val-every", o.hold_out.every, "Every n-th document goes to the validation shards")
+      ->check(whole_range(0, kMaxCount));
   command
       ->add_option("--val-percent", o.hold_out.last_percent,
                    "The last percent of the documents go to the validation shards")
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(real_range(0, 100));
 }
 
-void info(const std::vector<std::string>& patterns, Context& context) {
+struct InfoArguments {
+  std::vector<std::string> patterns;
+  std::string tokenizer;
+};
+
+void info(const InfoArguments& arguments, Context& context) {
   report::Table table{"",
                       {{"shard"},
                        {"tokens", report::Align::right},
@@ -101,36 +101,46 @@ void info(const std::vector<std::string>& patterns, Context& context) {
                       {},
                       1};
   Json json = {{"shards", Json::array()}};
-  std::uint64_t tokens = 0, documents = 0;
-  constexpr std::uint16_t kBos = 1;
-  for (const auto& path : files_of(patterns)) {
+  std::optional<std::int32_t> bos;
+  if (!arguments.tokenizer.empty()) bos = text::Tokenizer::load(arguments.tokenizer).bos_id();
+  std::uint64_t tokens = 0;
+  std::optional<std::uint64_t> documents = 0;  // nothing once one shard's are unknown
+  const auto known = [](const auto& n) { return n ? with_commas(static_cast<std::int64_t>(*n)) : "?"; };
+  const auto known_json = [](const auto& n) { return n ? Json(*n) : Json(); };
+  for (const auto& path : data::find_texts(arguments.patterns)) {
     const data::ShardReader shard(path);
-    std::uint64_t begins = 0;
-    std::uint16_t largest = 0;
-    for (auto id : shard.tokens()) {
-      begins += id == kBos;
-      largest = std::max(largest, id);
-    }
+    const auto begins = data::count_documents(shard, bos);
     const auto count = shard.tokens().size();
-    table.add({path.filename().string(), with_commas(static_cast<std::int64_t>(count)),
-               with_commas(static_cast<std::int64_t>(begins)), std::to_string(largest)});
-    json["shards"].push_back(
-        {{"file", path.string()}, {"tokens", count}, {"documents", begins}, {"largest_id", largest}});
+    const auto largest = count == 0 ? 0 : *std::ranges::max_element(shard.tokens());
+    table.add({path.filename().string(), with_commas(static_cast<std::int64_t>(count)), known(begins),
+               std::to_string(largest)});
+    json["shards"].push_back({{"file", path.string()},
+                              {"tokens", count},
+                              {"documents", known_json(begins)},
+                              {"largest_id", largest}});
     tokens += count;
-    documents += begins;
+    documents = documents && begins ? std::optional(*documents + *begins) : std::nullopt;
   }
-  table.add({"all", with_commas(static_cast<std::int64_t>(tokens)),
-             with_commas(static_cast<std::int64_t>(documents)), ""});
+  table.add({"all", with_commas(static_cast<std::int64_t>(tokens)), known(documents), ""});
   json["tokens"] = tokens;
-  json["documents"] = documents;
-  context.print(json, report::to_text(table));
+  json["documents"] = known_json(documents);
+  context.print(json, report::to_text(table) +
+                          (documents ? ""
+                                     : "\nWithout a manifest.json that lists a shard, nothing says which id "
+                                       "begins a document; --tokenizer does.\n"));
 }
 
 void add_info(CLI::App& parent, Context& context, Action& action) {
-  auto patterns = std::make_shared<std::vector<std::string>>();
+  auto arguments = std::make_shared<InfoArguments>();
   auto* command = add_command(parent, "info", "What is in token shards", context, action,
-                              [patterns](Context& c) { info(*patterns, c); });
-  command->add_option("shards", *patterns, "Shards (.bin); quote patterns")->required()->type_name("GLOB");
+                              [arguments](Context& c) { info(*arguments, c); });
+  command->add_option("shards", arguments->patterns, "Shards (.bin); quote patterns")
+      ->required()
+      ->type_name("GLOB");
+  command
+      ->add_option("--tokenizer", arguments->tokenizer,
+                   "Count the documents by this tokenizer's <s> (default: by the manifest's)")
+      ->type_name("MODEL");
 }
 
 }  // namespace

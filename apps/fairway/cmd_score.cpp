@@ -27,10 +27,12 @@ void add_score(CLI::App& app, Context& context, Action& action) {
   auto& request = arguments->request;
   auto* command = add_command(app, "score", "Bits per byte of a model on a text", context, action,
                               [arguments](Context& c) { score(*arguments, c); });
-  command->add_option("model", request.model, "A .fairway artifact or a .fwck checkpoint")
+  command->add_option("model", request.model, "A .fairway artifact, a .fwck checkpoint, or a run's folder")
       ->required()
       ->type_name("MODEL");
-  command->add_option("--text", arguments->texts, "Texts: .txt or .jsonl, each also .gz, .xz, .zst")
+  command
+      ->add_option("--text", arguments->texts,
+                   "Texts: .txt or .jsonl, each also .gz, .xz, .zst; quote patterns; -: standard input")
       ->type_name("FILE");
   command->add_option("--shards", arguments->shards, "Token shards (.bin); quote patterns")
       ->type_name("GLOB");
@@ -46,8 +48,9 @@ void add_score(CLI::App& app, Context& context, Action& action) {
   command->add_option("--split-on", request.split_on, "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}));
   command->add_option("--field", request.field, "The text's field in a .jsonl");
+  add_skip_bad_lines(command, request.skip_bad_lines);
   command->add_option("--tokens", request.tokens, "Score only the first so many tokens")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_range(0, kMaxCount));
 }
 
 }  // namespace fairway::app

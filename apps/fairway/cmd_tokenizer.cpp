@@ -25,6 +25,7 @@ constexpr std::size_t kMostInput = std::size_t{1} << 30;
 struct TrainArguments {
   std::vector<std::string> files;
   std::string out, split_on = "file", field = "text", type = "bpe";
+  bool skip_bad_lines = false;
   text::TrainTokenizerOptions options;
 };
 
@@ -57,6 +58,7 @@ void train(const TrainArguments& arguments, Context& context) {
   reader.split_on = *data::parse_split_on(arguments.split_on);
   reader.field = arguments.field;
   reader.skip_empty = true;
+  reader.skip_bad_lines = arguments.skip_bad_lines;
   auto documents = data::DocumentSet::from_patterns(arguments.files, reader);
   auto options = arguments.options;
   options.type = arguments.type == "bpe" ? text::ModelType::bpe : text::ModelType::unigram;
@@ -71,7 +73,10 @@ void train(const TrainArguments& arguments, Context& context) {
       },
       options);
   base::write_file(arguments.out, tokenizer.model_bytes());
-  const auto json = describe(tokenizer, arguments.out);
+  auto json = describe(tokenizer, arguments.out);
+  const auto skipped = documents.skipped();
+  if (skipped.count > 0) context.progress().warning(skipped.text());
+  if (arguments.skip_bad_lines) json["skipped_lines"] = skipped.count;
   context.print(json, describe_text(json));
 }
 
@@ -82,7 +87,7 @@ void add_train(CLI::App& parent, Context& context, Action& action) {
   auto& options = arguments->options;
   command
       ->add_option("files", arguments->files,
-                   "Texts: .txt or .jsonl, each also .gz, .xz, .zst; quote patterns")
+                   "Texts: .txt or .jsonl, each also .gz, .xz, .zst; quote patterns; -: standard input")
       ->required()
       ->type_name("FILE");
   command->add_option("--out", arguments->out, "The .model file to write")
@@ -98,10 +103,13 @@ void add_train(CLI::App& parent, Context& context, Action& action) {
       ->check(CLI::IsMember({"file", "blank-line", "line"}))
       ->capture_default_str();
   command->add_option("--field", arguments->field, "The text's field in a .jsonl")->capture_default_str();
-  command->add_option("--max-bytes", options.max_bytes, "Text used at most")->capture_default_str();
+  add_skip_bad_lines(command, arguments->skip_bad_lines);
+  command->add_option("--max-bytes", options.max_bytes, "Text used at most")
+      ->check(whole_range(1, kMaxCount))
+      ->capture_default_str();
   command
       ->add_option("--coverage", options.character_coverage, "Share of characters with pieces of their own")
-      ->check(CLI::Range(0.5, 1.0))
+      ->check(real_range(0.5, 1))
       ->capture_default_str();
 }
 

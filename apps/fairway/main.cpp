@@ -100,6 +100,7 @@ int run(int argc, char** argv, Context& context) {
   app.get_formatter()->column_width(34);
   Action action;
   add_commands(app, context, action);
+  take_one_value_each(app);
   for (int i = 0; i < argc; ++i) context.command_line += (i > 0 ? " " : "") + std::string(argv[i]);
   // An error of the command line itself must keep to --json too.
   for (int i = 1; i < argc; ++i) context.options.json |= std::string_view(argv[i]) == "--json";

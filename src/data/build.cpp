@@ -110,6 +110,12 @@ class Divider {
  public:
   Divider(const BuildOptions& options, const std::vector<std::filesystem::path>& files) : options_(options) {
     if (options.hold_out.last_percent == 0.0) return;
+    for (const auto& file : files)
+      if (!can_be_read_again(file))
+        fail_input(
+            "{}: a pipe cannot be read twice, as holding out the last {} % needs; hold out every n-th "
+            "document, or give a file",
+            file.string(), options.hold_out.last_percent);
     std::uint64_t total = 0;
     DocumentSet set(files, options.reader);
     for (Document document; set.next(document);) ++total;
@@ -157,9 +163,9 @@ std::vector<SourceInfo> list_sources(const std::vector<std::filesystem::path>& f
   std::vector<SourceInfo> sources;
   for (const auto& file : files) {
     std::error_code error;
-    const auto size = std::filesystem::file_size(file, error);
+    const auto size = can_be_read_again(file) ? std::filesystem::file_size(file, error) : 0;
     if (error) fail_input("{}: cannot be read ({})", file.string(), error.message());
-    sources.push_back({file.filename().string(), size, 0});
+    sources.push_back({file.filename().string(), size, 0, 0});
   }
   return sources;
 }
@@ -264,7 +270,10 @@ Manifest build_shards(const std::vector<std::filesystem::path>& files, const tex
     state.rate_unit = "MB";
     progress.update(state);
   }
-  if (documents == 0) fail_input("{}: no documents", files.front().string());
+  manifest.skipped = set.skipped();
+  for (std::size_t i = 0; i < set.skipped_by_file().size(); ++i)
+    manifest.sources[i].skipped_lines = set.skipped_by_file()[i].count;
+  if (documents == 0) fail_without_documents(files.front().string(), manifest.skipped);
   if (!options.validation_only && manifest.train.documents == 0)
     fail_input("no documents left to train on; hold out fewer than {}", documents);
   builder.finish();

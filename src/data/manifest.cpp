@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <stdexcept>
 #include <utility>
@@ -64,6 +65,7 @@ json options_json(const BuildOptions& options) {
           {"split_on", split_on_name(options.reader.split_on)},
           {"field", options.reader.field},
           {"skip_empty", options.reader.skip_empty},
+          {"skip_bad_lines", options.reader.skip_bad_lines},
           {"min_document_bytes", options.reader.min_document_bytes}};
 }
 
@@ -78,6 +80,7 @@ BuildOptions parse_options(const json& object) {
   options.reader.split_on = parse_split_on(object.at("split_on").get<std::string>()).value_or(SplitOn::file);
   options.reader.field = object.at("field");
   options.reader.skip_empty = object.at("skip_empty");
+  options.reader.skip_bad_lines = object.value("skip_bad_lines", false);  // older manifests have none
   options.reader.min_document_bytes =
       whole<decltype(options.reader.min_document_bytes)>(object, "min_document_bytes");
   return options;
@@ -88,7 +91,10 @@ BuildOptions parse_options(const json& object) {
 std::string manifest_json(const Manifest& manifest) {
   json sources = json::array();
   for (const SourceInfo& source : manifest.sources)
-    sources.push_back({{"name", source.name}, {"bytes", source.bytes}, {"documents", source.documents}});
+    sources.push_back({{"name", source.name},
+                       {"bytes", source.bytes},
+                       {"documents", source.documents},
+                       {"skipped_lines", source.skipped_lines}});
   const json object = {{"format", kFormat},
                        {"version", 1},
                        {"tokenizer",
@@ -117,9 +123,13 @@ Manifest parse_manifest(const std::string& text, const std::string& name) {
     manifest.transform = tokenizer.at("transform");
     parse_totals(object.at("train"), manifest.train, manifest.train_shards);
     parse_totals(object.at("val"), manifest.val, manifest.val_shards);
-    for (const json& source : object.at("sources"))
-      manifest.sources.push_back({source.at("name"), whole<std::uint64_t>(source, "bytes"),
-                                  whole<std::uint64_t>(source, "documents")});
+    for (const json& source : object.at("sources")) {
+      manifest.sources.push_back(
+          {source.at("name"), whole<std::uint64_t>(source, "bytes"),
+           whole<std::uint64_t>(source, "documents"),
+           source.contains("skipped_lines") ? whole<std::uint64_t>(source, "skipped_lines") : 0});
+      manifest.skipped.count += manifest.sources.back().skipped_lines;
+    }
     manifest.options = parse_options(object.at("options"));
     return manifest;
   } catch (const nlohmann::json::exception& error) {
@@ -133,6 +143,21 @@ std::optional<Manifest> find_manifest(const std::filesystem::path& shard) {
   const auto path = shard.parent_path() / "manifest.json";
   if (!std::filesystem::is_regular_file(path)) return std::nullopt;
   return parse_manifest(base::read_text_file(path, kMaxManifestBytes), path.string());
+}
+
+std::optional<std::uint64_t> count_documents(const ShardReader& shard, std::optional<std::int32_t> bos) {
+  if (!bos) {
+    const auto manifest = find_manifest(shard.path());
+    if (!manifest) return std::nullopt;
+    const auto name = shard.path().filename().string();
+    const auto lists = [&](const auto& shards) {
+      return std::ranges::count(shards, name, &ShardInfo::file) > 0;
+    };
+    if (!lists(manifest->train_shards) && !lists(manifest->val_shards)) return std::nullopt;
+    bos = manifest->bos_id;
+  }
+  return static_cast<std::uint64_t>(
+      std::ranges::count_if(shard.tokens(), [&](std::uint16_t id) { return id == *bos; }));
 }
 
 void check_tokenizer(const Manifest& manifest, const text::Tokenizer& tokenizer, const std::string& name) {

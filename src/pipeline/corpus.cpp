@@ -28,6 +28,7 @@ data::ReaderOptions reader_options(const DataConfig& c) {
   options.split_on = data::parse_split_on(c.split_on).value_or(data::SplitOn::file);
   options.field = c.field;
   options.skip_empty = true;
+  options.skip_bad_lines = c.skip_bad_lines;
   options.min_document_bytes = static_cast<std::uint64_t>(c.min_document_bytes);
   return options;
 }
@@ -50,18 +51,17 @@ std::vector<data::Document> read_texts(const std::vector<std::string>& patterns,
     }
     const auto own = std::span(documents).subspan(first);
     sources.push_back({base::printable(name), id, hash_of(keys_of(own)), own.size(),
-                       static_cast<std::uint64_t>(bytes - before)});
+                       static_cast<std::uint64_t>(bytes - before), 0, reader.skipped().count});
+    if (reader.skipped().count > 0) engine.progress().warning(reader.skipped().text());
   };
+  data::check_read_once(patterns);
   for (const auto& pattern : patterns) {
     if (const auto text = builtin_text(pattern)) {
       data::DocumentReader reader(base::as_bytes(*text), pattern.substr(pattern.find(':') + 1), options);
       drain(reader, pattern, {});
       continue;
     }
-    const auto files = base::glob(pattern);
-    if (files.empty())
-      fail_input("{}: no such file (data.train and data.validation name texts or shards)", pattern);
-    for (const auto& file : files) {
+    for (const auto& file : data::find_texts({&pattern, 1})) {
       data::DocumentReader reader(file, options);
       drain(reader, file.filename().string(), base::file_id(file));
     }
@@ -85,6 +85,11 @@ std::vector<data::Document> hold_out(std::vector<data::Document>& documents, con
     const bool out = c.holdout_every > 0 && (i + 1) % static_cast<std::size_t>(c.holdout_every) == 0;
     (out ? held : kept).push_back(std::move(documents[i]));
   }
+  if (held.empty() && c.train == DataConfig{}.train)
+    fail_input(
+        "the recipe has no texts to train on: add a table [data] with train = [\"texts/*.txt\"], and with "
+        "split_on = \"blank-line\" or \"line\" where one file holds many documents (for the demo text: "
+        "split_on = \"blank-line\", min_document_bytes = 2000)");
   if (held.empty())
     fail_input(
         "data.holdout_every = {} holds none of the {} document(s) back: give more documents, data.split_on, "
@@ -286,8 +291,10 @@ Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
   manifest = {{"sources", sources_json(sources)},
               {"validation_sources", sources_json(validation.sources)},
               {"train", split_json(documents.size(), tokens.size(), train_text.size())},
-              {"validation",
-               split_json(validation.documents.size(), validation.tokens.size(), validation.text.size())},
+              {"validation", validation.text.empty()  // shards may begin inside a document
+                                 ? Json{{"tokens", validation.tokens.size()}}
+                                 : split_json(validation.documents.size(), validation.tokens.size(),
+                                              validation.text.size())},
               {"tokenizer", base::hex64(tokenizer.fingerprint())},
               {"train_hash", base::hex64(base::hash64(train_text))},
               {"validation_hash", base::hex64(base::hash64(validation.text))},

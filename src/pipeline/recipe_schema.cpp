@@ -74,6 +74,10 @@ void add_data(std::vector<RecipeKey>& keys) {
       choice<d, &D::split_on>("data.split_on", {"file", "blank-line", "line"},
                               "what ends a document in a .txt"),
       text<d, &D::field>("data.field", "the text's field in a .jsonl"),
+      flag<d, &D::skip_bad_lines>(
+          "data.skip_bad_lines",
+          "lines that are no document (.jsonl, or split_on line) are counted and left "
+          "out instead of being an error"),
       number<d, &D::holdout_every>(
           "data.holdout_every", {0, 1e9},
           "every n-th document is for validation when data.validation is empty; 0: none"),
@@ -361,7 +365,7 @@ std::string allowed_values(const RecipeKey& key) {
   if (type == "integer" || type == "number" || type == "list of integers" || type == "list of numbers") {
     auto show = [](double v) {
       return v == static_cast<std::int64_t>(v) && v < 1e16 ? fmt::format("{}", static_cast<std::int64_t>(v))
-                                                           : fmt::format("{:g}", v);
+                                                           : fmt::format("{}", v);
     };
     return fmt::format("{} to {}", show(key.low), show(key.high));
   }

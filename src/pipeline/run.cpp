@@ -338,15 +338,15 @@ RunResult score_file(const ScoreRequest& request, Engine& engine) {
   if (!request.rule.empty()) recipe.score.rule = request.rule;
   if (!request.split_on.empty()) recipe.data.split_on = request.split_on;
   if (!request.field.empty()) recipe.data.field = request.field;
+  recipe.data.skip_bad_lines |= request.skip_bad_lines;
   recipe.score.tokens = request.tokens;  // a limit of the recipe was for its run
   const int stride = request.stride.value_or(recipe.score.stride);
   if (stride < 0 || stride > recipe.model.window)
     fail_input("--stride {}: must be 0 (plain) to {} (the model's window)", stride, recipe.model.window);
   const auto text =
       read_scored_text(request.patterns, recipe.data, model.tokenizer, recipe.model.vocab_size, engine);
-  Json json = {{"model", request.model.string()},
-               {"kind", model.kind},
-               {"isa", std::string(base::isa_name(engine.isa()))}};
+  Json json = {
+      {"model", model.source}, {"kind", model.kind}, {"isa", std::string(base::isa_name(engine.isa()))}};
   if (request.plain || stride == 0)
     json["plain"] =
         score_json(score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, 0, engine));

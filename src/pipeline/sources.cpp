@@ -49,6 +49,7 @@ Json sources_json(std::span<const SourceFile> sources) {
       entry["documents"] = s.documents;
       entry["text_bytes"] = s.text_bytes;
     }
+    if (s.skipped_lines > 0) entry["skipped_lines"] = s.skipped_lines;
     entry["hash"] = base::hex64(s.hash);
     list.push_back(std::move(entry));
   }

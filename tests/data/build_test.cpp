@@ -133,6 +133,56 @@ TEST(Build, InMemoryIsTheSameStream) {
             expected_tokens(documents, [](std::size_t) { return true; }));
 }
 
+TEST(Build, DocumentsAreCountedByTheTokenizersOwnStart) {
+  const DataFolder folder;
+  const auto tokenizer = text::Tokenizer::load(FAIRWAY_GOLDEN_DIR "/bos_is_3.model");
+  ASSERT_EQ(tokenizer.bos_id(), 3);
+  BuildOptions options;
+  options.out = folder / "out";
+  options.reader = paragraphs();
+  base::ThreadPool pool(1);
+  base::SilentProgress silent;
+  const auto file = folder.write("a.txt", "one\n\ntwo\n\nthree\n");
+  ASSERT_EQ(build_shards({file}, tokenizer, options, pool, silent).train.documents, 3u);
+  const auto path = folder / "out/fineweb_train_000000.bin";
+  EXPECT_EQ(count_documents(ShardReader(path)), 3u);
+
+  std::filesystem::copy_file(path, folder / "out/other.bin");
+  EXPECT_EQ(count_documents(ShardReader(folder / "out/other.bin")), std::nullopt) << "no manifest lists it";
+  std::filesystem::remove(folder / "out/manifest.json");
+  EXPECT_EQ(count_documents(ShardReader(path)), std::nullopt);
+  EXPECT_EQ(count_documents(ShardReader(path), 3), 3u);
+  EXPECT_EQ(count_documents(ShardReader(path), 1), 0u);
+}
+
+TEST(Build, SkippedLinesStandInTheManifest) {
+  const DataFolder folder;
+  const auto a = folder.write("a.jsonl", "{\"text\": \"one\"}\noops\n"), b = folder.write("b.txt", "two");
+  BuildOptions options;
+  options.out = folder / "out";
+  EXPECT_THAT(input_error([&] { build({a, b}, options); }), HasSubstr("a.jsonl: line 2: bad JSON"));
+  options.reader.skip_bad_lines = true;
+  const auto manifest = build({a, b}, options);
+  EXPECT_EQ(manifest.skipped.count, 1u);
+  EXPECT_EQ(manifest.sources[0].skipped_lines, 1u);
+  EXPECT_EQ(manifest.sources[1].skipped_lines, 0u);
+  const auto read = *find_manifest(folder / "out/fineweb_train_000000.bin");
+  EXPECT_EQ(manifest_json(read), manifest_json(manifest));
+  EXPECT_EQ(read.skipped.count, 1u);
+  EXPECT_TRUE(read.options.reader.skip_bad_lines);
+  options.out = folder / "none";
+  EXPECT_THAT(input_error([&] { build({folder.write("c.jsonl", "oops")}, options); }),
+              HasSubstr("c.jsonl: no documents (1 bad line skipped"));
+}
+
+TEST(Build, APipeIsNotReadTwice) {
+  const DataFolder folder;
+  BuildOptions options;
+  options.out = folder / "out";
+  options.hold_out.last_percent = 10;
+  EXPECT_THAT(input_error([&] { build({"-"}, options); }), HasSubstr("a pipe cannot be read twice"));
+}
+
 TEST(Build, AnotherTokenizerIsAnError) {
   const DataFolder folder;
   const auto file = folder.write("a.txt", "some text");

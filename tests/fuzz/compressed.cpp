@@ -1,4 +1,5 @@
-// Document files: the first byte picks the kind and compression, the rest is the file.
+// Document files: the first byte picks kind, compression, split and what to do with bad lines, the rest is the
+// file.
 #include <array>
 #include <cstdint>
 #include <string>
@@ -13,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                                    "f.txt",   "f.txt.gz",   "f.txt.xz",   "f.txt.zst"};
   data::ReaderOptions options;
   options.split_on = static_cast<data::SplitOn>(data[0] / 8 % 3);
+  options.skip_bad_lines = data[0] >= 128;
   options.max_document_bytes = 1 << 20;
   try {
     data::DocumentReader reader({reinterpret_cast<const std::byte*>(data) + 1, size - 1}, names[data[0] % 8],

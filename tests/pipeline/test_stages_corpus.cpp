@@ -58,6 +58,34 @@ TEST(Corpus, AThreadMoreChangesNothing) {
   EXPECT_EQ(tokens_of(a.train), tokens_of(b.train));
 }
 
+TEST(Corpus, ARecipeWithoutTextsSaysWhatToAdd) {
+  Engine engine(with_threads(1));
+  auto recipe = small_recipe();
+  recipe.data = {};
+  EXPECT_THAT(error_of(base::ErrorKind::input, [&] { prepare_corpus(recipe, engine); }),
+              StartsWith("the recipe has no texts to train on: add a table [data] with train = "));
+}
+
+TEST(Corpus, SkippedLinesAreCountedAndSaid) {
+  const Folder folder;
+  std::string lines = "no json\n";
+  for (int i = 0; i < 40; ++i)
+    lines += fmt::format("{{\"text\": \"The river ran past the mole, day {}, and sang.\"}}\n", i);
+  base::write_file(folder / "a.ndjson", std::string_view(lines));
+  Said said;
+  Engine engine(with_threads(1, &said));
+  auto recipe = small_recipe({"data.train=" + folder("a.ndjson"), "data.tokenizer=" + kPublished,
+                              "model.vocab_size=1024", "data.split_on=file"});
+  EXPECT_THAT(error_of(base::ErrorKind::input, [&] { prepare_corpus(recipe, engine); }),
+              HasSubstr("a.ndjson: line 1: bad JSON"));
+  recipe.data.skip_bad_lines = true;
+  const auto manifest = nlohmann::json::parse(prepare_corpus(recipe, engine).manifest);
+  EXPECT_EQ(manifest["sources"][0]["skipped_lines"], 1);
+  EXPECT_EQ(manifest["sources"][0]["documents"], 40);
+  ASSERT_EQ(said.warnings.size(), 1u);
+  EXPECT_THAT(said.warnings[0], HasSubstr("1 bad line skipped; the first: "));
+}
+
 /// The demo's documents as shards, with the tokenizer beside them.
 struct Shards {
   explicit Shards(const Folder& folder, int val_every = 20) : tokenizer(text::Tokenizer::load(kPublished)) {

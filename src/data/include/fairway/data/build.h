@@ -11,6 +11,7 @@
 #include "fairway/base/progress.h"
 #include "fairway/base/thread_pool.h"
 #include "fairway/data/documents.h"
+#include "fairway/data/shard.h"
 #include "fairway/text/tokenizer.h"
 
 namespace fairway::data {
@@ -40,8 +41,9 @@ struct ShardInfo {
 };
 struct SourceInfo {
   std::string name;         ///< file name without its folder
-  std::uint64_t bytes = 0;  ///< as stored
+  std::uint64_t bytes = 0;  ///< as stored; 0: read from a pipe
   std::uint64_t documents = 0;
+  std::uint64_t skipped_lines = 0;  ///< ReaderOptions::skip_bad_lines
 };
 struct SplitTotals {
   std::uint64_t documents = 0, tokens = 0, text_bytes = 0;  ///< tokens with one BOS per document
@@ -57,6 +59,7 @@ struct Manifest {
   std::vector<ShardInfo> train_shards, val_shards;
   std::vector<SourceInfo> sources;
   BuildOptions options;  ///< without `out`
+  SkippedLines skipped;  ///< of all sources; the file does not hold its `first`
 };
 
 /// Tokenises the files' documents: BOS before each, no EOS. Shards are written atomically and the manifest
@@ -71,6 +74,9 @@ std::string manifest_json(const Manifest& manifest);
 Manifest parse_manifest(const std::string& json, const std::string& name);
 /// The manifest beside the shards, or nothing when there is none (official shards).
 std::optional<Manifest> find_manifest(const std::filesystem::path& shard);
+/// Documents that begin in a shard: its ids that are `bos`, or, without one, the <s> of the manifest that
+/// lists the shard. Nothing when there is neither: which id begins a document is then unknown.
+std::optional<std::uint64_t> count_documents(const ShardReader& shard, std::optional<std::int32_t> bos = {});
 /// Throws an input error when the shards were made with another tokenizer.
 void check_tokenizer(const Manifest& manifest, const text::Tokenizer& tokenizer, const std::string& name);
 

@@ -1,5 +1,5 @@
 #pragma once
-// Documents from .txt and .jsonl files, each also .gz, .xz or .zst.
+// Documents from .txt and .jsonl (.ndjson, .json) files, each also .gz, .xz or .zst, and from pipes.
 
 #include <cstdint>
 #include <filesystem>
@@ -25,6 +25,9 @@ struct ReaderOptions {
   SplitOn split_on = SplitOn::file;
   std::string field = "text";  ///< .jsonl: the key that holds the document
   bool skip_empty = false;     ///< empty documents are left out instead of being an error
+  /// .jsonl and `line`: lines that are no document (no JSON, no such field, not UTF-8, too long) are counted
+  /// and left out
+  bool skip_bad_lines = false;
   std::uint64_t min_document_bytes =
       0;  ///< blank_line: paragraphs are joined (with one empty line) until this size
   std::uint64_t max_document_bytes = std::uint64_t{1} << 30;  ///< a longer document or line is an error
@@ -36,9 +39,19 @@ struct Document {
   std::string where;         ///< "FILE: line 12" or "FILE: document 3", for messages
 };
 
-/// Reads a file's documents in order, in memory bounded by the largest document. Text is checked to be UTF-8.
-/// Throws an input error naming file, document or line and byte: truncated or damaged compression, bad JSON,
-/// missing field, invalid UTF-8, empty document, unknown file name extension.
+/// Lines that `skip_bad_lines` left out.
+struct SkippedLines {
+  std::uint64_t count = 0;
+  std::string first;  ///< what was wrong with the first, and where
+  /// "3 bad lines skipped; the first: ..."
+  std::string text() const;
+};
+
+/// Reads a file's documents in order, in memory bounded by the largest document. Text is checked to be UTF-8;
+/// a byte order mark at the beginning of a file is left out. Lines end in LF, CR LF, or, in a file without
+/// any LF, CR. "-" is standard input; it and other pipes without a known name hold lines of JSON when they
+/// begin with `{"`, else text. Throws an input error naming file, document or line and byte: truncated or
+/// damaged compression, bad JSON, missing field, invalid UTF-8, empty document, unknown file name extension.
 class DocumentReader {
  public:
   explicit DocumentReader(const std::filesystem::path& path, ReaderOptions options = {});
@@ -50,27 +63,43 @@ class DocumentReader {
 
   /// The next document, or false at the end.
   bool next(Document& document);
+  const SkippedLines& skipped() const;  ///< so far
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-/// Several files, one after the other. Patterns as in base::glob; no match is an input error.
+/// The files that patterns name, as in base::glob; "-" is standard input. A pattern without a file and "-"
+/// twice are input errors.
+std::vector<std::filesystem::path> find_texts(std::span<const std::string> patterns);
+/// Throws an input error for "-" twice.
+void check_read_once(std::span<const std::string> patterns);
+/// False for "-" and other pipes.
+bool can_be_read_again(const std::filesystem::path& file);
+
+/// Several files, one after the other. Patterns as in find_texts.
 class DocumentSet {
  public:
   explicit DocumentSet(std::vector<std::filesystem::path> files, ReaderOptions options = {});
   static DocumentSet from_patterns(const std::vector<std::string>& patterns, ReaderOptions options = {});
   bool next(Document& document);
   std::size_t file_index() const noexcept { return index_; }  ///< of the document returned last
+  SkippedLines skipped() const;                               ///< of all files so far
+  /// Of each file so far; empty before the first next().
+  const std::vector<SkippedLines>& skipped_by_file() const noexcept { return skipped_; }
   const std::vector<std::filesystem::path>& files() const noexcept { return files_; }
 
  private:
   std::vector<std::filesystem::path> files_;
   ReaderOptions options_;
   std::optional<DocumentReader> reader_;
+  std::vector<SkippedLines> skipped_;
   std::size_t index_ = 0;
 };
+
+/// Throws the input error of texts that hold no document.
+[[noreturn]] void fail_without_documents(const std::string& name, const SkippedLines& skipped);
 
 /// All documents of the files in memory. Throws an input error when there is none.
 std::vector<Document> read_documents(const std::vector<std::filesystem::path>& files,

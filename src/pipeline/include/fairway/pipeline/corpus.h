@@ -23,7 +23,8 @@ struct SourceFile {
   std::optional<base::FileId> file;  ///< none: not a file
   std::uint64_t hash = 0;            ///< of the documents, or of the shard
   std::uint64_t documents = 0, text_bytes = 0;
-  std::uint64_t tokens = 0;  ///< of a shard
+  std::uint64_t tokens = 0;         ///< of a shard
+  std::uint64_t skipped_lines = 0;  ///< bad ones, where the recipe allows them
   bool empty() const { return text_bytes == 0 && tokens == 0; }
 };
 

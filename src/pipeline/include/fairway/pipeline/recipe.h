@@ -22,6 +22,7 @@ struct DataConfig {
   std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
   std::string split_on = "file";  ///< documents of a .txt: "file" | "blank-line" | "line"
   std::string field = "text";     ///< text field of a .jsonl
+  bool skip_bad_lines = false;    ///< lines that are no document are counted and left out
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
   std::int64_t min_document_bytes = 0;  ///< blank-line: paragraphs are joined until this size
   std::int64_t train_bytes = 0;         ///< read at most this much training text; 0: all

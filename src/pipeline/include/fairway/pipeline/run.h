@@ -39,13 +39,14 @@ RunResult pack_checkpoint(const std::filesystem::path& checkpoint, const std::fi
                           const std::vector<std::string>& set, Engine& engine);
 
 struct ScoreRequest {
-  std::filesystem::path model;        ///< artifact or checkpoint
+  std::filesystem::path model;        ///< artifact, checkpoint or a run's folder
   std::vector<std::string> patterns;  ///< texts or shards
   std::optional<int> stride;          ///< none: the recipe's; 0: plain only
   bool plain = false;                 ///< the plain score besides
   bool raw = false;                   ///< of a checkpoint: the raw weights
   std::string tail, rule;             ///< empty: the recipe's
   std::string split_on, field;        ///< empty: the recipe's
+  bool skip_bad_lines = false;        ///< or as the recipe says
   std::int64_t tokens = 0;            ///< only the first so many; 0: all
 };
 /// JSON with loss, tokens, bytes, bits per byte, rule and verdict for each kind of window asked for.
