@@ -2,8 +2,8 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
-#include "fairway/base/text.h"
 #include "fairway/pipeline/model_programs.h"
+#include "fairway/text/stream_decoder.h"
 
 #include <algorithm>
 #include <cmath>
@@ -113,37 +113,41 @@ std::int32_t sample(std::span<const float> logits, const GenerateOptions& o, con
 }  // namespace
 
 Generated generate(const OpenModel& model, const GenerateOptions& options, Engine& engine) {
-  if (options.temperature < 0)
-    base::fail_input("--temperature {}: must not be negative", options.temperature);
+  if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
+    base::fail_input("--temperature {}: must be a number that is not negative", options.temperature);
   if (options.top_k < 0) base::fail_input("--top-k {}: must not be negative (0: all)", options.top_k);
   if (options.tokens < 1) base::fail_input("--tokens {}: must be positive", options.tokens);
   const auto bos = model.tokenizer.bos_id();
-  std::vector<std::int32_t> prompt;
+  std::vector<std::int32_t> prompt, ids;
   if (bos >= 0) prompt.push_back(bos);
-  if (!options.prompt.empty()) {
-    const auto ids = model.tokenizer.encode(options.prompt, "--prompt");
-    prompt.insert(prompt.end(), ids.begin(), ids.end());
-  }
+  if (!options.prompt.empty()) ids = model.tokenizer.encode(options.prompt, "--prompt");
+  prompt.insert(prompt.end(), ids.begin(), ids.end());
   if (prompt.empty()) base::fail_input("the tokenizer has no <s>; give a --prompt to start from");
 
   Decoder decoder(model.recipe.model, *model.weights, engine);
   const base::Random random(options.seed, "sample");
+  text::StreamDecoder text(model.tokenizer, options.prompt, ids);
+  const auto show = [&](const std::string& part) {
+    if (options.on_text && !part.empty()) options.on_text(part);
+  };
   Generated result;
-  std::size_t shown = 0;
   auto logits = decoder.feed(prompt);
+  // A model may have rows for more pieces than there are.
+  const auto pieces = std::min(logits.size(), static_cast<std::size_t>(model.tokenizer.vocab_size()));
   base::Stopwatch watch;
   for (int i = 0; i < options.tokens; ++i) {
     engine.throw_if_stopped();
+    logits = logits.first(pieces);
+    if (!std::ranges::all_of(logits, [](float v) { return std::isfinite(v); }))
+      base::fail("{}: the model's predictions are not finite; its weights are damaged", model.source);
     const auto next = sample(logits, options, random, static_cast<std::uint64_t>(i));
     if (next == bos) break;
     result.tokens.push_back(next);
-    result.text = model.tokenizer.decode(std::span<const std::int32_t>(result.tokens));
-    const auto complete = base::invalid_utf8_at(result.text).value_or(result.text.size());
-    if (options.on_text && complete > shown)
-      options.on_text(std::string_view(result.text).substr(shown, complete - shown));
-    shown = std::max(shown, complete);
+    show(text.add(next));
     if (i + 1 < options.tokens) logits = decoder.feed(std::span(&next, 1));
   }
+  show(text.finish());
+  result.text = text.text();
   result.tokens_per_second = static_cast<double>(result.tokens.size()) / std::max(1e-9, watch.seconds());
   return result;
 }

@@ -1,7 +1,9 @@
 // Bits per byte of whole texts, and the decode program against the score program.
+#include "fairway/base/text.h"
 #include "fairway/pipeline/generate.h"
 #include "fairway/score/ppm.h"
 #include "fairway/text/byte_table.h"
+#include "fairway/text/stream_decoder.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>
@@ -230,7 +232,7 @@ TEST(Generate, TheSeedDecidesAndNothingElse) {
   const auto a = generate(s.model, options_of(5), s.engine);
   EXPECT_EQ(a.tokens, generate(other.model, options_of(5), other.engine).tokens);
   EXPECT_NE(a.tokens, generate(s.model, options_of(6), s.engine).tokens);
-  EXPECT_EQ(a.text, s.corpus.tokenizer.decode(std::span<const std::int32_t>(a.tokens)));
+  EXPECT_EQ(a.text, text::valid_utf8(s.corpus.tokenizer.decode(std::span<const std::int32_t>(a.tokens))));
   EXPECT_FALSE(a.text.empty());
 }
 
@@ -253,7 +255,26 @@ TEST(Generate, PiecesOfTextAddUpAndAreUtf8) {
   std::string shown;
   o.on_text = [&](std::string_view part) { shown += part; };
   const auto made = generate(s.model, o, s.engine);
-  EXPECT_EQ(made.text.substr(0, shown.size()), shown);
+  EXPECT_EQ(made.text, shown);
+  EXPECT_EQ(base::invalid_utf8_at(made.text), std::nullopt);
+}
+
+TEST(Generate, RowsWithoutAPieceAreNotDrawn) {
+  Scene s;
+  auto recipe = s.model.recipe;
+  recipe.model.vocab_size += 40;
+  auto model = fresh_model(recipe, s.corpus.tokenizer, s.engine, true);  // all rows alike
+  auto o = options_of(1);
+  o.top_k = 0;
+  for (const auto id : generate(model, o, s.engine).tokens) EXPECT_LT(id, model.tokenizer.vocab_size());
+}
+
+TEST(Generate, DamagedWeightsAreSaid) {
+  Scene s;
+  auto model = fresh_model(s.model.recipe, s.corpus.tokenizer, s.engine);
+  for (auto& v : model.weights->value("tok_emb.weight").span<float>()) v = std::nanf("");
+  EXPECT_THAT(error_of(base::ErrorKind::failure, [&] { generate(model, options_of(1), s.engine); }),
+              HasSubstr("not finite"));
 }
 
 TEST(Generate, NamesWrongOptions) {
@@ -264,6 +285,8 @@ TEST(Generate, NamesWrongOptions) {
     return input_error([&] { generate(s.model, o, s.engine); });
   };
   EXPECT_THAT(said([](auto& o) { o.temperature = -1; }), HasSubstr("--temperature -1"));
+  EXPECT_THAT(said([](auto& o) { o.temperature = std::nan(""); }), HasSubstr("--temperature nan"));
+  EXPECT_THAT(said([](auto& o) { o.temperature = HUGE_VAL; }), HasSubstr("--temperature inf"));
   EXPECT_THAT(said([](auto& o) { o.top_k = -1; }), HasSubstr("--top-k -1"));
   EXPECT_THAT(said([](auto& o) { o.tokens = 0; }), HasSubstr("--tokens 0"));
   EXPECT_THAT(said([](auto& o) { o.prompt = "\xff"; }), HasSubstr("--prompt"));

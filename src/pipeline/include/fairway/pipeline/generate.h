@@ -35,11 +35,12 @@ struct GenerateOptions {
   int top_k = 40;            ///< 0: all
   std::uint64_t seed = 1337;
   std::string prompt;
-  std::function<void(std::string_view)> on_text;  ///< called as text becomes complete UTF-8
+  std::function<void(std::string_view)>
+      on_text;  ///< called with each part of `Generated::text` as it becomes certain
 };
 
 struct Generated {
-  std::string text;  ///< without the prompt
+  std::string text;  ///< without the prompt, to be put right behind it; see text::StreamDecoder
   std::vector<std::int32_t> tokens;
   double tokens_per_second = 0;
 };
