@@ -10,6 +10,7 @@
 #include "fairway/artifact/safetensors.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "fairway/pipeline/model_file.h"
 #include "fairway/report/result.h"
 #include "fairway/report/table.h"
 
@@ -148,7 +149,7 @@ void add_inspect(CLI::App& app, Context& context, Action& action) {
   auto* command =
       add_command(app, "inspect", "What is in an artifact and where its bytes go", context, action,
                   [arguments](Context& c) {
-                    const auto& path = arguments->path;
+                    const auto path = pipeline::model_path(arguments->path).string();
                     switch (artifact::file_kind(std::filesystem::path(path))) {
                       case artifact::FileKind::artifact:
                         return inspect_artifact(path, arguments->tensors, arguments->coders, c);
@@ -161,7 +162,9 @@ void add_inspect(CLI::App& app, Context& context, Action& action) {
                     base::fail_input(
                         "{}: neither an artifact (.fairway) nor a checkpoint (.fwck) nor .safetensors", path);
                   });
-  command->add_option("file", arguments->path, "An artifact, a checkpoint or a .safetensors file")
+  command
+      ->add_option("file", arguments->path,
+                   "An artifact, a checkpoint, a .safetensors file, or a run's folder")
       ->required()
       ->type_name("FILE");
   command->add_flag("--tensors", arguments->tensors, "List the artifact's tensors too");

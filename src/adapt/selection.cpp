@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "fairway/base/error.h"
 
@@ -66,7 +67,7 @@ std::vector<LrGroup> lr_groups(const Phase& phase, const graph::ParameterLayout&
     const char* end = text.data() + text.size();
     const auto parsed = equals == text.npos ? std::from_chars_result{end, std::errc::invalid_argument}
                                             : std::from_chars(text.data() + equals + 1, end, group.factor);
-    if (parsed.ec != std::errc() || parsed.ptr != end || !(group.factor >= 0))
+    if (parsed.ec != std::errc() || parsed.ptr != end || !(group.factor >= 0) || !std::isfinite(group.factor))
       fail_input("adapt.lr_groups: '{}' must be PATTERN=FACTOR, for example *.mlp.proj.weight=3", text);
     const auto& all = layout.parameters();
     if (std::none_of(all.begin(), all.end(), [&](const auto& p) { return fits(group.pattern, p.name); }))

@@ -139,7 +139,7 @@ void take_evaluation(Recipe& recipe, Recipe from) {
 
 AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
   const bool is_run = base::is_folder(request.model);
-  auto model = open_model(is_run ? request.model / "model.fairway" : request.model);
+  auto model = open_model(request.model);
   auto recipe = is_run ? load_recipe((request.model / "recipe.toml").string()).recipe : model.recipe;
   if (!is_run) recipe.score.tokens = 0;  // a limit of the recipe was for its run
   if (!request.recipe.empty()) take_evaluation(recipe, load_recipe(request.recipe).recipe);

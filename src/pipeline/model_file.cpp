@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -138,7 +139,18 @@ OpenModel from_artifact(const artifact::Artifact& a, const std::string& what) {
   return model;
 }
 
-OpenModel open_model(const std::filesystem::path& path, Weights which) {
+std::filesystem::path model_path(const std::filesystem::path& path, Weights which) {
+  if (!base::is_folder(path)) return path;
+  const RunFolder run{path};
+  if (which == Weights::exported && base::exists(run.artifact())) return run.artifact();
+  if (base::exists(run.checkpoint())) return run.checkpoint();
+  check_kept(run.checkpoint());
+  fail_input("{}: a folder without {}checkpoint.fwck; give a model or the folder of a run", path.string(),
+             which == Weights::exported ? "model.fairway or " : "");
+}
+
+OpenModel open_model(const std::filesystem::path& from, Weights which) {
+  const auto path = model_path(from, which);
   check_kept(path);
   switch (artifact::file_kind(path)) {
     case artifact::FileKind::artifact:
@@ -170,7 +182,12 @@ void load_safetensors(graph::ParameterStore& store, const std::filesystem::path&
   const auto file = artifact::SafeTensors::open(path);
   std::set<std::string> seen;
   for (const auto& t : file.tensors()) {
-    fill(store, t.name, t.shape, file.floats(t.name), path.string());
+    const auto values = file.floats(t.name);
+    const auto bad = std::ranges::find_if(values, [](float v) { return !std::isfinite(v); });
+    if (bad != values.end())
+      fail_input("{}: tensor '{}' holds {} at element {}; nothing can be trained or scored with it",
+                 path.string(), t.name, *bad, bad - values.begin());
+    fill(store, t.name, t.shape, values, path.string());
     seen.insert(t.name);
   }
   check_complete(store, seen, path.string());

@@ -5,6 +5,7 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 
@@ -54,7 +55,8 @@ class Assign {
   bool operator()(float* v) const {
     double wide = 0;
     if (!(*this)(&wide)) return false;
-    *v = static_cast<float>(wide);
+    constexpr double kLargest = std::numeric_limits<float>::max();  // beyond it the cast is undefined
+    *v = static_cast<float>(std::abs(wide) <= kLargest ? wide : std::copysign(HUGE_VAL, wide));
     return true;
   }
   bool operator()(std::string* v) const { return exact(v); }
@@ -133,7 +135,8 @@ std::vector<Leaf> leaves_in_order(const toml::table& table) {
 void make_absolute(const RecipeKey& key, Recipe& recipe, const std::filesystem::path& folder) {
   if (folder.empty()) return;
   auto fix = [&](std::string& path) {
-    if (!path.empty() && !path.starts_with(kBuiltinScheme)) path = base::absolute_path(folder, path).string();
+    if (!path.empty() && path != "-" && !path.starts_with(kBuiltinScheme))
+      path = base::absolute_path(folder, path).string();
   };
   const auto value = key.value(recipe);
   if (auto* one = std::get_if<std::string*>(&value)) fix(**one);
@@ -265,7 +268,10 @@ std::string range_error(const RecipeKey& key, const Recipe& recipe) {
     const RecipeKey& key;
     bool operator()(bool*) const { return true; }
     bool operator()(int* v) const { return within(*v); }
-    bool operator()(std::int64_t* v) const { return within(static_cast<double>(*v)); }
+    // As whole numbers: beyond 2^53 neighbours are one double.
+    bool operator()(std::int64_t* v) const {
+      return *v >= static_cast<std::int64_t>(key.low) && *v <= static_cast<std::int64_t>(key.high);
+    }
     bool operator()(float* v) const { return within(*v); }
     bool operator()(double* v) const { return within(*v); }
     bool operator()(std::string* v) const {
@@ -283,6 +289,9 @@ std::string range_error(const RecipeKey& key, const Recipe& recipe) {
   };
   // The accessor wants a mutable recipe; nothing is written.
   const auto value = key.value(const_cast<Recipe&>(recipe));
+  if (const auto* text = std::get_if<std::string*>(&value); text && !key.is_path)
+    if (const auto at = base::invalid_utf8_at(**text))
+      return fmt::format("{}: not valid UTF-8 at byte {}; give the text in UTF-8", key.name, *at);
   if (std::visit(Ok{key}, value)) return "";
   std::string hint;
   if (auto* text = std::get_if<std::string*>(&value)) hint = base::did_you_mean(**text, key.choices);
@@ -329,8 +338,14 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
   read_leaves(parse_toml(text, label), label, folder, loaded.recipe, positions);
   auto& recipe = loaded.recipe;
   if (recipe.name.empty()) recipe.name = std::filesystem::path(label).stem().string();
-  try {  // before scaling, so that a mistake of the file is told in the file's numbers
+  // What is inside a model file was packed already, useful or not.
+  const bool for_a_run = !folder.empty() || !options.set.empty();
+  const auto check = [&] {
     validate(recipe);
+    if (for_a_run) validate_rules(recipe);
+  };
+  try {  // before scaling, so that a mistake of the file is told in the file's numbers
+    check();
   } catch (const base::Error& error) {
     // A --set may be what makes the file whole; then only the end result counts.
     if (options.set.empty()) rethrow_located(error, positions, label);
@@ -348,7 +363,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
   }
   check_utf8(recipe, positions);
   try {
-    validate(recipe);
+    check();
   } catch (const base::Error& error) {
     rethrow_located(error, positions, label);
   }

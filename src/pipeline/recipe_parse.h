@@ -18,6 +18,10 @@ std::string range_error(const RecipeKey& key, const Recipe& recipe);
 /// Sets `key` from the right side of a --set. Throws an input error beginning with "--set ".
 void apply_override(Recipe& recipe, const std::string& assignment, std::string& key_name);
 
+/// Throws an input error for a rule of quant.rules that no tensor's storage follows: one that fits none, or
+/// that stands behind rules which fit all its tensors.
+void validate_rules(const Recipe& recipe);
+
 /// Shrinks the recipe (docs/recipes.md, "Scale") and says in `comments` what each changed value was.
 void apply_scale(LoadedRecipe& loaded, const std::string& scale);
 

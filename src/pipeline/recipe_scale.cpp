@@ -7,6 +7,8 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "fairway/model/family.h"
+#include "fairway/quant/policy.h"
 #include "recipe_parse.h"
 
 namespace fairway::pipeline {
@@ -115,6 +117,19 @@ void shorten(Recipe& recipe, double part) {
   recipe.budget.train_seconds *= part;
 }
 
+/// Rules for tensors that only the larger model has.
+void drop_rules(const Recipe& before, Recipe& recipe) {
+  if (recipe.quant.rules.empty()) return;
+  const auto fits = [](const std::string& rule, const Recipe& r) {
+    const auto pattern = quant::parse_override("quant.rules", rule).first;
+    const auto layout = model::make_layout(r.model);
+    return std::ranges::any_of(layout.parameters(),
+                               [&](const auto& p) { return quant::matches(pattern, p.name); });
+  };
+  std::erase_if(recipe.quant.rules,
+                [&](const auto& rule) { return fits(rule, before) && !fits(rule, recipe); });
+}
+
 void shrink(Recipe& recipe, const Limits& limits) {
   const Recipe before = recipe;
   const int reference = before.train.reference_steps();
@@ -123,6 +138,7 @@ void shrink(Recipe& recipe, const Limits& limits) {
   shrink_adaptation(recipe.adapt, limits);
   for (auto* phase : {&recipe.adapt.first, &recipe.adapt.then})
     keep_frozen(phase->train, before.model.layers, recipe.model.layers);
+  drop_rules(before, recipe);
   if (reference > limits.steps) shrink_steps(recipe, static_cast<double>(limits.steps) / reference);
   if (recipe.train.schedule == "wall_clock") {  // a small run is for looking and testing: make it repeatable
     recipe.train.schedule = "steps";

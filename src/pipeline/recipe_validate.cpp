@@ -4,6 +4,7 @@
 
 #include "fairway/adapt/selection.h"
 #include "fairway/base/error.h"
+#include "fairway/base/text.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/adapt_stage.h"
 #include "fairway/quant/policy.h"
@@ -14,8 +15,17 @@ namespace {
 
 using base::fail_input;
 
+/// It names a folder.
+void validate_name(const std::string& name) {
+  constexpr std::size_t kLongest = 240;  // "-2" and more still fit behind it
+  if (name.size() > kLongest)
+    fail_input("name: {} bytes are too long for the name of a folder, at most {}", name.size(), kLongest);
+}
+
 void validate_data(const Recipe& recipe) {
   const auto& data = recipe.data;
+  if (std::ranges::count(data.train, "-") + std::ranges::count(data.validation, "-") > 1)
+    fail_input("data.train, data.validation: standard input (-) can be read once only");
   if (data.train.empty()) fail_input("data.train = []: name at least one text or shard");
   if (data.validation.empty() && data.holdout_every == 0)
     fail_input("data.holdout_every = 0: nothing to validate on; give data.validation or a number above 1");
@@ -105,12 +115,40 @@ void validate(const Recipe& recipe) {
   for (const auto& key : recipe_keys())
     if (auto error = range_error(key, recipe); !error.empty()) fail_input("{}", error);
   model::validate(recipe.model);
+  validate_name(recipe.name);
   validate_data(recipe);
   validate_batch(recipe);
   validate_quant(recipe);
   validate_score(recipe);
   validate_adapt(recipe);
   validate_qat(recipe);
+}
+
+void validate_rules(const Recipe& recipe) {
+  std::vector<std::string> patterns;
+  for (const auto& rule : recipe.quant.rules)
+    patterns.push_back(quant::parse_override("quant.rules", rule).first);
+  if (patterns.empty()) return;
+  std::vector<int> tensors(patterns.size()), first_for(patterns.size());
+  std::vector<std::string> names;
+  const auto layout = model::make_layout(recipe.model);
+  for (const auto& p : layout.parameters()) {
+    names.push_back(p.name);
+    bool taken = false;
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      if (!quant::matches(patterns[i], p.name)) continue;
+      ++tensors[i];
+      if (!std::exchange(taken, true)) ++first_for[i];
+    }
+  }
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    if (tensors[i] == 0)
+      fail_input("quant.rules: '{}' fits no tensor of this model{}; `fairway inspect --tensors` lists them",
+                 patterns[i], base::did_you_mean(patterns[i], names));
+    if (first_for[i] == 0)
+      fail_input("quant.rules: '{}' is never used, as rules before it fit all its tensors; put it first",
+                 patterns[i]);
+  }
 }
 
 }  // namespace fairway::pipeline

@@ -42,6 +42,24 @@ TEST(Run, EndsWithAnArtifactItsScoreAndAReport) {
             base::read_text_file(folder / "two/model.fairway"))
       << "the number of threads changed the artifact";
 
+  // The folder stands for its model; texts come from standard input; what is streamed is what the JSON holds.
+  std::string text = "no json\n";
+  for (int i = 0; i < 9; ++i) text += "{\"text\": \"The river ran on, and the mole ran beside it.\"}\n";
+  const auto scored =
+      fairway(folder, {"score", "--skip-bad-lines", "--text", "-", "one", "--stride", "0", "--json"}, text);
+  ASSERT_EQ(scored.code, 0) << scored.err;
+  EXPECT_EQ(Json::parse(scored.out)["plain"]["bytes"], 9 * 45);
+  EXPECT_THAT(scored.err, HasSubstr("1 bad line skipped; the first: standard input: line 1: bad JSON"));
+  EXPECT_EQ(fairway(folder, {"inspect", "one"}).code, 0);
+  const auto streamed = fairway(folder, {"generate", "one", "--prompt", "The", "--seed", "4"});
+  const auto whole = fairway(folder, {"generate", "one", "--prompt", "The", "--seed", "4", "--json"});
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  EXPECT_EQ(streamed.out, "The" + Json::parse(whole.out)["text"].get<std::string>() + "\n");
+  const auto refused = fairway(folder, {"generate", "one", "--prompt", "caf\xE9"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_THAT(refused.err, HasSubstr("--prompt: not valid UTF-8 at byte 3"));
+
   const auto again = fairway(folder, run_arguments("one"));
   EXPECT_EQ(again.code, 2);
   EXPECT_THAT(again.err, HasSubstr("--resume"));

@@ -49,6 +49,27 @@ const Case kCases[] = {
      "r.toml:2:14: model.xsa_layers: expected list of integers, found a list with other things in it"},
     {"TableForKey", "[train.steps]\na = 1", "r.toml:1:1: train.steps: expected integer, found a table"},
     {"KeyForTable", "train = 5", "r.toml:1:1: train: expected a table, found an integer"},
+    {"DecayOfOne", "[average]\ndecay = 1.0", "r.toml:2:9: average.decay = 1: must be 0 to 0.9999999"},
+    {"SeedBeyondDoubles", "seed = 9007199254740993",
+     "r.toml:1:8: seed = 9007199254740993: must be 0 to 9007199254740992"},
+    {"LargestInteger", "[score]\ntokens = 9223372036854775807",
+     "r.toml:2:10: score.tokens = 9223372036854775807: must be 0 to 1000000000000000"},
+    {"BeyondFloat", "[model]\nsoftcap = 1e300", "r.toml:2:11: model.softcap = inf: must be 0.001 to 1000000"},
+    {"Infinite", "[optim]\nmatrix_lr = inf", "r.toml:2:13: optim.matrix_lr = inf: must be 0 to 10"},
+    {"InfiniteInList", "[adapt]\npass_lr = [1, inf]",
+     "r.toml:2:11: adapt.pass_lr = [1, inf]: must be 0 to 1000000"},
+    {"RuleThatFitsNothing", "[quant]\nrules = [\"blocks.99.*=int8\"]",
+     "r.toml:2:9: quant.rules: 'blocks.99.*' fits no tensor of this model; `fairway inspect --tensors` lists "
+     "them"},
+    {"MisspeltRule", "[quant]\nrules = [\"tok_em.weight=int8\"]",
+     "r.toml:2:9: quant.rules: 'tok_em.weight' fits no tensor of this model (did you mean "
+     "'tok_emb.weight'?); "
+     "`fairway inspect --tensors` lists them"},
+    {"RuleBehindOthers", "[quant]\nrules = [\"*=int8\", \"blocks.0.*=int6\"]",
+     "r.toml:2:9: quant.rules: 'blocks.0.*' is never used, as rules before it fit all its tensors; put it "
+     "first"},
+    {"StandardInputTwice", "[data]\ntrain = [\"-\"]\nvalidation = [\"-\"]",
+     "r.toml:2:9: data.train, data.validation: standard input (-) can be read once only"},
     {"NegativeSize", "[model]\nwidth = -512", "r.toml:2:9: model.width = -512: must be 8 to 65536"},
     {"OutOfRange", "[optim]\nbeta1 = 1.0", "r.toml:2:9: optim.beta1 = 1: must be 0 to 0.99999"},
     {"BeyondInt", "[train]\nsteps = 99999999999",
@@ -114,6 +135,37 @@ TEST(RecipeSet, ErrorsNameTheOption) {
       error_of("", {.set = {"model.xsa_layers=[1,200]"}}),
       "--set model.xsa_layers=[1,200]: model.xsa_layers names layer 200, but the model has layers 0 to 10");
   EXPECT_THAT(error_of("", {.set = {"train.steps=3\nx=4"}}), testing::EndsWith("one value expected"));
+}
+
+TEST(RecipeSet, TextsMustBeUtf8) {
+  RecipeOptions options;
+  options.set = {"generate.prompt=caf\xE9"};
+  EXPECT_EQ(
+      error_of("", options),
+      "--set generate.prompt=caf\xE9: generate.prompt: not valid UTF-8 at byte 3; give the text in UTF-8");
+}
+
+TEST(RecipeSet, NamesHaveALimit) {
+  EXPECT_EQ(error_of("name = \"" + std::string(240, 'n') + "\""), "no error");
+  EXPECT_EQ(error_of("name = \"" + std::string(241, 'n') + "\""),
+            "r.toml:1:8: name: 241 bytes are too long for the name of a folder, at most 240");
+}
+
+TEST(RecipeSet, StandardInputIsNoPath) {
+  RecipeOptions options;
+  options.set = {"data.train=-"};
+  EXPECT_EQ(parse_recipe("", "r.toml", "/folder", options).recipe.data.train, std::vector<std::string>{"-"});
+}
+
+TEST(RecipeError, RulesOfAModelFileAreAsTheyWere) {
+  EXPECT_NO_THROW(parse_recipe("[quant]\nrules = [\"blocks.99.*=int8\"]", "m.fairway (recipe)", {}));
+}
+
+TEST(RecipeScale, RulesGoWithTheirTensors) {
+  const auto recipe = parse_recipe("[quant]\nrules = [\"blocks.8.*=int8\", \"blocks.*=int6\"]\n", "r.toml",
+                                   "", {.set = {}, .scale = "tiny", .seed = {}})
+                          .recipe;
+  EXPECT_EQ(recipe.quant.rules, std::vector<std::string>{"blocks.*=int6"});
 }
 
 TEST(RecipeSet, AnOverrideCanMakeTheFileWhole) {

@@ -67,6 +67,33 @@ TEST(Safetensors, WhatDoesNotFitIsNamed) {
               HasSubstr("none.safetensors"));
 }
 
+TEST(Safetensors, WeightsThatAreNoNumbersAreRefused) {
+  Scene s;
+  Folder folder;
+  for (const float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    s.model.weights->value("blocks.1.mlp.proj.weight").span<float>()[5] = bad;
+    export_safetensors(s.model, folder / "m.safetensors");
+    graph::ParameterStore store(model::make_layout(s.recipe.model), {}, false);
+    EXPECT_THAT(input_error([&] { load_safetensors(store, folder / "m.safetensors"); }),
+                HasSubstr(fmt::format("tensor 'blocks.1.mlp.proj.weight' holds {} at element 5", bad)));
+  }
+}
+
+TEST(ModelPath, AFolderIsItsArtifactOrElseItsCheckpoint) {
+  Folder folder;
+  EXPECT_EQ(model_path(folder / "none.fairway"), folder / "none.fairway") << "a file is itself";
+  EXPECT_THAT(input_error([&] { model_path(folder.path()); }),
+              HasSubstr("a folder without model.fairway or checkpoint.fwck"));
+  base::write_file(folder / "checkpoint.fwck", std::string_view("x"));
+  EXPECT_EQ(model_path(folder.path()), folder / "checkpoint.fwck");
+  base::write_file(folder / "model.fairway", std::string_view("x"));
+  EXPECT_EQ(model_path(folder.path()), folder / "model.fairway");
+  EXPECT_EQ(model_path(folder.path(), Weights::raw), folder / "checkpoint.fwck");
+  std::filesystem::remove(folder / "checkpoint.fwck");
+  EXPECT_THAT(input_error([&] { model_path(folder.path(), Weights::raw); }),
+              HasSubstr("a folder without checkpoint.fwck"));
+}
+
 TEST(Artifact, ReadBackItIsWithinTheGridOfWhatWasPacked) {
   Scene s;
   Folder folder;

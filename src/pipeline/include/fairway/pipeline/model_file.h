@@ -31,8 +31,12 @@ enum class Weights {
   raw,       ///< the last step's
 };
 
-/// Opens an artifact (weights dequantised) or a checkpoint by its magic. Throws an input error for anything
-/// else, for a damaged file, and for tensors that do not fit the recipe inside.
+/// The model file that is meant by a file (itself) or by a run's folder: its artifact, or the checkpoint of
+/// a run that has none yet or whose raw weights are wanted. Throws an input error for other folders.
+std::filesystem::path model_path(const std::filesystem::path& path, Weights which = Weights::exported);
+
+/// Opens an artifact (weights dequantised), a checkpoint, by its magic, or a run's folder. Throws an input
+/// error for anything else, for a damaged file, and for tensors that do not fit the recipe inside.
 OpenModel open_model(const std::filesystem::path& path, Weights which = Weights::exported);
 
 /// A model from an artifact in memory; `what` names it in errors.
