@@ -12,6 +12,7 @@
 #include "fairway/base/text.h"
 #include "fairway/ops/cuda_products.h"
 #include "fairway/pipeline/bench.h"
+#include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 
 namespace fairway::app {
@@ -63,7 +64,35 @@ Json report_json(const pipeline::BenchReport& r) {
   return json;
 }
 
-std::string lines_text(const pipeline::BenchReport& r) {
+std::string name_of(const pipeline::BenchLine& l) {
+  return l.backward && l.op.find("_backward") == std::string::npos ? l.op + " (backward)" : l.op;
+}
+
+/// Without the columns that fit no terminal of usual width.
+std::string narrow_text(const pipeline::BenchReport& r) {
+  Table table{"One micro-batch, kind by kind (--wide shows more)",
+              {{"step"},
+               {"inputs"},
+               {"n", Align::right},
+               {"ms", Align::right},
+               {"% of floor", Align::right},
+               {"TFLOP/s", Align::right}},
+              {},
+              1};
+  const auto rate = [](double flops, double seconds) {
+    return flops > 0 ? fmt::format("{:.1f}", flops / seconds / 1e12) : "";
+  };
+  for (const auto& l : r.lines)
+    table.add({name_of(l), report::short_shapes(l.shapes), std::to_string(l.count), milliseconds(l.seconds),
+               percent(l.floor_seconds, l.seconds), rate(l.cost.flops, l.seconds)});
+  table.add({"all", "", "", milliseconds(r.micro_steps_seconds),
+             percent(r.micro_floor_seconds, r.micro_steps_seconds),
+             rate(r.micro_cost.flops, r.micro_steps_seconds)});
+  report::fit(table, report::output_width(stdout));
+  return report::to_text(table);
+}
+
+std::string wide_text(const pipeline::BenchReport& r) {
   Table table{"One micro-batch, kind by kind",
               {{"step"},
                {"inputs"},
@@ -76,8 +105,8 @@ std::string lines_text(const pipeline::BenchReport& r) {
               {},
               1};
   for (const auto& l : r.lines)
-    table.add({l.op + (l.backward ? " (backward)" : ""), l.shapes, std::to_string(l.count),
-               milliseconds(l.seconds), milliseconds(l.floor_seconds), percent(l.floor_seconds, l.seconds),
+    table.add({name_of(l), l.shapes, std::to_string(l.count), milliseconds(l.seconds),
+               milliseconds(l.floor_seconds), percent(l.floor_seconds, l.seconds),
                l.cost.flops > 0 ? fmt::format("{:.1f}", l.cost.flops / l.seconds / 1e12) : "",
                fmt::format("{:.0f}", l.cost.bytes / l.seconds / 1e9)});
   table.add({"all", "", "", milliseconds(r.micro_steps_seconds), milliseconds(r.micro_floor_seconds),
@@ -93,10 +122,9 @@ std::string gaps_text(const pipeline::BenchReport& r) {
   std::ranges::stable_sort(lines, std::greater{}, [](const auto& l) { return l.seconds - l.floor_seconds; });
   std::string text = "Largest gaps to the floor: ";
   for (std::size_t i = 0; i < std::min<std::size_t>(5, lines.size()); ++i)
-    text +=
-        fmt::format("{}{}{} {:.2f} ms", i ? ", " : "", lines[i].op, lines[i].backward ? " (backward)" : "",
-                    1e3 * (lines[i].seconds - lines[i].floor_seconds));
-  return text + "\n";
+    text += fmt::format("{}{} {:.2f} ms", i ? ", " : "", name_of(lines[i]),
+                        1e3 * (lines[i].seconds - lines[i].floor_seconds));
+  return report::wrap(text, report::output_width(stdout)) + "\n";
 }
 
 std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchReport& r) {
@@ -137,6 +165,7 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
   struct Arguments {
     std::string recipe = "demo", tune;
     int repeats = 5;
+    bool wide = false;
     std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
   };
   auto arguments = std::make_shared<Arguments>();
@@ -148,7 +177,8 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
                                        std::array<std::filesystem::path, 1>{arguments->recipe});
                     const auto made = pipeline::bench(recipe, arguments->repeats, c.engine());
                     if (!arguments->tune.empty()) tune_products(arguments->tune, c.engine());
-                    c.print(report_json(made), lines_text(made) + "\n" + gaps_text(made) +
+                    const auto lines = arguments->wide ? wide_text(made) : narrow_text(made);
+                    c.print(report_json(made), lines + "\n" + gaps_text(made) +
                                                    (made.order ? pipeline::to_text(*made.order) + "\n" : "") +
                                                    "\n" + summary_text(recipe, made));
                   });
@@ -156,6 +186,7 @@ void add_bench(CLI::App& app, Context& context, Action& action) {
       ->add_option("recipe", arguments->recipe,
                    "A recipe file or the name of a built-in recipe (default: demo)")
       ->type_name("RECIPE");
+  command->add_flag("--wide", arguments->wide, "All columns, whatever the terminal's width");
   command->add_option("--repeats", arguments->repeats, "Runs of each measurement (default: 5)");
   command
       ->add_option(

@@ -5,6 +5,8 @@
 #include "cli.h"
 #include "fairway/base/text.h"
 #include "fairway/pipeline/explain.h"
+#include "fairway/pipeline/step_kinds.h"
+#include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 
 namespace fairway::app {
@@ -39,14 +41,56 @@ Json program_json(const pipeline::Explanation::Program& program) {
           {"steps", steps}};
 }
 
-std::string program_text(const pipeline::Explanation::Program& program, bool measured) {
-  Table table{
-      fmt::format("Program {}: {} steps, {} GFLOP, {} MB moved, arena {}, built in {:.1f} ms", program.name,
-                  program.steps.size(), giga(program.cost.flops), mega(program.cost.bytes),
-                  base::human_bytes(program.arena_bytes), 1e3 * program.build_seconds),
-      {{"scope"}, {"step"}, {"inputs"}, {"outputs"}, {"GFLOP", Align::right}, {"MB", Align::right}},
-      {},
-      1};
+std::string title_of(const pipeline::Explanation::Program& program) {
+  return fmt::format("Program {}: {} steps, {} GFLOP, {} MB moved, arena {}, built in {:.1f} ms",
+                     program.name, program.steps.size(), giga(program.cost.flops), mega(program.cost.bytes),
+                     base::human_bytes(program.arena_bytes), 1e3 * program.build_seconds);
+}
+
+std::string gflops(double seconds, double flops) {
+  return seconds > 0 && flops > 0 ? fmt::format("{:.1f}", flops / seconds / 1e9) : "";
+}
+
+/// Kind by kind, as wide as the terminal.
+std::string kinds_text(const pipeline::Explanation::Program& program, bool measured) {
+  const auto width = report::output_width(stdout);
+  Table table{report::wrap(title_of(program), width),
+              {{"step"}, {"inputs"}, {"n", Align::right}, {"GFLOP", Align::right}},
+              {},
+              1};
+  if (measured) {
+    table.columns.push_back({"ms", Align::right});
+    table.columns.push_back({"GFLOP/s", Align::right});
+  } else {
+    table.columns.push_back({"MB", Align::right});
+  }
+  const auto add = [&](const std::string& name, const std::string& inputs, std::size_t count, ops::Cost cost,
+                       double seconds) {
+    std::vector<std::string> row = {name, inputs, std::to_string(count), giga(cost.flops)};
+    if (measured) {
+      row.push_back(fmt::format("{:.3f}", 1e3 * seconds));
+      row.push_back(gflops(seconds, cost.flops));
+    } else {
+      row.push_back(mega(cost.bytes));
+    }
+    table.add(std::move(row));
+  };
+  for (const auto& kind : pipeline::step_kinds(program.steps)) {
+    const bool told = !kind.backward || kind.op.find("_backward") != std::string::npos;
+    add(kind.op + (told ? "" : " (backward)"), report::short_shapes(kind.inputs), kind.steps.size(),
+        kind.cost, kind.seconds);
+  }
+  add("all", "", program.steps.size(), program.cost, program.seconds);
+  report::fit(table, width);
+  return report::to_text(table);
+}
+
+/// Step by step.
+std::string steps_text(const pipeline::Explanation::Program& program, bool measured) {
+  Table table{title_of(program),
+              {{"scope"}, {"step"}, {"inputs"}, {"outputs"}, {"GFLOP", Align::right}, {"MB", Align::right}},
+              {},
+              1};
   if (measured) {
     table.columns.push_back({"ms", Align::right});
     table.columns.push_back({"GFLOP/s", Align::right});
@@ -54,7 +98,7 @@ std::string program_text(const pipeline::Explanation::Program& program, bool mea
   auto timing = [&](std::vector<std::string>& row, double seconds, double flops) {
     if (!measured) return;
     row.push_back(fmt::format("{:.3f}", 1e3 * seconds));
-    row.push_back(seconds > 0 && flops > 0 ? fmt::format("{:.1f}", flops / seconds / 1e9) : "");
+    row.push_back(gflops(seconds, flops));
   };
   for (const auto& s : program.steps) {
     std::vector<std::string> row = {s.scope,
@@ -72,7 +116,7 @@ std::string program_text(const pipeline::Explanation::Program& program, bool mea
   return report::to_text(table);
 }
 
-void explain(const std::string& recipe, const pipeline::RecipeOptions& options, bool measure,
+void explain(const std::string& recipe, const pipeline::RecipeOptions& options, bool measure, bool wide,
              Context& context) {
   const auto loaded = pipeline::load_recipe(recipe, options);
   const auto made = pipeline::explain(loaded.recipe, measure, context.engine());
@@ -86,7 +130,7 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
                   base::with_commas(made.parameters), made.micro_batch_rows, loaded.recipe.model.window);
   for (const auto& program : made.programs) {
     json["programs"].push_back(program_json(program));
-    text += program_text(program, measure) + "\n";
+    text += (wide ? steps_text(program, measure) : kinds_text(program, measure)) + "\n";
   }
   Table memory{"Memory of these programs (training adds the optimiser and the averages)",
                {{"what"}, {"bytes", Align::right}, {"", Align::right}},
@@ -100,6 +144,7 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
   const auto sum = graph::total_bytes(made.memory);
   memory.add({"all", base::with_commas(static_cast<std::int64_t>(sum)), base::human_bytes(sum)});
   text += report::to_text(memory);
+  if (!wide) text += "\nSteps of one kind are one line; --wide shows each step with all columns.\n";
   if (made.order) {
     json["order"] = order_json(*made.order);
     text += "\n" + pipeline::to_text(*made.order) + "\n";
@@ -112,18 +157,21 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
 void add_explain(CLI::App& app, Context& context, Action& action) {
   struct Arguments {
     std::string recipe = "demo";
-    bool measure = false;
+    bool measure = false, wide = false;
     std::shared_ptr<pipeline::RecipeOptions> options = std::make_shared<pipeline::RecipeOptions>();
   };
   auto arguments = std::make_shared<Arguments>();
-  auto* command = add_command(
-      app, "explain", "Print a recipe's programs: steps, shapes, work, memory", context, action,
-      [arguments](Context& c) { explain(arguments->recipe, *arguments->options, arguments->measure, c); });
+  auto* command =
+      add_command(app, "explain", "Print a recipe's programs: steps, shapes, work, memory", context, action,
+                  [arguments](Context& c) {
+                    explain(arguments->recipe, *arguments->options, arguments->measure, arguments->wide, c);
+                  });
   command
       ->add_option("recipe", arguments->recipe,
                    "A recipe file or the name of a built-in recipe (default: demo)")
       ->type_name("RECIPE");
   command->add_flag("--measure", arguments->measure, "Run each program and time its steps");
+  command->add_flag("--wide", arguments->wide, "Each step with all columns, whatever the terminal's width");
   add_recipe_options(command, arguments->options);
 }
 

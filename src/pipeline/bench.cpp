@@ -3,13 +3,12 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
+#include "fairway/pipeline/step_kinds.h"
 #include "fairway/pipeline/train_backend.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
 
 #include <algorithm>
-#include <map>
-#include <tuple>
 
 namespace fairway::pipeline {
 
@@ -33,18 +32,13 @@ std::vector<std::uint16_t> random_tokens(std::int64_t count, int vocab) {
 }
 
 std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, const MachineRates& machine) {
-  std::map<std::tuple<std::string, std::string, bool>, BenchLine> kinds;
-  for (const auto& s : steps) {
-    const auto op = s.attributes.empty() ? s.op : s.op + " " + s.attributes;
-    auto& line = kinds[{op, s.inputs, s.is_backward}];
-    line.op = op, line.shapes = s.inputs, line.backward = s.is_backward;
-    ++line.count;
-    line.cost.flops += s.cost.flops, line.cost.bytes += s.cost.bytes;
-    line.seconds += s.seconds;
-    line.floor_seconds += machine.floor(s.cost);
-  }
   std::vector<BenchLine> lines;
-  for (auto& [key, line] : kinds) lines.push_back(std::move(line));
+  for (auto& kind : step_kinds(steps)) {
+    BenchLine line{
+        kind.op, kind.inputs, kind.backward, static_cast<int>(kind.steps.size()), kind.cost, kind.seconds, 0};
+    for (const auto step : kind.steps) line.floor_seconds += machine.floor(steps[step].cost);
+    lines.push_back(std::move(line));
+  }
   std::ranges::stable_sort(lines, std::greater{}, &BenchLine::seconds);
   return lines;
 }

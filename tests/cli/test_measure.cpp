@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "fairway/report/table.h"
 #include "program.h"
 
 namespace fairway::test {
@@ -66,6 +68,26 @@ TEST(Measure, BenchRefusesWhatItCannotDo) {
     EXPECT_THAT(said.err, HasSubstr(error));
     EXPECT_FALSE(std::filesystem::exists(folder / "x"));
   }
+}
+
+TEST(Measure, ExplainFitsEightyColumnsUnlessWide) {
+  Folder folder;
+  const auto longest_line = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"explain", "cosine_ttt50", "--device", "cpu"};
+    all.insert(all.end(), more.begin(), more.end());
+    const auto said = fairway(folder, all);
+    EXPECT_EQ(said.code, 0) << said.err;
+    std::istringstream lines(said.out);
+    std::size_t longest = 0, count = 0;
+    for (std::string line; std::getline(lines, line); ++count)
+      longest = std::max(longest, report::display_width(line));
+    return std::pair(longest, count);
+  };
+  const auto [narrow, few] = longest_line({});
+  const auto [wide, many] = longest_line({"--wide"});
+  EXPECT_LE(narrow, 80u);
+  EXPECT_GT(wide, 200u);
+  EXPECT_LT(4 * few, many) << "kinds, not steps";
 }
 
 TEST(Measure, ExplainCountsWithoutRunningAndTimesWhenAsked) {

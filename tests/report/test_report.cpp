@@ -6,6 +6,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/report/fit.h"
 #include "fairway/report/html.h"
 #include "fairway/report/metrics.h"
 #include "fairway/report/progress.h"
@@ -34,6 +35,31 @@ TEST(Table, AlignsByColumnsNotBytes) {
             "total   1,036\n");
   table.add({"too", "few"});
   EXPECT_ANY_THROW(to_text(table));
+}
+
+TEST(Fit, ShortensTextAndNoNumber) {
+  Table table{"", {{"step"}, {"inputs"}, {"ms", Align::right}}, {}, 0};
+  table.add({"a long name of a step", "16x256x192 384x192", "123.456"});
+  table.add({"ünï", "-", "1"});
+  auto wide = table, narrow = table, none = table;
+  fit(wide, 80);
+  EXPECT_EQ(to_text(wide), to_text(table));
+  fit(narrow, 40);
+  EXPECT_EQ(to_text(narrow),
+            "step            inputs                ms\n"
+            "--------------  ---------------  -------\n"
+            "a long name o…  16x256x192 384…  123.456\n"
+            "ünï             -                      1\n");
+  fit(none, 5);
+  EXPECT_THAT(to_text(none), HasSubstr("a long …  16x256x…  123.456\n")) << "no narrower than is of use";
+}
+
+TEST(Fit, BreaksLinesAtSpaces) {
+  EXPECT_EQ(wrap("one two three", 80), "one two three");
+  EXPECT_EQ(wrap("one two three", 8), "one two\nthree");
+  EXPECT_EQ(wrap("a incomprehensible b", 4), "a\nincomprehensible\nb");
+  EXPECT_EQ(wrap("", 4), "");
+  EXPECT_EQ(short_shapes("[16, 256, 192] [384, 192] - []"), "16x256x192 384x192 - ");
 }
 
 TEST(MetricsLog, KeepsWhatAResumedRunDoesNotRepeat) {

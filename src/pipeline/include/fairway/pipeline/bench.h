@@ -12,7 +12,7 @@
 
 namespace fairway::pipeline {
 
-/// Steps of one kind and shape.
+/// Steps of one kind and shape (StepKind).
 struct BenchLine {
   std::string op, shapes;  ///< shapes: of the inputs
   bool backward = false;
