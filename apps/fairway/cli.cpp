@@ -186,7 +186,8 @@ CLI::Validator whole_range(std::int64_t low, std::int64_t high) {
     std::int64_t value = 0;
     const auto* end = text.data() + text.size();
     const auto parsed = std::from_chars(text.data(), end, value);
-    if (parsed.ec == std::errc() && parsed.ptr == end && value >= low && value <= high) return "";
+    const bool octal = text.size() > 1 && text[0] == '0';  // as CLI11 would read it
+    if (parsed.ec == std::errc() && parsed.ptr == end && !octal && value >= low && value <= high) return "";
     return fmt::format("{} must be a whole number from {} to {}", text, low, high);
   });
   return validator;

@@ -54,11 +54,11 @@ void add_generate(CLI::App& app, Context& context, Action& action) {
       ->required()
       ->type_name("MODEL");
   command->add_option("--prompt", arguments->prompt, "Text to continue");
-  command->add_option("--tokens", arguments->tokens, "Tokens to draw")->check(CLI::Range(1, 1 << 20));
+  command->add_option("--tokens", arguments->tokens, "Tokens to draw")->check(whole_range(1, 1 << 20));
   command->add_option("--temperature", arguments->temperature, "0: always the most likely token")
       ->check(real_range(0, 100));
   command->add_option("--top-k", arguments->top_k, "Draw from the k most likely tokens; 0: from all")
-      ->check(CLI::Range(0, 65536));
+      ->check(whole_range(0, 65536));
   command->add_option("--seed", arguments->options.seed, "The same seed draws the same text")
       ->check(whole_range(0, kMaxSeed));
 }

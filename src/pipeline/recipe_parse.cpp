@@ -56,7 +56,7 @@ class Assign {
     double wide = 0;
     if (!(*this)(&wide)) return false;
     constexpr double kLargest = std::numeric_limits<float>::max();  // beyond it the cast is undefined
-    *v = static_cast<float>(std::abs(wide) <= kLargest ? wide : std::copysign(HUGE_VAL, wide));
+    *v = static_cast<float>(std::abs(wide) > kLargest ? std::copysign(HUGE_VAL, wide) : wide);
     return true;
   }
   bool operator()(std::string* v) const { return exact(v); }

@@ -87,7 +87,7 @@ TEST(Measure, ExplainFitsEightyColumnsUnlessWide) {
   const auto [wide, many] = longest_line({"--wide"});
   EXPECT_LE(narrow, 80u);
   EXPECT_GT(wide, 200u);
-  EXPECT_LT(4 * few, many) << "kinds, not steps";
+  EXPECT_LT(2 * few, many) << "kinds, not steps";
 }
 
 TEST(Measure, ExplainCountsWithoutRunningAndTimesWhenAsked) {

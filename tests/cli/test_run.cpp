@@ -43,13 +43,14 @@ TEST(Run, EndsWithAnArtifactItsScoreAndAReport) {
       << "the number of threads changed the artifact";
 
   // The folder stands for its model; texts come from standard input; what is streamed is what the JSON holds.
-  std::string text = "no json\n";
+  std::string text;
   for (int i = 0; i < 9; ++i) text += "{\"text\": \"The river ran on, and the mole ran beside it.\"}\n";
+  text += "no json\n";
   const auto scored =
       fairway(folder, {"score", "--skip-bad-lines", "--text", "-", "one", "--stride", "0", "--json"}, text);
   ASSERT_EQ(scored.code, 0) << scored.err;
   EXPECT_EQ(Json::parse(scored.out)["plain"]["bytes"], 9 * 45);
-  EXPECT_THAT(scored.err, HasSubstr("1 bad line skipped; the first: standard input: line 1: bad JSON"));
+  EXPECT_THAT(scored.err, HasSubstr("1 bad line skipped; the first: standard input: line 10: bad JSON"));
   EXPECT_EQ(fairway(folder, {"inspect", "one"}).code, 0);
   const auto streamed = fairway(folder, {"generate", "one", "--prompt", "The", "--seed", "4"});
   const auto whole = fairway(folder, {"generate", "one", "--prompt", "The", "--seed", "4", "--json"});

@@ -80,6 +80,7 @@ const Mistake kMistakes[] = {
      {"generate", "none.fairway", "--temperature", "-1"},
      "--temperature: -1 must be 0"},
     {"NegativeTopK", {"generate", "none.fairway", "--top-k", "-1"}, "--top-k: "},
+    {"OctalTokens", {"generate", "none.fairway", "--tokens", "010"}, "--tokens: 010 must be a whole number"},
     {"NegativeTokens", {"generate", "none.fairway", "--tokens", "-1"}, "--tokens: "},
     {"NegativeSeed",
      {"generate", "none.fairway", "--seed", "-1"},

@@ -135,7 +135,7 @@ TEST(Build, InMemoryIsTheSameStream) {
 
 TEST(Build, DocumentsAreCountedByTheTokenizersOwnStart) {
   const DataFolder folder;
-  const auto tokenizer = text::Tokenizer::load(FAIRWAY_GOLDEN_DIR "/bos_is_3.model");
+  const auto tokenizer = text::Tokenizer::load(FAIRWAY_SOURCE_DIR "/tests/trials/bos_is_3.model");
   ASSERT_EQ(tokenizer.bos_id(), 3);
   BuildOptions options;
   options.out = folder / "out";

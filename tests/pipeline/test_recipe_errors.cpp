@@ -65,7 +65,7 @@ const Case kCases[] = {
      "r.toml:2:9: quant.rules: 'tok_em.weight' fits no tensor of this model (did you mean "
      "'tok_emb.weight'?); "
      "`fairway inspect --tensors` lists them"},
-    {"RuleBehindOthers", "[quant]\nrules = [\"*=int8\", \"blocks.0.*=int6\"]",
+    {"RuleBehindOthers", "[quant]\nrules = [\"*=int8\", \"blocks.0.*=int6_rowmax\"]",
      "r.toml:2:9: quant.rules: 'blocks.0.*' is never used, as rules before it fit all its tensors; put it "
      "first"},
     {"StandardInputTwice", "[data]\ntrain = [\"-\"]\nvalidation = [\"-\"]",
@@ -162,10 +162,10 @@ TEST(RecipeError, RulesOfAModelFileAreAsTheyWere) {
 }
 
 TEST(RecipeScale, RulesGoWithTheirTensors) {
-  const auto recipe = parse_recipe("[quant]\nrules = [\"blocks.8.*=int8\", \"blocks.*=int6\"]\n", "r.toml",
-                                   "", {.set = {}, .scale = "tiny", .seed = {}})
+  const auto recipe = parse_recipe("[quant]\nrules = [\"blocks.8.*=int8\", \"blocks.*=int6_rowmax\"]\n",
+                                   "r.toml", "", {.set = {}, .scale = "tiny", .seed = {}})
                           .recipe;
-  EXPECT_EQ(recipe.quant.rules, std::vector<std::string>{"blocks.*=int6"});
+  EXPECT_EQ(recipe.quant.rules, std::vector<std::string>{"blocks.*=int6_rowmax"});
 }
 
 TEST(RecipeSet, AnOverrideCanMakeTheFileWhole) {

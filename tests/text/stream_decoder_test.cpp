@@ -125,7 +125,7 @@ TEST(StreamDecoder, RewrittenTextWaitsForTheEnd) {
 }
 
 TEST(StreamDecoder, PartsAddUpForAnyTokens) {
-  const auto third = Tokenizer::load(FAIRWAY_GOLDEN_DIR "/bos_is_3.model");
+  const auto third = Tokenizer::load(FAIRWAY_SOURCE_DIR "/tests/trials/bos_is_3.model");
   const base::Random random(7, "streams");
   std::uint64_t draw = 0;
   for (const auto* tokenizer : {&sp1024(), &ours(), &third}) {
