@@ -1,6 +1,7 @@
 # Build options and the compiler flags every target shares.
 option(FAIRWAY_TESTS "Build the tests" ON)
 option(FAIRWAY_FUZZ "Build the libFuzzer targets (needs clang)" OFF)
+option(FAIRWAY_WERROR "Warnings are errors (for developers and CI: a newer compiler than theirs may warn of more)" OFF)
 option(FAIRWAY_SANITIZE "Build with the address and undefined-behaviour sanitizers" OFF)
 set(FAIRWAY_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO (when a toolkit is found), ON or OFF")
 
@@ -19,7 +20,13 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 
 add_library(fairway_flags INTERFACE)
 # -ffp-contract=off: a*b+c means the same in every translation unit; kernels use explicit fma where they want it.
-set(fairway_warnings -Wall -Wextra -Werror -Wnon-virtual-dtor -Wno-psabi)
+set(fairway_error "")
+set(fairway_cuda_error "")
+if(FAIRWAY_WERROR)
+  set(fairway_error -Werror)
+  set(fairway_cuda_error --Werror=all-warnings)
+endif()
+set(fairway_warnings -Wall -Wextra ${fairway_error} -Wnon-virtual-dtor -Wno-psabi)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND fairway_warnings -Wshadow=local)
 else()
@@ -28,7 +35,7 @@ endif()
 target_compile_options(fairway_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:${fairway_warnings};-fno-math-errno;-fno-trapping-math;-ffp-contract=off>
   # nvcc's own output trips -Wextra, so its host compiler gets -Wall alone.
-  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall;--Werror=all-warnings;--fmad=true;-lineinfo>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall;${fairway_cuda_error};--fmad=true;-lineinfo>)
 set(fairway_sanitizers "")
 if(FAIRWAY_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")

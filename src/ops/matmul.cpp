@@ -90,20 +90,18 @@ Cost Matmul::cost(std::span<const Meta> in, std::span<const Meta> out) const {
 }
 
 std::vector<BackwardStep> Matmul::backward() const {
-  BackwardStep da, db;
-  if (transpose_a)
-    da = {std::make_shared<Matmul>(transpose_b, true), {input(1), grad(0)}, {0}};  // da = op(b) dc^T
-  else
-    da = {std::make_shared<Matmul>(false, !transpose_b), {grad(0), input(1)}, {0}};  // da = dc op(b)^T
-  if (transpose_b)
-    db = {std::make_shared<Matmul>(true, transpose_a, ProductResult::wide),
-          {grad(0), input(0)},
-          {1}};  // db = dc^T op(a)
-  else
-    db = {std::make_shared<Matmul>(!transpose_a, false, ProductResult::wide),
-          {input(0), grad(0)},
-          {1}};  // db = op(a)^T dc
-  return {da, db};
+  std::vector<BackwardStep> steps;
+  if (transpose_a)  // da = op(b) dc^T
+    steps.push_back({std::make_shared<Matmul>(transpose_b, true), {input(1), grad(0)}, {0}});
+  else  // da = dc op(b)^T
+    steps.push_back({std::make_shared<Matmul>(false, !transpose_b), {grad(0), input(1)}, {0}});
+  if (transpose_b)  // db = dc^T op(a)
+    steps.push_back(
+        {std::make_shared<Matmul>(true, transpose_a, ProductResult::wide), {grad(0), input(0)}, {1}});
+  else  // db = op(a)^T dc
+    steps.push_back(
+        {std::make_shared<Matmul>(!transpose_a, false, ProductResult::wide), {input(0), grad(0)}, {1}});
+  return steps;
 }
 
 /// K-chunks, then both operands rounded to bf16: as bf16 where the processor multiplies it, else as floats.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the build into an empty folder, builds the example against it as a user would, and runs it.
-# Usage: installed_package.sh CMAKE BUILD_FOLDER EXAMPLES
+# Usage: installed_package.sh CMAKE BUILD_FOLDER EXAMPLES [C_FLAG]
 set -euo pipefail
 cmake=$1 build=$2 examples=$3
 work=$(mktemp -d)
@@ -36,5 +36,5 @@ int main(void) {
 }
 C
 lib=$(dirname "$(find "$work/prefix" -name 'libfairway.so')")
-cc -std=c11 -Wall -Wextra -Werror main.c -I"$work/prefix/include" -L"$lib" -lfairway -Wl,-rpath,"$lib" -o main_c
+cc -std=c11 -Wall -Wextra ${4:+"$4"} main.c -I"$work/prefix/include" -L"$lib" -lfairway -Wl,-rpath,"$lib" -o main_c
 ./main_c
