@@ -33,9 +33,11 @@ function(fairway_layer name)
   target_link_libraries(fairway_${name} PUBLIC ${layers} ${arg_PUBLIC_LIBS} PRIVATE ${arg_LIBS} $<BUILD_INTERFACE:fairway_flags>)
 endfunction()
 
-# fairway_test(NAME LABELS ... LAYERS ... [LIBS ...]): one GoogleTest program test_NAME from tests/NAME/*.cpp.
+# fairway_test(NAME LABELS ... LAYERS ... [LIBS ...]): one GoogleTest program test_NAME from tests/NAME/*.cpp. A test that
+# takes FAIRWAY_TEST_TIMEOUT hangs: the slowest needs seconds alone, and may be given a tenth of a core.
+set(FAIRWAY_TEST_TIMEOUT 1200)
 function(fairway_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "LABELS;LAYERS;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "LABELS;LAYERS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
   list(TRANSFORM arg_LAYERS PREPEND "fairway::" OUTPUT_VARIABLE layers)
   foreach(layer IN LISTS layers)
@@ -55,13 +57,10 @@ function(fairway_test name)
   target_compile_definitions(test_${name} PRIVATE
     FAIRWAY_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden" FAIRWAY_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
     FAIRWAY_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 300)
-  endif()
   set(environment "")
   if(FAIRWAY_SANITIZE)  # out of memory is to be an error that we report, as without the sanitizer
     set(environment ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
   endif()
   gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT} ${environment})
+    PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${FAIRWAY_TEST_TIMEOUT} ${environment})
 endfunction()

@@ -49,6 +49,7 @@ struct ThreadPool::State {
   std::atomic<bool> running{false};
   std::atomic<bool> stopping{false};
   std::int64_t count = 0;  ///< of the current run; written only while no worker is inside
+  std::int64_t shared_runs = 0;
   const std::function<void(std::int64_t)>* body = nullptr;
 
   std::mutex mutex;  ///< guards the sleeping counts, the error and every change that a sleeper waits for
@@ -154,6 +155,8 @@ ThreadPool::~ThreadPool() { state_->stop(); }
 
 int ThreadPool::threads() const noexcept { return static_cast<int>(state_->workers.size()) + 1; }
 
+std::int64_t ThreadPool::shared_runs() const noexcept { return state_->shared_runs; }
+
 int ThreadPool::thread_index() noexcept { return current_thread_index; }
 
 void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>& body) {
@@ -172,6 +175,7 @@ void ThreadPool::run(std::int64_t count, const std::function<void(std::int64_t)>
     for (std::int64_t i = 0; i < count; ++i) body(i);
     return;
   }
+  if (count >= threads()) ++state_->shared_runs;
   state_->count = count;
   state_->body = &body;
   state_->open();

@@ -81,21 +81,36 @@ TEST_P(ThreadPoolTest, NestedRunOnTheSamePoolIsRefused) {
   EXPECT_NO_THROW(pool.run(4, [](std::int64_t) {}));
 }
 
+/// All bodies wait for each other: a run only ends when all threads take part in it, however late the system
+/// lets them run. In run after run, awake or asleep before it.
+TEST_P(ThreadPoolTest, AllThreadsTakePartInEveryRun) {
+  ThreadPool pool(GetParam());
+  const int threads = pool.threads();
+  std::mutex mutex;
+  for (int round = 0; round < 200; ++round) {
+    std::set<std::thread::id> seen;
+    std::atomic<int> arrived{0};
+    pool.run(threads, [&](std::int64_t) {
+      ++arrived;
+      while (arrived.load() < threads) std::this_thread::yield();
+      const std::scoped_lock lock(mutex);
+      seen.insert(std::this_thread::get_id());
+    });
+    ASSERT_EQ(static_cast<int>(seen.size()), threads) << "round " << round;
+    if (round % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the workers sleep
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ThreadPoolTest, testing::Values(1, 2, 3, 8));
 
-TEST(ThreadPool, WorkersTakePart) {
-  ThreadPool pool(2);
-  std::mutex mutex;
-  std::set<std::thread::id> seen;
-  // Both bodies wait for each other: this only ends when two threads run them.
-  std::atomic<int> arrived{0};
-  pool.run(2, [&](std::int64_t) {
-    ++arrived;
-    while (arrived.load() < 2) std::this_thread::yield();
-    const std::scoped_lock lock(mutex);
-    seen.insert(std::this_thread::get_id());
-  });
-  EXPECT_EQ(seen.size(), 2u);
+TEST(ThreadPool, CountsTheRunsThatHaveWorkForAll) {
+  ThreadPool pool(3), alone(1);
+  for (const std::int64_t count : {0, 1, 2, 3, 4, 100}) {
+    pool.run(count, [](std::int64_t) {});
+    alone.run(count, [](std::int64_t) {});
+  }
+  EXPECT_EQ(pool.shared_runs(), 3);
+  EXPECT_EQ(alone.shared_runs(), 0);
 }
 
 TEST(ThreadPool, AnotherPoolMayRunInsideABody) {

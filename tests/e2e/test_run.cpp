@@ -5,7 +5,6 @@
 #include <cmath>
 #include <fstream>
 #include <map>
-#include <sstream>
 
 namespace fairway::test {
 namespace {
@@ -129,25 +128,6 @@ TEST(Run, TheFolderDoesNotMatterEither) {
   EXPECT_EQ(artifact_of(a, "x"), artifact_of(b, "somewhere/else"));
 }
 
-/// Processor time (clock ticks) of each thread of a process.
-std::map<std::string, long> thread_times(pid_t process) {
-  std::map<std::string, long> times;
-  std::error_code error;
-  for (const auto& task :
-       std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task", error)) {
-    std::ifstream file(task.path() / "stat");
-    std::string line;
-    if (!std::getline(file, line) || line.rfind(')') == std::string::npos) continue;
-    std::istringstream fields(line.substr(line.rfind(')') + 2));
-    std::string skipped;
-    for (int i = 0; i < 11; ++i) fields >> skipped;  // state ... cmajflt
-    long user = 0, system = 0;
-    fields >> user >> system;
-    times[task.path().filename()] = user + system;
-  }
-  return times;
-}
-
 TEST(Run, TheMemoryPlanIsSaidBeforeTheFirstStep) {
   Folder folder;
   const auto said = fairway(folder, {"train", "--scale", "tiny", "--device", "cpu", "--out", "x", "--set",
@@ -157,26 +137,6 @@ TEST(Run, TheMemoryPlanIsSaidBeforeTheFirstStep) {
   ASSERT_NE(plan, std::string::npos) << said.err;
   EXPECT_LT(plan, step);
   EXPECT_THAT(said.err, HasSubstr(", optimiser and averages "));
-}
-
-TEST(Run, TwoThreadsBothWork) {
-  Folder folder;
-  Background run(folder, {"train", "--scale", "tiny", "--threads", "2", "--device", "cpu", "--out", "x",
-                          "--set", "train.steps=20", "--set", "train.validate_every=0"});
-  std::map<std::string, long> last;
-  run.until([&] {
-    for (const auto& [thread, ticks] : thread_times(run.id())) last[thread] = std::max(last[thread], ticks);
-    return false;
-  });
-  const auto said = run.wait();
-  ASSERT_EQ(said.code, 0) << said.err;
-  std::vector<long> ticks;
-  for (const auto& [thread, time] : last) ticks.push_back(time);
-  std::sort(ticks.rbegin(), ticks.rend());
-  ASSERT_GE(ticks.size(), 2u);
-  EXPECT_GE(ticks[0], 20) << "too short to tell";
-  EXPECT_GE(ticks[1] * 4, ticks[0])
-      << "the second thread has done less than a quarter of the first one's work";
 }
 
 }  // namespace

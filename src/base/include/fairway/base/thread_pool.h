@@ -20,6 +20,8 @@ class ThreadPool {
   /// exception is rethrown here (indices not yet started are then dropped). One run at a time: a body must
   /// not call run on the same pool, nor may two threads.
   void run(std::int64_t count, const std::function<void(std::int64_t)>& body);
+  /// Runs so far with an index for each of several threads.
+  std::int64_t shared_runs() const noexcept;
   /// Index of the calling thread in [0, threads()): 0 for the thread that called run. For scratch memory
   /// only.
   static int thread_index() noexcept;
