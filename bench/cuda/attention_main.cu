@@ -254,11 +254,6 @@ void small_case(const AttentionShape& s, int mean_segment, std::uint64_t seed) {
   compare("any order", f, r, 1e-2);
 }
 
-/// Not-a-number stays.
-void raise(double& worst, double x) {
-  if (!std::isnan(worst) && !(x <= worst)) worst = x;
-}
-
 double worst_row(const std::vector<bf16>& out, const std::vector<float>& reference) {
   double worst = 0;
   for (std::size_t row = 0; row < out.size() / 64; ++row) {

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,11 @@ namespace fairway::bench {
 using bf16 = __nv_bfloat16;
 
 inline bool failed = false;  // a check has
+
+/// The larger of the two; not-a-number stays.
+inline void raise(double& worst, double x) {
+  if (!std::isnan(worst) && !(x <= worst)) worst = x;
+}
 
 inline void check(cudaError_t e, const char* what) {
   if (e == cudaSuccess) return;

@@ -122,8 +122,7 @@ void check_reference(const Set& set) {
     double sum = 0;
     for (int k = 0; k < set.s.k; ++k)
       sum += double(__bfloat162float(a[row * set.s.k + k])) * __bfloat162float(up[column * set.s.k + k]);
-    worst =
-        std::max(worst, std::abs(sum - __bfloat162float(h[row * set.s.n + column])) / (std::abs(sum) + 0.1));
+    raise(worst, std::abs(sum - __bfloat162float(h[row * set.s.n + column])) / (std::abs(sum) + 0.1));
   }
   std::printf("    1000 elements of h against float64: %.1e%s\n", worst, worst < 5e-3 ? "" : "  FAILED");
   failed = failed || !(worst < 5e-3);

@@ -282,9 +282,8 @@ void check_reference(const Set& s) {
       x[i + half] = o * angles[i] - p * angles[half + i];
     }
     for (int i = 0; i < 64; ++i)
-      worst =
-          std::max(worst, std::abs(x[i] - __bfloat162float(q[(std::size_t(row) * c.heads + head) * 64 + i])) /
-                              (std::abs(x[i]) + 0.1));
+      raise(worst, std::abs(x[i] - __bfloat162float(q[(std::size_t(row) * c.heads + head) * 64 + i])) /
+                       (std::abs(x[i]) + 0.1));
   }
   std::printf("    40 heads of q against float64: %.1e%s\n", worst, worst < 5e-3 ? "" : "  FAILED");
   failed = failed || !(worst < 5e-3);
@@ -306,7 +305,7 @@ void check_sums(const Set& set, const double* sums) {
   }
   const double margin = 1e-4 * std::sqrt(double(c.rows) * 64);
   double worst = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(got[i] - want[i]) / margin);
+  for (std::size_t i = 0; i < want.size(); ++i) raise(worst, std::abs(got[i] - want[i]) / margin);
   std::printf("    dgain%s %s\n", c.embeds ? ", dvs, dw" : "", worst <= 1 ? "right" : "FAILED");
   failed = failed || !(worst <= 1);
 }

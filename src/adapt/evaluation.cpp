@@ -163,8 +163,7 @@ void Evaluation::audit(const score::Window& w, std::span<const float> nll) {
         -static_cast<double>(nll[i]) - static_cast<double>(row[static_cast<std::size_t>(target)]);
     double sum = 0;
     for (float l : row) sum += std::exp(static_cast<double>(l) + shift);
-    ++result_.audit.distributions;
-    result_.audit.worst = std::max(result_.audit.worst, std::abs(sum - 1.0));
+    result_.audit.add(sum);
   }
 }
 

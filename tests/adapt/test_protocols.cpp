@@ -2,6 +2,8 @@
 // and the published eight.
 #include "adapt/reference.h"
 
+#include "support/compare.h"
+
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -28,17 +30,17 @@ void expect_same(const EvaluateResult& result, const std::vector<float>& expecte
   ASSERT_EQ(result.nll.size(), expected.size());
   Reference untouched(false);
   const auto before = final_scores(untouched, tokens);
-  double worst = 0, moved = 0;
+  fairway::testing::Largest worst, moved;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (std::isinf(expected[i])) {
       EXPECT_TRUE(std::isnan(result.nll[i])) << "target " << i << " should have no score";
       continue;
     }
-    worst = std::max(worst, std::abs(static_cast<double>(result.nll[i]) - expected[i]));
-    moved = std::max(moved, std::abs(static_cast<double>(expected[i]) - before[i]));
+    worst.see(std::abs(static_cast<double>(result.nll[i]) - expected[i]));
+    moved.see(std::abs(static_cast<double>(expected[i]) - before[i]));
   }
-  EXPECT_LT(worst, 2e-4);
-  EXPECT_GT(moved, 0.05) << "nothing was adapted";
+  EXPECT_LT(worst.value(), 2e-4);
+  EXPECT_GT(moved.value(), 0.05) << "nothing was adapted";
 }
 
 double cosine(double x) { return 0.5 * (1 + std::cos(std::numbers::pi * x)); }

@@ -207,6 +207,16 @@ TEST(Evaluate, AuditedDistributionsSumToOne) {
   }
 }
 
+TEST(Evaluate, AnAuditWithoutANumberIsNeverWithinItsBound) {
+  AuditResult audit;
+  audit.add(1 + 1e-6);
+  EXPECT_NEAR(audit.worst, 1e-6, 1e-12);
+  audit.add(std::nan(""));
+  audit.add(1);
+  EXPECT_EQ(audit.distributions, 3);
+  EXPECT_FALSE(audit.worst <= 1e-5);
+}
+
 TEST(Evaluate, StopsAtWhatWasAskedFor) {
   const auto tokens = small_text(18 * S + 7);
   auto options = small_options(0, score::Tail::clean);

@@ -4,9 +4,9 @@
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/program.h"
 #include "fairway/model/family.h"
+#include "support/compare.h"
 #include "support/safetensors.h"
 
-#include <cmath>
 #include <sstream>
 #include <string>
 
@@ -54,17 +54,6 @@ inline graph::Runtime runtime_on(base::ThreadPool& pool) {
   graph::Runtime runtime;
   runtime.pool = &pool;
   return runtime;
-}
-
-/// max|a - b| / max|b|.
-template <class A, class B>
-double max_relative(const A& a, const B& b) {
-  double difference = 0, scale = 0;
-  for (std::size_t i = 0; i < b.size(); ++i) {
-    difference = std::max(difference, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-    scale = std::max(scale, std::abs(static_cast<double>(b[i])));
-  }
-  return scale > 0 ? difference / scale : difference;
 }
 
 }  // namespace fairway::testing

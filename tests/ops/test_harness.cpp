@@ -4,9 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/residual.h"
-#include "ops/harness.h"
+#include "ops/harness_run.h"
 
 namespace fairway::ops {
 namespace {
@@ -70,6 +73,27 @@ TEST(Harness, FindsClobberedInputs) {
   OpCase c{.name = "smear", .op = std::make_shared<SmearInPlace>()};
   c.inputs = {tensor_input({2, 9, 33}, normal(), false), tensor_input({33}, normal(), false)};
   EXPECT_THAT(check_precision(c), HasSubstr("in place of input 0"));
+}
+
+TEST(Harness, NotANumberAndInfinityAreNeverWithinATolerance) {
+  const double nan = std::nan(""), inf = std::numeric_limits<double>::infinity();
+  const std::vector<double> want = {1, -2, 3};
+  const auto said = [&](std::vector<double> got, std::vector<double> reference) {
+    std::string problems;
+    compare(problems, "x", got, reference, 1e9, 1e9);
+    return problems;
+  };
+  EXPECT_EQ(said({1, -2, 3.5}, want), "");
+  EXPECT_EQ(said({}, {}), "");
+  EXPECT_THAT(said({1, 2}, want), HasSubstr("sizes differ"));
+  for (const double bad : {nan, inf, -inf})
+    for (std::size_t i = 0; i < 3; ++i) {
+      auto other = want;
+      other[i] = bad;
+      EXPECT_THAT(said(other, want), HasSubstr("x: ")) << bad << " at " << i;
+      EXPECT_THAT(said(want, other), HasSubstr("not finite")) << bad << " at " << i;
+      EXPECT_THAT(said(other, other), HasSubstr("not finite")) << bad << " at " << i;
+    }
 }
 
 TEST(Harness, FindsLostPrecision) {

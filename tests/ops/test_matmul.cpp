@@ -10,6 +10,7 @@
 #include "fairway/ops/row_squares.h"
 #include "fairway/tensor/buffer.h"
 #include "ops/direct.h"
+#include "support/compare.h"
 
 namespace fairway::ops {
 namespace {
@@ -60,7 +61,7 @@ TEST(RowSquares, AllChecks) {
   EXPECT_EQ(sums, (std::vector<double>{512, 8, 512, 8}));
 }
 
-class Transposes : public testing::TestWithParam<std::tuple<bool, bool>> {};
+class Transposes : public ::testing::TestWithParam<std::tuple<bool, bool>> {};
 
 TEST_P(Transposes, SmallOddShapes) {
   const auto [ta, tb] = GetParam();
@@ -90,7 +91,7 @@ TEST_P(Transposes, Bf16Products) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Transposes, testing::Combine(testing::Bool(), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(All, Transposes, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
 
 TEST(Matmul, FlattensLeadingAxes) {
   OpCase c{.name = "linear layer on [2, 5, 33]", .op = std::make_shared<Matmul>(false, true)};
@@ -132,10 +133,8 @@ TEST(Matmul, Bf16RoundsOperandsAndKeepsFloatSums) {
   for (tensor::Array* x : {&a, &b})
     for (float& v : x->span<float>()) v = tensor::round_to_bf16(v);
   const auto want = multiply(op, a, b, Products::f32);
-  double worst = 0;
-  for (std::size_t i = 0; i < want.span<float>().size(); ++i)
-    worst = std::max(worst, std::abs(static_cast<double>(got.span<float>()[i]) - want.span<float>()[i]));
-  EXPECT_LT(worst, 2e-3);  // sums of 700 products of size 1 in fp32; bf16 sums would be off by 0.1
+  EXPECT_LT(testing::max_difference(got.span<float>(), want.span<float>()),
+            2e-3);  // sums of 700 products of size 1 in fp32; bf16 sums would be off by 0.1
 }
 
 TEST(Matmul, LibraryStaysOnTheCallingThread) {

@@ -7,6 +7,7 @@
 #include "fairway/optim/adamw.h"
 #include "fairway/tensor/dtype.h"
 #include "helpers.h"
+#include "support/compare.h"
 
 namespace fairway::optim {
 namespace {
@@ -43,18 +44,18 @@ double worst_error(const AdamWConfig& config) {
   std::vector<double> expected(n);
   for (std::size_t i = 0; i < n; ++i) expected[i] = values[i] = static_cast<float>(round(values[i]));
   AdamW adam(config, n);
-  double worst = 0;
+  testing::Largest worst;
   for (int step = 0; step < 12; ++step) {
     const double lr = 0.035 * (1 - 0.05 * step);
     const auto gradient = normals("g" + std::to_string(step), n, 0.02);
     adam.step(values, gradient, lr, 0.25f, pool);
     for (std::size_t i = 0; i < n; ++i) {
       expected[i] = reference[i](expected[i], 0.25 * gradient[i], lr);
-      worst = std::max(worst, std::abs(values[i] - expected[i]));
+      worst.see(std::abs(values[i] - expected[i]));
     }
   }
   EXPECT_EQ(adam.steps_taken(), 12);
-  return worst;
+  return worst.value();
 }
 
 TEST(AdamW, FollowsTheFormula) { EXPECT_LE(worst_error({}), 2e-6); }

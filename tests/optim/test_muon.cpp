@@ -9,6 +9,7 @@
 
 #include "fairway/optim/muon.h"
 #include "helpers.h"
+#include "support/compare.h"
 #include "support/safetensors.h"
 
 namespace fairway::optim {
@@ -67,7 +68,7 @@ TEST(NewtonSchulz, AgreesWithTheOriginalInFp32) {
   for (const std::string i : {"0", "1", "2"}) {
     const auto& g = golden.at("G" + i);
     const auto o = newton_schulz(g.as<float>(), g.shape[0], g.shape[1], 5);
-    EXPECT_LE(testing::relative_error(o, golden.floats("NS" + i)), 1e-4) << "matrix " << i;
+    EXPECT_LE(testing::max_relative(o, golden.floats("NS" + i)), 1e-4) << "matrix " << i;
   }
 }
 
@@ -83,13 +84,8 @@ TEST_P(NewtonSchulzShapes, AgreesWithDoublePrecision) {
   for (const int steps : {1, 3, 5, 7}) {
     const auto o = newton_schulz(g, rows, columns, steps);
     const auto expected = reference(g, rows, columns, steps);
-    double error = 0, largest = 0;
-    for (std::size_t i = 0; i < o.size(); ++i) {
-      error = std::max(error, std::abs(o[i] - expected[i]));
-      largest = std::max(largest, std::abs(expected[i]));
-    }
-    EXPECT_LE(error, 1e-3 * largest) << steps << " steps";
-    EXPECT_GT(largest, 0.0);
+    EXPECT_LE(testing::max_relative(o, expected), 1e-3) << steps << " steps";
+    EXPECT_GT(testing::max_magnitude(expected), 0.0);
   }
 }
 
@@ -131,7 +127,7 @@ double worst_golden_error(Precision precision) {
     matrices.push_back({name, values[index], gradients[index], shape[0], shape[1]});
   }
   Muon muon({.ns_steps = 5, .precision = precision, .weight_decay = 0.04}, matrices, pool);
-  double worst = 0;
+  testing::Largest worst;
   for (int step = 1; step <= 4; ++step) {
     const auto tag = "/" + std::to_string(step);
     for (std::size_t i = 0; i < 3; ++i) {
@@ -144,10 +140,10 @@ double worst_golden_error(Precision precision) {
       const auto name = "W" + std::to_string(i);
       const auto now = golden.floats(name + tag),
                  before = golden.floats(name + "/" + std::to_string(step - 1));
-      worst = std::max(worst, distance(values[i], now) / distance(now, before));
+      worst.see(distance(values[i], now) / distance(now, before));
     }
   }
-  return worst;
+  return worst.value();
 }
 
 TEST(Muon, AgreesWithTheOriginalInBf16) { EXPECT_LE(worst_golden_error(Precision::bf16), 2e-2); }

@@ -17,6 +17,7 @@
 #include "fairway/tensor/buffer.h"
 #include "fairway/tensor/cuda.h"
 #include "optim/helpers.h"
+#include "support/compare.h"
 
 namespace fairway::optim {
 
@@ -187,20 +188,16 @@ struct GpuRun {
 /// |a - b| / |b| over [begin, end).
 inline double relative_distance(std::span<const float> a, std::span<const float> b, std::int64_t begin,
                                 std::int64_t end) {
-  double difference = 0, size = 0;
-  for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    size += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return size > 0 ? std::sqrt(difference / size) : std::sqrt(difference);
+  const auto first = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(end - begin);
+  return testing::norm_relative(a.subspan(first, count), b.subspan(first, count));
 }
 
 /// The worst of all matrices.
 inline double worst_matrix(const Layout& layout, std::span<const float> a, std::span<const float> b) {
-  double worst = 0;
+  testing::Largest worst;
   for (const auto& m : layout.map.matrices)
-    worst = std::max(worst, relative_distance(a, b, m.offset, m.offset + m.rows * m.columns));
-  return worst;
+    worst.see(relative_distance(a, b, m.offset, m.offset + m.rows * m.columns));
+  return worst.value();
 }
 
 }  // namespace fairway::optim

@@ -2,6 +2,7 @@
 #include "fairway/artifact/checkpoint.h"
 #include "fairway/artifact/safetensors.h"
 #include "stages.h"
+#include "support/compare.h"
 
 #include <gmock/gmock.h>
 
@@ -60,6 +61,24 @@ TEST(Trainer, ThreadsNeverMatterAndTheSeedDoes) {
   EXPECT_NE(trained(other), expected);
 }
 
+/// That all threads take part in a run which has an index for each is the pool's to prove (tests/base).
+TEST(Trainer, EveryStepHasWorkForAllThreads) {
+  const auto recipe = small_recipe();
+  for (const int threads : {2, 3}) {
+    TrainingSet run(recipe, threads);
+    ASSERT_EQ(run.engine.pool().threads(), threads);
+    Trainer trainer(recipe, run.corpus, run.engine);
+    auto before = run.engine.pool().shared_runs();
+    trainer.run({[&](const StepMetrics& m) {
+                  const auto now = run.engine.pool().shared_runs();
+                  EXPECT_GT(now - before, 100)
+                      << "kernels of step " << m.step << " on " << threads << " threads";
+                  before = now;
+                }},
+                {});
+  }
+}
+
 TEST(Trainer, MicroBatchesChangeRoundingOnly) {
   auto recipe = small_recipe({"train.micro_batch=8", "average.kind=none"});
   TrainingSet run(recipe);
@@ -74,10 +93,7 @@ TEST(Trainer, MicroBatchesChangeRoundingOnly) {
     return std::vector<float>(flat.begin(), flat.end());
   };
   const auto whole = values(8), single = values(1);
-  double difference = 0;
-  for (std::size_t i = 0; i < whole.size(); ++i)
-    difference = std::max(difference, static_cast<double>(std::abs(whole[i] - single[i])));
-  EXPECT_LT(difference, 2e-3) << "a step moves weights by 0.025";
+  EXPECT_LT(fairway::testing::max_difference(whole, single), 2e-3) << "a step moves weights by 0.025";
   recipe.train.micro_batch = 3;
   EXPECT_THAT(input_error([&] { Trainer(recipe, run.corpus, run.engine); }),
               HasSubstr("train.micro_batch = 3"));

@@ -2,6 +2,7 @@
 #include "fairway/artifact/safetensors.h"
 #include "fairway/model/family.h"
 #include "stages.h"
+#include "support/compare.h"
 
 #include <gmock/gmock.h>
 
@@ -66,12 +67,9 @@ TEST_F(Techniques, AnEmaStartsFromTheWeightsOfItsFirstStep) {
               }},
               {});
   const auto third = read_weights(trainer.weights());
-  double largest = 0;
-  for (std::size_t i = 0; i < third.size(); ++i) {
+  for (std::size_t i = 0; i < third.size(); ++i)
     EXPECT_NEAR(before_end.exported[i], 0.75 * third[i] + 0.25 * before_end.raw[i], 1e-6);
-    largest = std::max(largest, static_cast<double>(std::abs(third[i] - before_end.raw[i])));
-  }
-  EXPECT_GT(largest, 1e-3);
+  EXPECT_GT(fairway::testing::max_difference(third, before_end.raw), 1e-3);
 }
 
 TEST_F(Techniques, AnEmaInBf16HoldsBf16Values) {

@@ -1,6 +1,7 @@
 // The four published protocols on a GPU against the CPU, small and in fp32, and twice the same bytes.
 #include "adapt/small.h"
 #include "gpu.h"
+#include "support/compare.h"
 
 #include <cmath>
 #include <cstring>
@@ -28,13 +29,13 @@ class AdaptOnGpu : public fairway::testing::OnGpu {
     ASSERT_EQ(cpu.nll.size(), gpu.nll.size());
     EXPECT_EQ(std::memcmp(gpu.nll.data(), again.nll.data(), gpu.nll.size() * sizeof(float)), 0)
         << "a second run gives other scores";
-    double worst = 0;
+    fairway::testing::Largest worst;
     for (std::size_t i = 0; i < cpu.nll.size(); ++i) {
       ASSERT_EQ(std::isnan(cpu.nll[i]), std::isnan(gpu.nll[i])) << i;
       if (!std::isnan(cpu.nll[i]))
-        worst = std::max(worst, std::abs(static_cast<double>(cpu.nll[i]) - static_cast<double>(gpu.nll[i])));
+        worst.see(std::abs(static_cast<double>(cpu.nll[i]) - static_cast<double>(gpu.nll[i])));
     }
-    EXPECT_LT(worst, 5e-3);
+    EXPECT_LT(worst.value(), 5e-3);
     EXPECT_EQ(cpu.score.verdict.text(), gpu.score.verdict.text());
     ASSERT_EQ(cpu.training.size(), gpu.training.size());
     for (std::size_t t = 0; t < cpu.training.size(); ++t)

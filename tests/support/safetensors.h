@@ -88,16 +88,4 @@ inline GoldenFile read_golden(const std::string& name) {
 }
 #endif
 
-/// max|a - b| / max|reference|: the measure of tests/golden/README.md.
-inline double relative_error(std::span<const float> value, std::span<const float> reference) {
-  if (value.size() != reference.size()) throw std::runtime_error("sizes differ");
-  double difference = 0.0, largest = 0.0;
-  for (std::size_t i = 0; i < value.size(); ++i) {
-    const double d = std::abs(static_cast<double>(value[i]) - reference[i]);
-    if (!(d <= difference)) difference = d;  // a NaN sticks
-    largest = std::max(largest, std::abs(static_cast<double>(reference[i])));
-  }
-  return largest > 0.0 ? difference / largest : difference;
-}
-
 }  // namespace fairway::testing

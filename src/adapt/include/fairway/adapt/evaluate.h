@@ -1,6 +1,7 @@
 #pragma once
 // Runs a protocol over a text: scores go through the ledger, text reaches the optimiser through the gate.
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <stop_token>
@@ -56,7 +57,12 @@ struct TrainingResult {
 /// Distributions of audited windows, summed in fp64.
 struct AuditResult {
   std::int64_t distributions = 0;
-  double worst = 0;  ///< largest |sum - 1|
+  double worst = 0;  ///< largest |sum - 1|; NaN as soon as one sum is
+  void add(double sum) {
+    const double off = std::abs(sum - 1.0);
+    ++distributions;
+    if (off > worst || std::isnan(off)) worst = off;  // std::max would let a NaN pass
+  }
 };
 
 struct EvaluateResult {
