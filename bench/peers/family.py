@@ -97,13 +97,18 @@ class Linear(nn.Module):
         return F.linear(x, fake_int6(self.weight) if self.fake_quantize else self.weight)
 
 
+def side_projection(config, columns, rows):
+    """As in the originals there is none between equal widths."""
+    return nn.Identity() if columns == rows else Linear(config, columns, rows, 1 / math.sqrt(2 * config.layers))
+
+
 class HashedBigram(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.rows = config.bigram_rows
         self.embed = nn.Embedding(config.bigram_rows, config.bigram_dim)
         nn.init.zeros_(self.embed.weight)
-        self.proj = Linear(config, config.bigram_dim, config.width, 1 / math.sqrt(2 * config.layers))
+        self.proj = side_projection(config, config.bigram_dim, config.width)
         self.scale = nn.Parameter(torch.tensor(0.05))
 
     def forward(self, tokens):
@@ -128,7 +133,7 @@ class ValueEmbedding(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(config.vocab_size, config.ve_dim)
         nn.init.normal_(self.embed.weight, std=0.01)
-        self.proj = Linear(config, config.ve_dim, config.kv_heads * config.head_dim, 1 / math.sqrt(2 * config.layers))
+        self.proj = side_projection(config, config.ve_dim, config.kv_heads * config.head_dim)
         self.scale = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, tokens):
@@ -176,7 +181,7 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, config):
         super().__init__()
-        hidden = int(config.mlp_mult * config.width + 0.5)
+        hidden = int(config.mlp_mult * config.width)
         self.slope = config.leaky_slope if config.activation == "leaky_square" else 0.0
         self.fc = Linear(config, config.width, hidden)
         self.proj = Linear(config, hidden, config.width, 0)

@@ -94,9 +94,9 @@ class FamilyBuilder {
     if (c_.bigram_rows) {
       const auto previous = decoding() ? b_.input("previous", {DType::i32, {B_}}) : absent;
       const auto index = b_.op1<ops::BigramIndex>({tokens_, previous}, c_.bigram_rows);
-      const auto rows = rows_of("bigram.embed.weight", index);
-      const auto projected = b_.linear(rows, b_.working("bigram.proj.weight"));
-      e = b_.op1<ops::ScaledResidual>({e, projected, b_.parameter("bigram.scale")});
+      auto rows = rows_of("bigram.embed.weight", index);
+      if (c_.projects_bigram()) rows = b_.linear(rows, b_.working("bigram.proj.weight"));
+      e = b_.op1<ops::ScaledResidual>({e, rows, b_.parameter("bigram.scale")});
     }
     if (c_.memory_tokens) e = b_.op1<ops::OverwriteHead>({e, b_.parameter("memory_tokens")});
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
@@ -107,10 +107,10 @@ class FamilyBuilder {
       if (decoding()) b_.update_state(previous, last_column(n));
       n = u;
     }
-    if (c_.ve_dim && !c_.ve_layers.empty()) {
+    if (c_.has_value_embedding()) {
       b_.scope("value_embedding");
-      const auto rows = rows_of("ve_shared.embed.weight", tokens_);
-      ve_ = b_.linear(rows, b_.working("ve_shared.proj.weight"));
+      ve_ = rows_of("ve_shared.embed.weight", tokens_);
+      if (c_.projects_value_embedding()) ve_ = b_.linear(ve_, b_.working("ve_shared.proj.weight"));
     }
     return n;
   }

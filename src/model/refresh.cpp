@@ -22,8 +22,8 @@ struct Linear {
 
 std::vector<Linear> linears(const ModelConfig& c) {
   std::vector<Linear> list = {{"tok_emb.weight", "", true}};
-  if (c.bigram_rows) list.push_back({"bigram.proj.weight", ""});
-  if (c.ve_dim && !c.ve_layers.empty()) list.push_back({"ve_shared.proj.weight", ""});
+  if (c.projects_bigram()) list.push_back({"bigram.proj.weight", ""});
+  if (c.projects_value_embedding()) list.push_back({"ve_shared.proj.weight", ""});
   for (int l = 0; l < c.layers; ++l) {
     const auto name = fmt::format("blocks.{}.", l);
     list.push_back({name + "attn.qkv.weight", ""});

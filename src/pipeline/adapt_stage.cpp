@@ -146,6 +146,7 @@ AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
   // Once more as a whole, with what the command line adds.
   recipe =
       parse_recipe(to_toml(recipe), request.model.string() + " (recipe)", {}, {.set = request.set}).recipe;
+  recipe.model.older_shapes = model.recipe.model.older_shapes;  // no key: known by the file's tensors
   if (request.tokens > 0) recipe.score.tokens = request.tokens;
   AdaptSubject subject{recipe, model.tokenizer, std::move(model.weights), {}, model.source};
   if (!request.patterns.empty())

@@ -12,6 +12,9 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <map>
+#include <numeric>
 #include <set>
 
 namespace fairway::pipeline {
@@ -28,6 +31,15 @@ std::vector<std::int64_t> extents(const tensor::Shape& shape) {
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+/// Files from before the originals' shapes were followed here keep theirs.
+template <class Tensors>
+void recognise_shapes(model::ModelConfig& config, const Tensors& tensors) {
+  std::map<std::string, std::int64_t> elements;
+  for (const auto& t : tensors)
+    elements[t.name] = std::accumulate(t.shape.begin(), t.shape.end(), std::int64_t{1}, std::multiplies<>());
+  config.older_shapes = model::has_older_shapes(config, elements);
 }
 
 std::unique_ptr<graph::ParameterStore> empty_weights(const Recipe& recipe) {
@@ -85,6 +97,7 @@ OpenModel from_checkpoint(const std::filesystem::path& path, Weights which) {
                   "checkpoint",
                   what,
                   {}};
+  recognise_shapes(model.recipe.model, checkpoint.tensors());
   model.weights = empty_weights(model.recipe);
   std::set<std::string> seen;
   for (const auto& t : checkpoint.tensors()) {
@@ -128,6 +141,7 @@ OpenModel from_artifact(const artifact::Artifact& a, const std::string& what) {
                   "artifact",
                   what,
                   a.provenance};
+  recognise_shapes(model.recipe.model, a.tensors);
   model.weights = empty_weights(model.recipe);
   std::set<std::string> seen;
   for (const auto& t : a.tensors) {

@@ -455,6 +455,9 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
       fail_input("{}: tensor '{}' is missing or has another size", what, p.name);
     std::ranges::copy(t->values, flat.begin() + p.offset);
   }
+  if (checkpoint.tensors().size() != layout.parameters().size())
+    fail_input("{}: holds more tensors than the recipe's model; only the version that made it can go on",
+               what);
   const auto log = saved(kProgressBuffer, static_cast<std::size_t>(meta.step) * sizeof(double));
   write_weights(backend->weights(), flat);
   backend->restore_state(saved);

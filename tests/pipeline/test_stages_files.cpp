@@ -144,6 +144,33 @@ TEST(Artifact, NoExportOrPackOverwritesItsInput) {
   EXPECT_EQ(base::read_file(folder / "c.fwck"), checkpoint);
 }
 
+/// Files of versions that projected the value embedding at equal widths too (small_recipe's are) keep their
+/// shapes and scores; training goes on from them in no other.
+TEST(ModelFile, OlderShapesAreKnownByTheirTensors) {
+  Scene s({"score.tokens=400"});
+  Folder folder;
+  auto older = s.recipe;
+  older.model.older_shapes = true;
+  const auto made = fresh_model(older, s.corpus.tokenizer, s.engine);
+  ASSERT_EQ(made.weights->layout().parameters().size(), s.model.weights->layout().parameters().size() + 1);
+  pack(older, *made.weights, s.corpus.tokenizer, s.corpus.manifest, folder / "older.fairway", s.engine);
+  const auto back = open_model(folder / "older.fairway");
+  EXPECT_EQ(back.recipe.model, older.model);
+  EXPECT_TRUE(back.weights->layout().contains("ve_shared.proj.weight"));
+  const auto score = score_text(back.recipe.model, *back.weights, back.tokenizer, s.corpus.validation,
+                                back.recipe.score, 0, s.engine);
+  EXPECT_NEAR(score.loss, std::log(320.0), 0.05);
+
+  Trainer trainer(older, s.corpus, s.engine);
+  trainer.run({}, folder / "older.fwck");
+  EXPECT_EQ(open_model(folder / "older.fwck").recipe.model, older.model);
+  EXPECT_THAT(input_error([&] { Trainer(s.recipe, s.corpus, s.engine).restore(folder / "older.fwck"); }),
+              HasSubstr("holds more tensors than the recipe's model"));
+
+  pack(s.recipe, *s.model.weights, s.corpus.tokenizer, s.corpus.manifest, folder / "now.fairway", s.engine);
+  EXPECT_FALSE(open_model(folder / "now.fairway").recipe.model.older_shapes);
+}
+
 TEST(Artifact, EqualInputsGiveEqualBytes) {
   std::vector<std::vector<std::byte>> bytes;
   for (const int threads : {1, 2, 3}) {

@@ -13,7 +13,7 @@ struct ModelConfig {
   int width = 512;  ///< D
   int heads = 8;    ///< query heads; head size = width / heads
   int kv_heads = 4;
-  double mlp_mult = 3.0;                    ///< hidden = mlp_mult * width
+  double mlp_mult = 3.0;                    ///< hidden = mlp_mult * width, rounded down
   std::string activation = "leaky_square";  ///< "relu_square" | "leaky_square"
   float leaky_slope = 0.5f;
   int window = 2048;  ///< training and evaluation length S
@@ -27,8 +27,8 @@ struct ModelConfig {
   bool unet_skips = true;
   bool smear = true;
   int bigram_rows = 2048;  ///< 0: no bigram embedding
-  int bigram_dim = 128;
-  int ve_dim = 128;  ///< 0: no value embedding
+  int bigram_dim = 128;    ///< as wide as the stream: no projection
+  int ve_dim = 128;        ///< 0: no value embedding; as wide as the values: no projection
   std::vector<int> ve_layers = {9, 10};
   std::vector<int> xsa_layers = {7, 8, 9, 10};
   float softcap = 30.0f;
@@ -39,8 +39,19 @@ struct ModelConfig {
   float q_gain_init = 1.5f;
   std::string matrix_init = "orthogonal";  ///< "orthogonal" | "uniform" (Base: +-1/sqrt(fan_in))
 
+  /// Model files from before the originals' shapes were followed here: the hidden width was rounded to the
+  /// nearest, and embeddings had a projection at equal widths too. Not a recipe's key: has_older_shapes()
+  /// knows such files by their tensors.
+  bool older_shapes = false;
+
   int head_dim() const { return width / heads; }
-  int mlp_width() const { return static_cast<int>(mlp_mult * width + 0.5); }
+  int kv_width() const { return kv_heads * head_dim(); }
+  int mlp_width() const { return static_cast<int>(mlp_mult * width + (older_shapes ? 0.5 : 0.0)); }
+  bool has_value_embedding() const { return ve_dim != 0 && !ve_layers.empty(); }
+  bool projects_bigram() const { return bigram_rows != 0 && (bigram_dim != width || older_shapes); }
+  bool projects_value_embedding() const {
+    return has_value_embedding() && (ve_dim != kv_width() || older_shapes);
+  }
   int encoder_layers() const { return layers / 2; }
   bool operator==(const ModelConfig&) const = default;
 };

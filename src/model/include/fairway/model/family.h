@@ -7,12 +7,18 @@
 #include "fairway/model/config.h"
 
 #include <functional>
+#include <map>
+#include <string>
 #include <string_view>
 
 namespace fairway::model {
 
 /// All parameters of a configuration: 26,993,756 for PR 518, 26,829,913 for PR 398 (spec section 13).
 graph::ParameterLayout make_layout(const ModelConfig& config);
+
+/// Are these tensors (elements by name) a model of this configuration in its older shapes only
+/// (ModelConfig::older_shapes)? False where they fit as it is, and where they fit in neither form.
+bool has_older_shapes(ModelConfig config, const std::map<std::string, std::int64_t>& elements);
 
 /// Initial values (spec section 14): keyed by seed and parameter name, rounded once through bf16, the same on
 /// every device and for any number of threads.
