@@ -8,10 +8,15 @@
 //   c.saved_outputs = {1};                       // r has no gradient
 //   EXPECT_EQ(run_all_checks(c), "");
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "fairway/base/cpu.h"
@@ -20,8 +25,30 @@
 
 namespace fairway::ops::harness {
 
-/// Value of element `index` of an input, drawn from the input's own random stream.
-using Generator = std::function<double(const base::Random&, std::uint64_t index)>;
+/// Value of element `index` of an input, drawn from the input's own random stream: a pure function.
+class Generator {
+ public:
+  using Function = std::function<double(const base::Random&, std::uint64_t index)>;
+  Generator() = default;
+  template <class F>
+  requires std::constructible_from<Function, F> Generator(F draw)
+      : kept_(std::make_shared<Kept>(Function(std::move(draw)))) {}
+  explicit operator bool() const { return kept_ != nullptr; }
+  double operator()(const base::Random& random, std::uint64_t index) const {
+    return kept_->draw(random, index);
+  }
+  /// The first `count` values of a stream. Drawn once, long ones by all cores, and kept as long as a copy of
+  /// the generator lives: a check asks for the same inputs many times over.
+  const std::vector<double>& values(std::uint64_t seed, const std::string& purpose, std::size_t count) const;
+
+ private:
+  struct Kept {
+    explicit Kept(Function f) : draw(std::move(f)) {}
+    Function draw;
+    std::map<std::tuple<std::uint64_t, std::string, std::size_t>, std::vector<double>> streams;
+  };
+  std::shared_ptr<Kept> kept_;
+};
 
 Generator normal(double deviation = 1.0, double mean = 0.0);
 Generator uniform(double low, double high);
@@ -50,6 +77,7 @@ struct OpCase {
   std::vector<std::vector<Meta>> rejects{};  ///< lists of input metas that infer must refuse
   Products products = Products::f32;
   std::uint64_t seed = 1;
+  Generator noise = normal();    ///< gradients of outputs, and what outputs are added to
   double tolerance = 2e-5;       ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))
   double norm_tolerance = 0;     ///< also |a - b| <= norm_tolerance * |b| over the whole array; 0: not asked
   bool narrow = false;           ///< gradients and known contents are bf16 numbers

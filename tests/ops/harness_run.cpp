@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <mutex>
 
 #include "fairway/tensor/cuda.h"
 
@@ -12,65 +13,72 @@ namespace {
 constexpr std::size_t guard_bytes = 256;
 constexpr int poison = 0xff;
 
-double round_to(DType t, double v) {
+template <class F>
+void with_type(DType t, const F& f) {
   switch (t) {
+    case DType::f64:
+      return f(static_cast<double*>(nullptr));
     case DType::f32:
-      return static_cast<float>(v);
+      return f(static_cast<float*>(nullptr));
     case DType::bf16:
-      return tensor::round_to_bf16(static_cast<float>(v));
+      return f(static_cast<tensor::bf16*>(nullptr));
     case DType::f16:
-      return tensor::to_float(tensor::to_f16(static_cast<float>(v)));
-    default:
-      return v;
+      return f(static_cast<tensor::f16*>(nullptr));
+    case DType::i64:
+      return f(static_cast<std::int64_t*>(nullptr));
+    case DType::i32:
+      return f(static_cast<std::int32_t*>(nullptr));
+    case DType::i8:
+      return f(static_cast<std::int8_t*>(nullptr));
+    case DType::u8:
+      return f(static_cast<std::uint8_t*>(nullptr));
   }
 }
 
 template <class T>
-void store(void* p, std::int64_t i, T v) {
-  std::memcpy(static_cast<T*>(p) + i, &v, sizeof(T));
+T stored_as(double v) {
+  if constexpr (std::is_same_v<T, tensor::bf16>)
+    return tensor::to_bf16(static_cast<float>(v));
+  else if constexpr (std::is_same_v<T, tensor::f16>)
+    return tensor::to_f16(static_cast<float>(v));
+  else
+    return static_cast<T>(v);
 }
 
-void store_value(const View& view, std::int64_t i, double v) {
-  switch (view.dtype()) {
-    case DType::f64:
-      return store(view.data, i, v);
-    case DType::f32:
-      return store(view.data, i, static_cast<float>(v));
-    case DType::bf16:
-      return store(view.data, i, tensor::to_bf16(static_cast<float>(v)));
-    case DType::f16:
-      return store(view.data, i, tensor::to_f16(static_cast<float>(v)));
-    case DType::i64:
-      return store(view.data, i, static_cast<std::int64_t>(v));
-    case DType::i32:
-      return store(view.data, i, static_cast<std::int32_t>(v));
-    case DType::i8:
-      return store(view.data, i, static_cast<std::int8_t>(v));
-    case DType::u8:
-      return store(view.data, i, static_cast<std::uint8_t>(v));
-  }
+template <class T>
+double number_of(T stored) {
+  if constexpr (std::is_same_v<T, tensor::bf16> || std::is_same_v<T, tensor::f16>)
+    return static_cast<double>(tensor::to_float(stored));
+  else
+    return static_cast<double>(stored);
 }
 
-double load_value(const View& view, std::int64_t i) {
-  switch (view.dtype()) {
-    case DType::f64:
-      return view.as<double>()[i];
-    case DType::f32:
-      return view.as<float>()[i];
-    case DType::bf16:
-      return tensor::to_float(view.as<tensor::bf16>()[i]);
-    case DType::f16:
-      return tensor::to_float(view.as<tensor::f16>()[i]);
-    case DType::i64:
-      return static_cast<double>(view.as<std::int64_t>()[i]);
-    case DType::i32:
-      return view.as<std::int32_t>()[i];
-    case DType::i8:
-      return view.as<std::int8_t>()[i];
-    case DType::u8:
-      return view.as<std::uint8_t>()[i];
-  }
-  return 0;
+base::ThreadPool& all_cores() {
+  static base::ThreadPool pool;
+  return pool;
+}
+
+/// body(first, end) over [0, count) in pieces, long ranges on all cores.
+template <class F>
+void in_pieces(std::size_t count, const F& body) {
+  constexpr std::size_t piece = 1 << 15;
+  if (count < 2 * piece) return body(std::size_t{0}, count);
+  all_cores().run(static_cast<std::int64_t>((count + piece - 1) / piece), [&](std::int64_t p) {
+    const auto first = static_cast<std::size_t>(p) * piece;
+    body(first, std::min(count, first + piece));
+  });
+}
+
+/// The numbers that are stored of these; whole numbers as they are.
+std::vector<double> rounded(DType t, const std::vector<double>& values) {
+  if (!is_floating(t)) return values;
+  std::vector<double> result(values.size());
+  with_type(t, [&]<class T>(T*) {
+    in_pieces(values.size(), [&](std::size_t first, std::size_t end) {
+      for (auto i = first; i < end; ++i) result[i] = number_of(stored_as<T>(values[i]));
+    });
+  });
+  return result;
 }
 
 /// Hands over the memory of an input to an output of the same size.
@@ -148,6 +156,19 @@ void make_temporaries(const OpCase& c, const Setting& setting, Forward& f, std::
 
 }  // namespace
 
+const std::vector<double>& Generator::values(std::uint64_t seed, const std::string& purpose,
+                                             std::size_t count) const {
+  const auto [found, fresh] = kept_->streams.try_emplace({seed, purpose, count});
+  auto& values = found->second;
+  if (!fresh) return values;
+  values.resize(count);
+  const base::Random random(seed, purpose);
+  in_pieces(count, [&](std::size_t first, std::size_t end) {
+    for (auto i = first; i < end; ++i) values[i] = kept_->draw(random, i);
+  });
+  return values;
+}
+
 Generator normal(double deviation, double mean) {
   return [=](const base::Random& r, std::uint64_t i) { return mean + deviation * r.normal(i); };
 }
@@ -188,16 +209,26 @@ bool Block::guard_intact() const {
 std::vector<double> Block::values() const {
   if (!present_) return {};
   std::vector<double> result(static_cast<std::size_t>(meta_.shape.elements()));
-  for (std::size_t i = 0; i < result.size(); ++i)
-    result[i] = load_value(view(), static_cast<std::int64_t>(i));
+  const View from = view();
+  with_type(from.dtype(), [&]<class T>(T*) {
+    const T* stored = from.as<T>();
+    in_pieces(result.size(), [&](std::size_t first, std::size_t end) {
+      for (auto i = first; i < end; ++i) result[i] = number_of(stored[i]);
+    });
+  });
   return result;
 }
 
 void Block::assign(const std::vector<double>& values) {
   base::check(static_cast<std::int64_t>(values.size()) == meta_.shape.elements(), "values for {}",
               meta_.shape.str());
-  for (std::size_t i = 0; i < values.size(); ++i)
-    store_value(view(), static_cast<std::int64_t>(i), values[i]);
+  const View to = view();
+  with_type(to.dtype(), [&]<class T>(T*) {
+    T* stored = to.as<T>();
+    in_pieces(values.size(), [&](std::size_t first, std::size_t end) {
+      for (auto i = first; i < end; ++i) stored[i] = stored_as<T>(values[i]);
+    });
+  });
 }
 
 bool Block::same_bytes(const Block& other) const {
@@ -220,9 +251,9 @@ std::vector<std::vector<double>> input_values(const OpCase& c) {
   for (std::size_t i = 0; i < c.inputs.size(); ++i) {
     const InputSpec& spec = c.inputs[i];
     if (!spec.generator) continue;
-    base::Random random(c.seed, "input " + std::to_string(i));
-    for (std::int64_t e = 0; e < spec.meta.shape.elements(); ++e)
-      all[i].push_back(round_to(spec.meta.dtype, spec.generator(random, static_cast<std::uint64_t>(e))));
+    all[i] =
+        rounded(spec.meta.dtype, spec.generator.values(c.seed, fmt::format("input {}", i),
+                                                       static_cast<std::size_t>(spec.meta.shape.elements())));
   }
   return all;
 }
@@ -253,7 +284,10 @@ std::vector<Meta> metas(const std::vector<View>& views) {
   return result;
 }
 
-double number_of(const OpCase& c, double v) { return round_to(c.narrow ? DType::bf16 : DType::f32, v); }
+std::vector<double> noise(const OpCase& c, const std::string& purpose, const Meta& meta) {
+  const auto count = static_cast<std::size_t>(meta.shape.elements());
+  return rounded(c.narrow ? DType::bf16 : DType::f32, c.noise.values(c.seed, purpose, count));
+}
 
 Blocks execute(const OpCase& c, const Setting& setting, const Call& call, std::string& problem) {
   const std::vector<Meta> in = metas(call.in), out = call.op.infer(in);
@@ -305,12 +339,8 @@ Forward run_forward(const OpCase& c, const Setting& setting, int missing_gradien
       f.grads.emplace_back();
       continue;
     }
-    base::Random random(c.seed, "projection " + std::to_string(k));
-    std::vector<double> weights;
-    for (std::int64_t e = 0; e < f.out[k].meta().shape.elements(); ++e)
-      weights.push_back(number_of(c, random.normal(static_cast<std::uint64_t>(e))));
     f.grads.emplace_back(f.out[k].meta());
-    f.grads.back().assign(weights);
+    f.grads.back().assign(noise(c, fmt::format("projection {}", k), f.out[k].meta()));
   }
   make_temporaries(c, setting, f, problem);
   return f;
@@ -338,21 +368,41 @@ void complain(std::string& problems, const std::string& line) {
 void compare(std::string& problems, const std::string& what, const std::vector<double>& got,
              const std::vector<double>& want, double tolerance, double norm_tolerance) {
   if (got.size() != want.size()) return complain(problems, what + ": sizes differ");
-  double squares = 0;
-  for (double w : want) squares += w * w;
+  struct Sums {
+    double squares = 0, off = 0;
+  };
+  Sums sums;
+  std::mutex mutex;  // the order of these sums does not matter here
+  in_pieces(want.size(), [&](std::size_t first, std::size_t end) {
+    Sums part;
+    for (auto i = first; i < end; ++i) {
+      part.squares += want[i] * want[i];
+      part.off += (got[i] - want[i]) * (got[i] - want[i]);
+    }
+    const std::scoped_lock lock(mutex);
+    sums.squares += part.squares, sums.off += part.off;
+  });
+  const auto [squares, off] = sums;
+  if (!std::isfinite(squares))  // any error is small beside infinity
+    return complain(problems, what + ": the reference is not finite");
   const double rms = std::sqrt(squares / static_cast<double>(std::max<std::size_t>(1, want.size())));
-  double off = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) off += (got[i] - want[i]) * (got[i] - want[i]);
   if (norm_tolerance > 0 && !(off <= norm_tolerance * norm_tolerance * squares + 1e-30))
     complain(problems, fmt::format("{}: off by {:.2g} of its norm", what, std::sqrt(off / squares)));
+  // Errors in units of what is allowed; NaN is larger than all.
+  const auto error = [&](std::size_t i) {
+    return std::abs(got[i] - want[i]) / (tolerance * (std::abs(want[i]) + rms) + 1e-30);
+  };
+  const auto larger = [](double a, double b) { return a > b || (std::isnan(a) && !std::isnan(b)); };
   double worst = 0;
   std::size_t at = 0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    const double allowed = tolerance * (std::abs(want[i]) + rms) + 1e-30;
-    const double error = got[i] == want[i] ? 0 : std::abs(got[i] - want[i]) / allowed;
-    if (!(error <= worst)) worst = error, at = i;  // NaN counts as worst
-    if (std::isnan(error)) break;
-  }
+  in_pieces(want.size(), [&](std::size_t first, std::size_t end) {
+    double here = 0;
+    std::size_t where = first;
+    for (auto i = first; i < end; ++i)
+      if (const double e = error(i); larger(e, here)) here = e, where = i;
+    const std::scoped_lock lock(mutex);
+    if (larger(here, worst)) worst = here, at = where;
+  });
   if (!(worst <= 1))
     complain(problems,
              fmt::format("{}: element {} of {}: got {:.9g}, want {:.9g} ({:.2g} times the tolerance)", what,

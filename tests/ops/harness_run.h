@@ -103,7 +103,7 @@ void complain(std::string& problems, const std::string& line);
 /// ||a - b|| <= norm_tolerance * ||b||; complains with the worst element.
 void compare(std::string& problems, const std::string& what, const std::vector<double>& got,
              const std::vector<double>& want, double tolerance, double norm_tolerance = 0);
-/// v as the storage that gradients and known contents of this case have.
-double number_of(const OpCase& c, double v);
+/// Normal numbers, as gradients and known contents of this case are stored.
+std::vector<double> noise(const OpCase& c, const std::string& purpose, const Meta& meta);
 
 }  // namespace fairway::ops::harness

@@ -1,9 +1,11 @@
 #include "gemm.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <dnnl.hpp>
 #include <exception>
 #include <unordered_map>
+#include <vector>
 
 #include "fairway/base/error.h"
 #include "fairway/ops/registry.h"
@@ -161,15 +163,32 @@ namespace fairway::ops::cpu {
 
 void gemm(const GemmShape& s, double alpha, const double* a, const double* b, double beta, double* c) {
   const std::int64_t a_row = s.transpose_a ? 1 : s.lda, a_column = s.transpose_a ? s.lda : 1;
-  const std::int64_t b_row = s.transpose_b ? 1 : s.ldb, b_column = s.transpose_b ? s.ldb : 1;
-  for (std::int64_t i = 0; i < s.m; ++i) {
-    double* row = c + i * s.ldc;
-    for (std::int64_t j = 0; j < s.n; ++j) row[j] = beta == 0 ? 0 : beta * row[j];
-    for (std::int64_t p = 0; p < s.k; ++p) {
-      const double factor = alpha * a[i * a_row + p * a_column];
-      for (std::int64_t j = 0; j < s.n; ++j) row[j] += factor * b[p * b_row + j * b_column];
-    }
+  std::vector<double> turned;  // b as [k, n], so that the innermost loop reads what lies together
+  if (s.transpose_b) {
+    turned.resize(static_cast<std::size_t>(s.k * s.n));
+    for (std::int64_t j = 0; j < s.n; ++j)
+      for (std::int64_t p = 0; p < s.k; ++p) turned[static_cast<std::size_t>(p * s.n + j)] = b[j * s.ldb + p];
   }
+  const double* rows = s.transpose_b ? turned.data() : b;
+  const std::int64_t ld = s.transpose_b ? s.n : s.ldb;
+  for (std::int64_t i = 0; i < s.m; ++i)
+    for (std::int64_t j = 0; j < s.n; ++j) c[i * s.ldc + j] = beta == 0 ? 0 : beta * c[i * s.ldc + j];
+  constexpr std::int64_t in_cache = 64;  // rows of b; each sum is over p in its order all the same
+  for (std::int64_t begin = 0; begin < s.k; begin += in_cache)
+    for (std::int64_t i = 0; i < s.m; ++i) {
+      double* __restrict row = c + i * s.ldc;
+      const std::int64_t end = std::min(s.k, begin + in_cache);
+      const auto factor = [&](std::int64_t p) { return alpha * a[i * a_row + p * a_column]; };
+      std::int64_t p = begin;
+      for (; p + 4 <= end; p += 4) {
+        const double f0 = factor(p), f1 = factor(p + 1), f2 = factor(p + 2), f3 = factor(p + 3);
+        const double *b0 = rows + p * ld, *b1 = b0 + ld, *b2 = b1 + ld, *b3 = b2 + ld;
+        for (std::int64_t j = 0; j < s.n; ++j)
+          row[j] = row[j] + f0 * b0[j] + f1 * b1[j] + f2 * b2[j] + f3 * b3[j];
+      }
+      for (; p < end; ++p)
+        for (std::int64_t j = 0; j < s.n; ++j) row[j] += factor(p) * rows[p * ld + j];
+    }
 }
 
 }  // namespace fairway::ops::cpu
