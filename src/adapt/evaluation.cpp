@@ -148,8 +148,15 @@ void Evaluation::run_windows(std::span<const score::Window> windows, const score
   }
 }
 
-/// Sums the distribution that a score belongs to: with logits l and the score of target t,
-/// log p_v = -nll + l_v - l_t, and the p_v must sum to 1.
+double distribution_error(float nll, std::span<const float> logits, std::int32_t target) {
+  const double shift =
+      -static_cast<double>(nll) - static_cast<double>(logits[static_cast<std::size_t>(target)]);
+  double sum = 0;
+  for (float l : logits) sum += std::exp(static_cast<double>(l) + shift);
+  return std::abs(sum - 1.0);
+}
+
+/// Sums the distributions that a window's scores belong to.
 void Evaluation::audit(const score::Window& w, std::span<const float> nll) {
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(windows_.window()));
   tokens_.copy(w.start, std::span(inputs).first(static_cast<std::size_t>(w.length)));
@@ -159,11 +166,7 @@ void Evaluation::audit(const score::Window& w, std::span<const float> nll) {
     const auto position = static_cast<std::size_t>(w.score_from) + i;
     const auto row = logits.subspan(position * vocabulary, vocabulary);
     const auto target = tokens_[w.start + static_cast<std::int64_t>(position) + 1];
-    const double shift =
-        -static_cast<double>(nll[i]) - static_cast<double>(row[static_cast<std::size_t>(target)]);
-    double sum = 0;
-    for (float l : row) sum += std::exp(static_cast<double>(l) + shift);
-    result_.audit.add(sum);
+    result_.audit.add(distribution_error(nll[i], row, target));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 namespace fairway::pipeline {
 namespace {
@@ -36,31 +37,47 @@ double forecast(const Recipe& recipe, graph::ParameterStore& weights, const Corp
 
 }  // namespace
 
-ScorePlan plan_scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
-                      Engine& engine) {
-  ScorePlan plan{recipe.score.plain, recipe.score.stride, {}};
-  const double allowed = recipe.budget.eval_seconds;
-  if (allowed <= 0) return plan;
-  const double plain = plan.plain ? forecast(recipe, weights, corpus, 0, engine) : 0;
-  double sliding = plan.stride > 0 ? forecast(recipe, weights, corpus, plan.stride, engine) : 0;
-  plan.forecast_seconds = plain + sliding;
-  if (plain + sliding <= allowed) return plan;
-  const auto expected = fmt::format("scoring is expected to take {:.0f} s, budget.eval_seconds is {:.0f}",
-                                    plain + sliding, allowed);
-  if (!recipe.budget.enforce) {
-    engine.progress().warning(expected);
-    return plan;
-  }
+ScorePlan shortened(const ScorePlan& asked, int window, double allowed,
+                    const std::function<double(int stride)>& seconds) {
+  ScorePlan plan = asked;
+  double plain = plan.plain ? seconds(0) : 0;
+  double sliding = plan.stride > 0 ? seconds(plan.stride) : 0;
   while (plan.stride > 0 && plain + sliding > allowed) {
-    plan.stride = 2 * plan.stride < recipe.model.window ? 2 * plan.stride : 0;
-    sliding = plan.stride > 0 ? forecast(recipe, weights, corpus, plan.stride, engine) : 0;
+    plan.stride = 2 * plan.stride < window ? 2 * plan.stride : 0;
+    sliding = plan.stride > 0 ? seconds(plan.stride) : 0;
   }
   // Without sliding windows something must be scored.
-  const double least = plan.stride == 0 && !plan.plain ? forecast(recipe, weights, corpus, 0, engine) : plain;
-  if (plan.stride == 0) plan.plain = true;
-  if (least + sliding > allowed)
-    base::fail("{}, and plain windows alone take {:.0f} s; score less with score.tokens", expected, least);
-  plan.forecast_seconds = least + sliding;
+  if (plan.stride == 0 && !plan.plain) {
+    plan.plain = true;
+    plain = seconds(0);
+  }
+  plan.forecast_seconds = plain + sliding;
+  return plan;
+}
+
+ScorePlan plan_scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
+                      Engine& engine) {
+  ScorePlan asked{recipe.score.plain, recipe.score.stride, {}};
+  const double allowed = recipe.budget.eval_seconds;
+  if (allowed <= 0) return asked;
+  std::map<int, double> measured;
+  const auto seconds = [&](int stride) {
+    const auto known = measured.find(stride);
+    if (known != measured.end()) return known->second;
+    return measured[stride] = forecast(recipe, weights, corpus, stride, engine);
+  };
+  asked.forecast_seconds = (asked.plain ? seconds(0) : 0) + (asked.stride > 0 ? seconds(asked.stride) : 0);
+  if (*asked.forecast_seconds <= allowed) return asked;
+  const auto expected = fmt::format("scoring is expected to take {:.0f} s, budget.eval_seconds is {:.0f}",
+                                    *asked.forecast_seconds, allowed);
+  if (!recipe.budget.enforce) {
+    engine.progress().warning(expected);
+    return asked;
+  }
+  const auto plan = shortened(asked, recipe.model.window, allowed, seconds);
+  if (*plan.forecast_seconds > allowed)
+    base::fail("{}, and plain windows alone take {:.0f} s; score less with score.tokens", expected,
+               *plan.forecast_seconds);
   engine.progress().warning(
       fmt::format("{}: {}", expected,
                   plan.stride > 0 ? fmt::format("stride {} instead of {}", plan.stride, recipe.score.stride)

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
+
 namespace fairway::pipeline {
 
 /// How the artifact is scored, and how long that should take.
@@ -15,6 +17,11 @@ struct ScorePlan {
   int stride = 0;                          ///< of sliding windows; 0: none
   std::optional<double> forecast_seconds;  ///< where budget.eval_seconds asks for one
 };
+
+/// What of `asked` fits into `allowed` seconds, by what a stride takes (0: plain windows): wider strides,
+/// then plain windows alone, which are kept even when they take too long (`forecast_seconds` says so).
+ScorePlan shortened(const ScorePlan& asked, int window, double allowed,
+                    const std::function<double(int stride)>& seconds);
 
 /// The recipe's scores; where they are forecast to exceed budget.eval_seconds, measured on some windows of
 /// the text itself: a warning, or with budget.enforce wider strides, then no sliding windows (each is still a

@@ -1,14 +1,12 @@
 #include "fairway/pipeline/verify.h"
 
 #include "fairway/base/random.h"
-#include "fairway/base/text.h"
 #include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/verify_checks.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 namespace fairway::pipeline {
 
@@ -24,11 +22,11 @@ class Verification {
   VerifyReport run() {
     result_ = again(subject_.text, {.keep_scores = true, .audit_windows = r_.audit_windows});
     const auto& s = result_.run.score;
-    each_target_once();
-    score_before_update();
-    conditions();
-    distributions();
-    bytes();
+    add(check_targets_once(result_.run));
+    add(check_score_before_update(result_.run));
+    add(check_conditions(s.verdict));
+    add(check_distributions(result_.run.audit, subject_.recipe.model.vocab_size));
+    add(bytes());
     flips();
     VerifyReport report{checks_, std::ranges::all_of(checks_, &VerifyCheck::ok), ""};
     Json json = {{"model", subject_.source},
@@ -47,57 +45,21 @@ class Verification {
     extras.enforce_budget = false;  // the budget is the run's own matter
     return adapt_and_score(subject_.recipe, *subject_.weights, subject_.tokenizer, text, engine_, extras);
   }
-  void add(std::string name, bool ok, std::string figures) {
-    engine_.progress().note(fmt::format("{}: {} ({})", ok ? "ok" : "FAILED", name, figures));
-    checks_.push_back({std::move(name), ok, std::move(figures)});
-  }
-
-  void each_target_once() {
-    const auto& run = result_.run;
-    const bool may_repeat =
-        run.score.tail == score::Tail::published;  // where and to what end is the verdict's
-    add("every target scored once", run.missing == 0 && (run.repeats == 0 || may_repeat),
-        fmt::format("{} targets, {} of them never, {} scores too many",
-                    base::with_commas(static_cast<std::int64_t>(run.nll.size())),
-                    base::with_commas(run.missing), base::with_commas(run.repeats)));
-  }
-
-  void score_before_update() {
-    const auto& run = result_.run;
-    add("scores entered before any update that saw their targets", run.learnt_uncommitted == 0,
-        fmt::format("{} targets learnt from after their score, {} before it",
-                    base::with_commas(run.learnt_committed), base::with_commas(run.learnt_uncommitted)));
-  }
-
-  void conditions() {
-    const auto& verdict = result_.run.score.verdict;
-    const bool ok =
-        std::ranges::all_of(verdict.broken, [](auto c) { return c == score::Condition::text_bytes; });
-    add("conditions C1 to C4 kept", ok, ok ? "all four" : verdict.text());
-  }
-
-  void distributions() {
-    const auto& audit = result_.run.audit;
-    add("distributions sum to 1", audit.distributions > 0 && audit.worst <= 1e-5,
-        fmt::format("{} distributions over {} tokens, largest difference {:.1e}, at most 1e-05 allowed",
-                    base::with_commas(audit.distributions), subject_.recipe.model.vocab_size, audit.worst));
+  void add(VerifyCheck check) {
+    engine_.progress().note(
+        fmt::format("{}: {} ({})", check.ok ? "ok" : "FAILED", check.name, check.figures));
+    checks_.push_back(std::move(check));
   }
 
   /// Counted once more, target by target, and held against the documents themselves.
-  void bytes() {
-    const auto& score = result_.run.score;
+  VerifyCheck bytes() const {
     const auto table =
         score_bytes(subject_.recipe.score, subject_.tokenizer, subject_.recipe.model.vocab_size);
     const auto targets = std::ssize(result_.run.nll);
     const auto& tokens = subject_.text.tokens;
     std::int64_t counted = 0;
     for (std::size_t t = 0; t < result_.run.nll.size(); ++t) counted += table.count(tokens[t + 1], tokens[t]);
-    const auto text = subject_.text.reference(subject_.tokenizer, targets);
-    const bool same = score.bytes == counted || result_.run.repeats > 0;  // repeats count in a published tail
-    add("counted bytes are at most the text's", same && counted <= text.bytes(),
-        fmt::format("{} counted by the rule '{}', {} {}{}", base::with_commas(counted), score.rule,
-                    base::with_commas(text.bytes()), text.decoded ? "in the decoded tokens" : "in the text",
-                    same ? "" : fmt::format(", but {} in the score", base::with_commas(score.bytes))));
+    return check_bytes(result_.run, counted, subject_.text.reference(subject_.tokenizer, targets));
   }
 
   /// Targets in the order in which their scores were entered.
@@ -132,19 +94,7 @@ class Verification {
     // The scores before the change are all that is looked at.
     if (std::is_sorted(order.begin(), order.end())) extras.until = static_cast<std::int64_t>(at);
     const auto other = again(changed, extras).run.nll;
-    std::int64_t different = 0, first = -1;
-    for (std::uint64_t i = 0; i < at; ++i) {
-      const auto t = static_cast<std::size_t>(order[i]);
-      if (std::bit_cast<std::uint32_t>(other[t]) == std::bit_cast<std::uint32_t>(result_.run.nll[t]))
-        continue;
-      if (++different == 1) first = order[i];
-    }
-    add(fmt::format("flip test at target {}", order[at]), different == 0,
-        different == 0 ? fmt::format("{} scores before it are the same to the bit",
-                                     base::with_commas(static_cast<std::int64_t>(at)))
-                       : fmt::format("{} of {} scores before it changed, the first at target {}",
-                                     base::with_commas(different),
-                                     base::with_commas(static_cast<std::int64_t>(at)), first));
+    add(check_flip(order, at, result_.run.nll, other));
   }
 
   const VerifyRequest& r_;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -58,12 +59,15 @@ struct TrainingResult {
 struct AuditResult {
   std::int64_t distributions = 0;
   double worst = 0;  ///< largest |sum - 1|; NaN as soon as one sum is
-  void add(double sum) {
-    const double off = std::abs(sum - 1.0);
+  void add(double error) {
     ++distributions;
-    if (off > worst || std::isnan(off)) worst = off;  // std::max would let a NaN pass
+    if (error > worst || std::isnan(error)) worst = error;  // std::max would let a NaN pass
   }
 };
+
+/// How far the distribution that a score belongs to is from summing to 1: with logits l and `nll` of target
+/// t, log p_v = -nll + l_v - l_t.
+double distribution_error(float nll, std::span<const float> logits, std::int32_t target);
 
 struct EvaluateResult {
   score::ScoreResult score;  ///< with the verdict

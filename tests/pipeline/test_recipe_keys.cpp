@@ -1,0 +1,675 @@
+// Every key of a recipe changes what it says and nothing else: one line for each key, with a value other than
+// the base's and what then differs among all that is looked at. A key without a line fails the test.
+#include "fairway/adapt/protocol.h"
+#include "fairway/artifact/artifact.h"
+#include "fairway/base/hash.h"
+#include "fairway/base/random.h"
+#include "fairway/pipeline/adapt_stage.h"
+#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/recipe_schema.h"
+#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train_setup.h"
+#include "stages.h"
+
+#include <fmt/ranges.h>
+#include <gmock/gmock.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace fairway::pipeline::testing {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Seen = std::map<std::string, std::string>;
+
+std::string hash_of(std::span<const std::byte> bytes) { return base::hex64(base::hash64(bytes)); }
+template <class T>
+std::string hash_of(const std::vector<T>& values) {
+  return hash_of(std::as_bytes(std::span(values)));
+}
+std::string text_of(double v) { return fmt::format("{}", v); }
+
+/// Steps that do nothing and take ten seconds each; what they were told is kept.
+class Recorder final : public TrainBackend {
+ public:
+  explicit Recorder(const Recipe& recipe)
+      : store_(model::make_layout(recipe.model), tensor::Device{}, false) {}
+  void submit(const data::BatchLoader&, const StepPlan& plan) override { plans.push_back(plan); }
+  StepOutcome collect() override {
+    if (plans.back().average != AverageAction::none) ++averaged_;
+    return {1.0, {1.0, true}, 10.0};
+  }
+  int depth() const override { return 0; }
+  int micro_batch_rows() const override { return 1; }
+  std::vector<graph::MemoryLine> memory_table() const override { return {}; }
+  graph::ParameterStore& weights() override { return store_; }
+  bool read_average(std::span<float> flat) override {
+    std::ranges::fill(flat, 0.0f);
+    return averaged_ > 0;
+  }
+  std::int64_t average_count() const override { return averaged_; }
+  quant::Sensitivity sensitivity() override { return {}; }
+  std::vector<artifact::CheckpointBuffer> save_state() override { return {}; }
+  void restore_state(const SavedState&) override {}
+  double measure_update(int) override { return 0; }
+  std::vector<StepPlan> plans;
+
+ private:
+  graph::ParameterStore store_;
+  std::int64_t averaged_ = 0;
+};
+
+/// Values everywhere, so that every part of the model matters.
+void fill_with_noise(graph::ParameterStore& store, const model::ModelConfig& config, base::ThreadPool& pool) {
+  model::initialise(store, config, 3, pool);
+  const base::Random noise(5, "noise");
+  std::uint64_t i = 0;
+  for (const auto& p : store.layout().parameters())
+    for (auto& v : store.value(p.name).span<float>()) v += 0.1f * static_cast<float>(noise.normal(i++));
+}
+
+/// Texts, and a model that does not change with the recipe.
+class Keys : public ::testing::Test {
+ protected:
+  Keys() : engine_(with_threads(1)) {
+    std::string lines, paragraphs, objects, held;
+    for (int i = 0; i < 120; ++i) {
+      const auto line =
+          fmt::format("Line {} of a text about {} moles and {} rats.", i, i * 7919 % 101, i * i % 37);
+      lines += line + (i % 3 == 2 ? "\n\n" : "\n");
+      objects += fmt::format("{{\"text\": \"{}\", \"body\": \"The body of {}.\"}}\n", line, i);
+      held += fmt::format("A line that was held out, {}, with {} words.\n", i, i * 31 % 17);
+    }
+    base::write_file(folder_ / "a.txt", std::string_view(lines));
+    base::write_file(folder_ / "b.jsonl", std::string_view(objects));
+    base::write_file(folder_ / "v.txt", std::string_view(held));
+    fixed_ = recipe_of({});
+    fixed_corpus_.emplace(prepare_corpus(fixed_, engine_));
+    weights_.emplace(model::make_layout(fixed_.model), tensor::Device{}, false);
+    fill_with_noise(*weights_, fixed_.model, engine_.pool());
+    OpenModel model{fixed_, fixed_corpus_->tokenizer, nullptr, "", "", {}};
+    model.weights = std::make_unique<graph::ParameterStore>(weights_->layout(), tensor::Device{}, false);
+    write_weights(*model.weights, read_weights(*weights_));
+    export_safetensors(model, folder_ / "init.safetensors");
+  }
+
+  Recipe recipe_of(const std::vector<std::string>& more) const {
+    RecipeOptions options;
+    options.scale = "tiny";
+    options.set = {"model.vocab_size=1024",
+                   "model.layers=2",
+                   "model.width=32",
+                   "model.heads=2",
+                   "model.kv_heads=1",
+                   "model.mlp_mult=2",
+                   "model.window=32",
+                   "model.rope_dims=8",
+                   "model.rope_rescale_length=16",
+                   "model.bigram_rows=64",
+                   "model.bigram_dim=8",
+                   "model.ve_dim=8",
+                   "model.ve_layers=[1]",
+                   "model.xsa_layers=[1]",
+                   "data.train=[\"" + folder_("a.txt") + "\"]",
+                   "data.tokenizer=" FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model",
+                   "data.split_on=line",
+                   "data.holdout_every=5",
+                   "data.min_document_bytes=0",
+                   "train.batch_tokens=512",
+                   "train.micro_batch=0",
+                   "train.steps=8",
+                   "train.warmdown_steps=4",
+                   "train.validate_every=0",
+                   "optim.muon_momentum_steps=10",
+                   "optim.grad_clip=0.3",
+                   "average.kind=ema",
+                   "quant.passthrough_limit=255",
+                   "quant.level=3",
+                   "score.stride=8",
+                   "score.tokens=100",
+                   "generate.tokens=0",
+                   "adapt.when=never",
+                   "budget.train_seconds=0",
+                   "budget.artifact_bytes=0"};
+    options.set.insert(options.set.end(), more.begin(), more.end());
+    return load_recipe("demo", options).recipe;
+  }
+
+  static void add_optimizer(Seen& seen, const Recipe& r) {
+    const auto c = optimizer_config(r);
+    auto add = [&](const char* name, double v) { seen[std::string("optim.") + name] = text_of(v); };
+    add("matrix_lr", c.matrix_lr);
+    add("table_lr", c.table_lr);
+    add("scalar_lr", c.scalar_lr);
+    add("momentum.start", c.muon_momentum.start);
+    add("momentum.end", c.muon_momentum.end);
+    add("momentum.steps", static_cast<double>(c.muon_momentum.steps));
+    add("ns_steps", c.ns_steps);
+    add("ns_precision", static_cast<double>(c.ns_precision));
+    add("muon_weight_decay", c.muon_weight_decay);
+    add("adam_weight_decay", c.adam_weight_decay);
+    add("beta1", c.beta1);
+    add("beta2", c.beta2);
+    add("eps", c.eps);
+    add("grad_clip", c.grad_clip);
+    add("tables", static_cast<double>(c.tables));
+    add("schedule.kind", static_cast<double>(c.schedule.kind));
+    add("schedule.steps", static_cast<double>(c.schedule.total_steps));
+    add("schedule.limit_ms", c.schedule.limit_ms);
+    add("schedule.warmdown", static_cast<double>(c.schedule.warmdown_steps));
+    add("reference_steps", r.train.reference_steps());
+  }
+
+  static void add_protocol(Seen& seen, const Recipe& r) {
+    const auto p = protocol(r);
+    auto add = [&](const std::string& name, const auto& v) { seen["adapt." + name] = fmt::format("{}", v); };
+    add("seed", p.seed);
+    add("when", static_cast<int>(p.when));
+    add("phases", p.phases.size());
+    for (std::size_t i = 0; i < p.phases.size(); ++i) {
+      const auto& f = p.phases[i];
+      const auto name = fmt::format("{}.", i);
+      add(name + "train", f.train);
+      add(name + "rule", static_cast<int>(f.optimizer.rule));
+      add(name + "lr", f.lr);
+      add(name + "lr_groups", f.lr_groups);
+      add(name + "beta1", f.optimizer.beta1);
+      add(name + "beta2", f.optimizer.beta2);
+      add(name + "eps", f.optimizer.eps);
+      add(name + "weight_decay", f.optimizer.weight_decay);
+      add(name + "momentum", f.optimizer.momentum);
+      add(name + "clip", f.optimizer.grad_clip);
+      add(name + "schedule", static_cast<int>(f.schedule));
+      add(name + "epochs", f.epochs);
+    }
+    add("virtual_ranks", p.virtual_ranks);
+    add("batch_windows", p.batch_windows);
+    add("chunk_windows", p.chunk_windows);
+    add("order", static_cast<int>(p.order));
+    add("shards", static_cast<int>(p.shards));
+    add("pass_lr", p.pass_lr);
+    add("rotate", p.rotate);
+    add("combination", static_cast<int>(p.combination));
+    add("mixture_weights", p.mixture_weights);
+    add("fake_quantize", p.fake_quantize);
+    add("tables", static_cast<int>(p.tables));
+  }
+
+  /// Parameters, their first values, and what the model makes of other ones.
+  void add_model(Seen& seen, const Recipe& r) {
+    graph::ParameterStore store(model::make_layout(r.model), tensor::Device{}, false);
+    std::string layout;
+    for (const auto& p : store.layout().parameters()) layout += p.name + p.shape.str();
+    seen["model.layout"] = layout;
+    initial_weights(r, store, engine_.pool());
+    seen["model.init"] = hash_of(read_weights(store));
+    fill_with_noise(store, r.model, engine_.pool());
+    const int window = r.model.window, lead = r.model.memory_tokens;
+    ProgramScorer scorer(r.model, store, {window}, engine_);
+    const auto n = static_cast<std::size_t>(scorer.rows() * window);
+    std::vector<std::int32_t> inputs(n), targets(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      inputs[i] = static_cast<std::int32_t>((i * 37 + i / 5) % 1000);
+      targets[i] = static_cast<std::int32_t>((i * 91 + 3) % 1000);
+    }
+    std::vector<float> nll(n);
+    scorer.score(inputs, targets, window, nll);
+    seen["model.output"] = hash_of(std::vector<float>(nll.begin() + lead, nll.begin() + window));
+  }
+
+  /// What the loop decides, with steps that do nothing.
+  void add_loop(Seen& seen, const Recipe& r, const Corpus& corpus) {
+    Folder out;
+    auto owned = std::make_unique<Recorder>(r);
+    auto& recorder = *owned;
+    Trainer trainer(r, corpus, engine_, std::move(owned));
+    std::vector<std::int64_t> logged, validated;
+    const auto outcome = trainer.run({[&](const StepMetrics& m) {
+                                       logged.push_back(m.step);
+                                       if (m.validation_loss) validated.push_back(m.step);
+                                     }},
+                                     out / "c.fwck");
+    std::vector<double> scales;
+    std::string averages, qat, sensitivity;
+    for (const auto& plan : recorder.plans) {
+      scales.push_back(std::round(plan.lr_scale * 1e6));
+      averages += "-=+"[static_cast<int>(plan.average)];
+      qat += plan.fake_quantise ? 'q' : '-';
+      sensitivity += plan.sensitivity ? 's' : '-';
+    }
+    seen["loop.steps"] = fmt::format("{}", recorder.plans.size());
+    seen["loop.scales"] = fmt::format("{}", scales);
+    seen["loop.averages"] = averages;
+    seen["loop.average_count"] = fmt::format("{}", outcome.average_count);
+    seen["loop.qat"] = qat;
+    seen["loop.qat_step"] = fmt::format("{}", outcome.qat_step);
+    seen["loop.sensitivity"] = sensitivity;
+    seen["loop.logged"] = fmt::format("{}", logged);
+    seen["loop.validated"] = fmt::format("{}", validated);
+    seen["loop.end"] = std::string(train_end_name(outcome.end));
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(out.path()))
+      files.push_back(entry.path().filename().string());
+    std::ranges::sort(files);
+    seen["loop.files"] = fmt::format("{}", files);
+    std::vector<int> levels;
+    for (const char* name : {"blocks.0.attn.c_q.weight", "blocks.0.mlp.fc.weight", "bigram.proj.weight"})
+      levels.push_back(qat_levels(r)(name));
+    seen["loop.qat_levels"] = fmt::format("{}", levels);
+  }
+
+  /// A real step, in the warm-down, and the average after it.
+  void add_step(Seen& seen, const Recipe& r, const Corpus& corpus) {
+    const auto backend = make_train_backend(r, engine_);
+    data::BatchLoader loader(corpus.train, {r.train.batch_tokens, r.model.window, r.data.slices});
+    loader.next_step();
+    StepPlan plan;
+    plan.progress = {6, 1000.0};
+    plan.average = AverageAction::add;
+    plan.fake_quantise = r.qat.any() && !r.qat.inert;
+    backend->submit(loader, plan);
+    const auto outcome = backend->collect();
+    seen["step.rows"] = fmt::format("{}", backend->micro_batch_rows());
+    seen["step.loss"] = fmt::format("{:.7g}", outcome.loss);
+    seen["step.weights"] = hash_of(read_weights(backend->weights()));
+    std::vector<float> average(static_cast<std::size_t>(backend->weights().layout().padded_elements()));
+    seen["step.average"] = backend->read_average(average) ? hash_of(average) : "none";
+  }
+
+  void add_corpus(Seen& seen, const Recipe& r, const Corpus& corpus) {
+    std::vector<std::uint16_t> tokens(corpus.train.size());
+    corpus.train.read(0, tokens);
+    seen["corpus.train"] = hash_of(tokens);
+    seen["corpus.validation"] = hash_of(corpus.validation.tokens);
+    seen["corpus.tokenizer"] = base::hex64(corpus.tokenizer.fingerprint());
+    data::BatchLoader loader(corpus.train, {r.train.batch_tokens, r.model.window, r.data.slices});
+    loader.next_step();
+    const auto n = static_cast<std::size_t>(r.train.batch_tokens);
+    std::vector<std::int32_t> inputs(n), targets(n);
+    loader.rows(0, inputs, targets);
+    seen["corpus.batch"] = hash_of(inputs) + hash_of(targets);
+  }
+
+  /// The fixed weights packed.
+  void add_pack(Seen& seen, const Recipe& r) {
+    quant::Sensitivity sensitivity;
+    for (const auto& p : weights_->layout().parameters())
+      if (p.group == graph::Group::matrix) sensitivity[p.name] = static_cast<double>(sensitivity.size() + 1);
+    const auto packed = make_artifact(r, *weights_, fixed_corpus_->tokenizer, "{}", engine_, &sensitivity);
+    std::string kinds;
+    std::vector<std::string> values;
+    for (const auto& t : packed.tensors) {
+      kinds += fmt::format("{}:{} ", t.name, artifact::kind_name(t.kind));
+      values.push_back(hash_of(t.q) + hash_of(t.scales) + hash_of(t.half));
+    }
+    seen["pack.kinds"] = kinds;
+    seen["pack.values"] = fmt::format("{}", values);
+    const auto ledger =
+        pack(r, *weights_, fixed_corpus_->tokenizer, "{}", folder_ / "p.fairway", engine_, &sensitivity);
+    seen["pack.bytes"] = fmt::format("{}", ledger.weights_bytes);
+    // A bf16 table is read back as it was in training.
+    auto same_model = r;
+    same_model.model = fixed_.model;
+    auto again = packed;
+    again.recipe_text = to_portable_toml(same_model);
+    seen["pack.read"] = hash_of(weights_of(*from_artifact(again, "again").weights));
+  }
+
+  static void add_score(Seen& seen, const std::string& group, const score::ScoreResult& s) {
+    seen[group + ".tokens"] = fmt::format("{}", s.tokens);
+    seen[group + ".bytes"] = fmt::format("{}", s.bytes);
+    seen[group + ".nll"] = text_of(s.nll);
+    seen[group + ".rule"] = s.rule;
+    seen[group + ".stride"] = fmt::format("{}", s.stride);
+    seen[group + ".tail"] = score::tail_name(s.tail);
+    seen[group + ".notes"] = fmt::format("{}", s.verdict.notes);
+  }
+
+  /// The fixed model's scores, by the scorer and by a protocol that trains nothing.
+  void add_scores(Seen& seen, const Recipe& r) {
+    const auto& text = fixed_corpus_->validation;
+    add_score(seen, "score",
+              score_text(fixed_.model, *weights_, fixed_corpus_->tokenizer, text, r.score, r.score.stride,
+                         engine_));
+    auto still = r;
+    still.model = fixed_.model;
+    still.adapt = {};
+    still.budget = {};
+    add_score(seen, "entered",
+              adapt_and_score(still, *weights_, fixed_corpus_->tokenizer, text, engine_).run.score);
+  }
+
+  Seen look(const Recipe& r) {
+    Seen seen{{"description", r.description}};
+    const auto corpus = prepare_corpus(r, engine_);
+    add_optimizer(seen, r);
+    add_protocol(seen, r);
+    add_model(seen, r);
+    add_corpus(seen, r, corpus);
+    add_loop(seen, r, corpus);
+    add_step(seen, r, corpus);
+    add_pack(seen, r);
+    add_scores(seen, r);
+    return seen;
+  }
+
+  /// result.json of a whole run by its paths, without what a clock or an address decides.
+  Seen look_at_run(Recipe r, int number) {
+    r.train.steps = 1;
+    RunOptions options;
+    options.recipe = {r, "builtin:demo", {}, "tiny"};
+    options.out = folder_ / fmt::format("run-{}", number);
+    const auto result = Json::parse(run(options, engine_).json).flatten();
+    Seen seen;
+    for (const auto& [path, value] : result.items()) {
+      const bool timed = path.find("second") != path.npos || path.find("peak_memory") != path.npos;
+      if ((!timed || path.ends_with("allowed")) && !path.ends_with("/path"))
+        seen["run" + path] = value.dump();
+    }
+    return seen;
+  }
+
+  Folder folder_;
+  Engine engine_;
+  Recipe fixed_;
+  std::optional<Corpus> fixed_corpus_;
+  std::optional<graph::ParameterStore> weights_;
+};
+
+struct Line {
+  std::string key, value;
+  std::vector<std::string> changes;    ///< what differs; "x.*": some of x
+  std::vector<std::string> more = {};  ///< the base it is looked at on
+};
+
+bool fits(const std::string& pattern, const std::string& name) {
+  return pattern.ends_with('*') ? name.starts_with(pattern.substr(0, pattern.size() - 1)) : name == pattern;
+}
+
+std::vector<std::string> differing(const Seen& a, const Seen& b) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : a)
+    if (const auto found = b.find(name); found == b.end() || found->second != value) names.push_back(name);
+  for (const auto& [name, value] : b)
+    if (!a.contains(name)) names.push_back(name);
+  return names;
+}
+
+/// Each pattern has something that differs, and nothing else does.
+void expect_changes(const Line& line, const Seen& before, const Seen& after) {
+  const auto names = differing(before, after);
+  for (const auto& pattern : line.changes)
+    EXPECT_TRUE(std::ranges::any_of(names, [&](const auto& n) { return fits(pattern, n); }))
+        << line.key << " = " << line.value << " changes no " << pattern;
+  for (const auto& name : names)
+    EXPECT_TRUE(std::ranges::any_of(line.changes, [&](const auto& p) { return fits(p, name); }))
+        << line.key << " = " << line.value << " changes " << name;
+}
+
+const std::vector<std::string> kUpdate = {"step.weights", "step.average"};
+
+std::vector<std::string> also(std::vector<std::string> some, const std::vector<std::string>& more = kUpdate) {
+  some.insert(some.end(), more.begin(), more.end());
+  return some;
+}
+
+/// Lines whose effect the stages show on their own.
+std::vector<Line> lines(const Folder& folder) {
+  const std::vector<std::string> step = {"step.loss", "step.weights", "step.average"};
+  const auto shape = also({"model.layout", "model.init", "model.output"}, step);
+  const auto computed = also({"model.output"}, step);
+  const std::vector<std::string> words = also({"corpus.train", "corpus.validation", "corpus.batch"}, step);
+  const std::vector<std::string> qat = {"qat.mlp=5"},
+                                 swa = {"average.kind=swa", "average.swa_every=1", "average.swa_below=0.9"};
+  std::vector<Line> all = {
+      {"description", "\"other\"", {"description"}},
+      {"seed", "7", also({"model.init", "adapt.seed"}, step)},
+      // The model.
+      {"model.vocab_size", "1032", shape},
+      {"model.layers", "3", shape},
+      {"model.width", "48", shape},
+      {"model.heads", "4", shape},
+      {"model.kv_heads", "2", shape},
+      {"model.mlp_mult", "3", shape},
+      {"model.activation", "relu_square", {"model.output"}},
+      {"model.leaky_slope", "0.25", {"model.output"}},
+      {"model.window", "64", also({"model.output", "corpus.batch", "step.rows"}, step)},
+      {"model.rope_dims", "4", computed},
+      {"model.rope_base", "500", computed},
+      {"model.rope_rescale_length", "8", computed},
+      {"model.ln_scale", "false", computed},
+      {"model.norm_eps", "0.01", computed},
+      {"model.unet_skips", "false", shape},
+      {"model.smear", "false", shape},
+      {"model.bigram_rows", "128", shape},
+      {"model.bigram_dim", "16", shape},
+      {"model.ve_dim", "16", shape},
+      {"model.ve_layers", "[0]", shape},
+      {"model.xsa_layers", "[0]", computed},
+      {"model.softcap", "5", computed},
+      {"model.memory_tokens", "3", also({"model.layout", "model.init", "model.output"}, step)},
+      {"model.embed_init_std", "0.1", also({"model.init"}, step)},
+      {"model.ve_init_std", "0.2", also({"model.init"}, step)},
+      {"model.q_gain_init", "3", also({"model.init"}, step)},
+      {"model.matrix_init", "uniform", also({"model.init"}, step)},
+      // Text.
+      {"data.train", "[\"" + folder("v.txt") + "\"]", words},
+      {"data.validation", "[\"" + folder("v.txt") + "\"]", words},
+      {"data.tokenizer",
+       FAIRWAY_DATA_DIR "/tokenizers/fineweb_4096_bpe.model",
+       also({"corpus.tokenizer"}, words),
+       {"model.vocab_size=4096"}},
+      {"data.split_on", "blank-line", words},
+      {"data.field", "body", words, {"data.train=[\"" + folder("b.jsonl") + "\"]"}},
+      {"data.holdout_every", "7", words},
+      {"data.min_document_bytes", "400", words, {"data.split_on=blank-line"}},
+      {"data.train_bytes", "3000", words},
+      {"data.slices", "4", also({"corpus.batch"}, step)},
+      // The update.
+      {"optim.matrix_lr", "0.01", also({"optim.matrix_lr"})},
+      {"optim.table_lr", "0.01", also({"optim.table_lr"})},
+      {"optim.scalar_lr", "0.01", also({"optim.scalar_lr"})},
+      {"optim.muon_momentum_start", "0.5", also({"optim.momentum.start"})},
+      {"optim.muon_momentum_end", "0.8", also({"optim.momentum.end"})},
+      {"optim.muon_momentum_steps", "20", also({"optim.momentum.steps"})},
+      {"optim.ns_steps", "3", also({"optim.ns_steps"})},
+      {"optim.ns_precision", "bf16", also({"optim.ns_precision"})},
+      {"optim.muon_weight_decay", "0.5", also({"optim.muon_weight_decay"})},
+      {"optim.adam_weight_decay", "0.5", also({"optim.adam_weight_decay"})},
+      {"optim.beta1", "0.5", {"optim.beta1"}},  // a first step's ratio of moments does not know them
+      {"optim.beta2", "0.5", {"optim.beta2"}},
+      {"optim.eps", "0.001", also({"optim.eps"})},
+      {"optim.grad_clip", "0.01", also({"optim.grad_clip"})},
+      {"optim.tables", "bf16", also({"optim.tables", "pack.read"})},
+      // The loop.
+      {"train.batch_tokens", "1024", also({"corpus.batch", "step.rows"}, step)},
+      {"train.micro_batch", "2", also({"step.rows"}, step)},
+      {"train.steps", "10", also({"optim.schedule.steps", "optim.reference_steps", "loop.*"})},
+      {"train.schedule", "wall_clock", also({"optim.schedule.kind", "loop.scales"})},
+      {"train.seconds", "300", {"optim.schedule.limit_ms"}},
+      {"train.planned_steps", "50", {"optim.reference_steps"}, {"train.schedule=wall_clock"}},
+      {"train.warmdown_steps", "6", also({"optim.schedule.warmdown", "loop.scales"})},
+      {"train.log_every", "3", {"loop.logged"}},
+      {"train.validate_every", "3", {"loop.validated"}},
+      {"train.checkpoint_every", "3", {"loop.files"}, {"train.keep_checkpoints=3"}},
+      {"train.keep_checkpoints", "2", {"loop.files"}, {"train.checkpoint_every=3"}},
+      {"train.products", "bf16", step},
+      {"train.z_loss", "0.1", step},
+      {"train.init", folder("init.safetensors"), also({"model.init"}, step)},
+      {"average.kind", "none", {"step.average", "loop.averages", "loop.average_count"}},
+      {"average.decay", "0.5", {"step.average"}},
+      {"average.start", "3", {"loop.averages", "loop.average_count"}},
+      {"average.dtype", "bf16", {"step.average"}},
+      {"average.swa_every", "2", {"loop.averages", "loop.average_count"}, swa},
+      {"average.swa_below", "0.6", {"loop.averages", "loop.average_count"}, swa},
+      {"average.swa_min", "5", {"loop.average_count"}, swa},
+      {"qat.attention", "6", also({"loop.qat_levels"}, step), qat},
+      {"qat.mlp", "3", also({"loop.qat_levels"}, step), qat},
+      {"qat.other", "4", also({"loop.qat_levels"}, step), qat},
+      {"qat.below", "0.6", {"loop.qat", "loop.qat_step"}, qat},
+      {"qat.last_fraction", "0.5", {"loop.qat", "loop.qat_step"}, qat},
+      {"qat.inert", "true", also({"loop.qat"}, step), {"qat.mlp=5", "qat.last_fraction=0.5"}},
+      // The export.
+      {"quant.matrix", "int5_rowmax", {"pack.*"}},
+      {"quant.mlp", "int5_search", {"pack.*"}},
+      {"quant.table", "fp16", {"pack.*"}},
+      {"quant.rules", "[\"blocks.0.*=int8\"]", {"pack.*"}},
+      {"quant.passthrough_limit", "1000", {"pack.*"}},
+      {"quant.coder", "lzma", {"pack.bytes"}},
+      {"quant.level", "19", {"pack.bytes"}},
+      {"quant.prune", "0.3", {"pack.values", "pack.bytes", "pack.read"}},
+      {"quant.prune_below", "0.05", {"pack.values", "pack.bytes", "pack.read"}},
+      {"quant.prune_when",
+       "after",
+       {"pack.values", "pack.bytes", "pack.read"},
+       {"quant.prune=0.3", "quant.matrix=int6_row_search"}},
+      {"quant.guided_high",
+       "0.3",
+       {"pack.values", "pack.bytes", "pack.kinds", "pack.read", "loop.sensitivity"}},
+      {"quant.guided_low",
+       "0.3",
+       {"pack.values", "pack.bytes", "pack.kinds", "pack.read", "loop.sensitivity"}},
+      // Scores.
+      {"score.stride", "4", {"score.stride", "score.nll", "entered.stride", "entered.nll"}},
+      {"score.tail",
+       "published",
+       {"score.tail", "score.tokens", "score.bytes", "score.nll", "score.notes", "entered.tail",
+        "entered.tokens", "entered.bytes", "entered.nll", "entered.notes"}},
+      {"score.rule", "exact", {"score.rule", "score.bytes", "entered.rule", "entered.bytes"}},
+      {"score.tokens",
+       "150",
+       {"score.tokens", "score.bytes", "score.nll", "entered.tokens", "entered.bytes", "entered.nll"}},
+      {"score.ppm_weight", "0.25", {"score.nll", "score.notes", "entered.nll", "entered.notes"}},
+  };
+  return all;
+}
+
+/// Test-time training, on bases in which each key means something.
+std::vector<Line> adapt_lines() {
+  const std::vector<std::string> before = {"adapt.when=before", "adapt.then.epochs=2"},
+                                 streaming = {"adapt.when=streaming"},
+                                 mixture = {"adapt.when=streaming", "adapt.pass_lr=[1, 2]",
+                                            "adapt.combine=mixture"};
+  std::vector<Line> all = {
+      {"adapt.when", "before", {"adapt.when"}, streaming},
+      {"adapt.virtual_ranks", "2", {"adapt.virtual_ranks"}, before},
+      {"adapt.batch_windows", "3", {"adapt.batch_windows"}, before},
+      {"adapt.chunk_windows", "3", {"adapt.chunk_windows"}, streaming},
+      {"adapt.order", "permuted", {"adapt.order"}, before},
+      {"adapt.shards", "targets", {"adapt.shards"}, before},
+      {"adapt.pass_lr", "[1, 3]", {"adapt.pass_lr"}, mixture},
+      {"adapt.rotate", "true", {"adapt.rotate"}, mixture},
+      {"adapt.combine", "minimum", {"adapt.combination"}, mixture},
+      {"adapt.mixture_weights", "[1, 4]", {"adapt.mixture_weights"}, mixture},
+      {"adapt.fake_quantize", "true", {"adapt.fake_quantize"}, before},
+      {"adapt.tables", "bf16", {"adapt.tables"}, before},
+  };
+  for (const auto& [prefix, number] : {std::pair("adapt.", "adapt.0."), std::pair("adapt.then.", "adapt.1.")})
+    for (const auto& [key, value, member] :
+         std::vector<std::array<const char*, 3>>{{"train", "[\"scales\"]", "train"},
+                                                 {"optimizer", "sgd", "rule"},
+                                                 {"lr", "0.25", "lr"},
+                                                 {"lr_groups", "[\"*.mlp.proj.weight=3\"]", "lr_groups"},
+                                                 {"beta1", "0.25", "beta1"},
+                                                 {"beta2", "0.25", "beta2"},
+                                                 {"eps", "0.25", "eps"},
+                                                 {"weight_decay", "0.25", "weight_decay"},
+                                                 {"momentum", "0.25", "momentum"},
+                                                 {"clip", "0.25", "clip"},
+                                                 {"schedule", "cosine_steps", "schedule"},
+                                                 {"epochs", "5", "epochs"}})
+      all.push_back({std::string(prefix) + key, value, {std::string(number) + member}, before});
+  return all;
+}
+
+/// Lines whose effect only a whole run shows.
+std::vector<Line> run_lines() {
+  const std::vector<std::string> sample = {"generate.tokens=12", "generate.temperature=5"};
+  const std::vector<std::string> budget = {"budget.train_seconds=1000000", "budget.artifact_bytes=100000000"};
+  return {
+      {"name", "\"other\"", {"run/name"}},
+      {"score.plain", "false", {"run/raw/*", "run/averaged/*", "run/score/plain/*"}},
+      {"generate.tokens", "5", {"run/sample/text"}, sample},
+      {"generate.temperature", "0", {"run/sample/text"}, sample},
+      {"generate.top_k", "3", {"run/sample/text"}, sample},
+      {"generate.prompt", "\"A rat\"", {"run/sample/text", "run/sample/prompt"}, sample},
+      {"budget.train_seconds", "2000000", {"run/budget/train_seconds/allowed"}, budget},
+      {"budget.eval_seconds", "1000000", {"run/budget/eval_seconds/*"}, budget},
+      {"budget.artifact_bytes",
+       "200",
+       {"run/budget/artifact_bytes/allowed", "run/budget/artifact_bytes/ok", "run/over_budget*"},
+       budget},
+  };
+}
+
+TEST_F(Keys, EachChangesWhatItSaysAndNothingElse) {
+  std::map<std::vector<std::string>, std::pair<Recipe, Seen>> bases;
+  auto all = lines(folder_);
+  for (auto& line : adapt_lines()) all.push_back(line);
+  for (const auto& line : all) {
+    SCOPED_TRACE(line.key);
+    auto set = line.more;
+    if (!bases.contains(set)) {
+      const auto recipe = recipe_of(set);
+      bases[set] = {recipe, look(recipe)};
+    }
+    set.push_back(line.key + "=" + line.value);
+    const auto changed = recipe_of(set);
+    const auto& [base, before] = bases[line.more];
+    EXPECT_THAT(changed_keys(base, changed), ::testing::ElementsAre(line.key)) << "the value is the base's";
+    expect_changes(line, before, look(changed));
+  }
+}
+
+TEST_F(Keys, WhatOnlyAWholeRunShows) {
+  std::map<std::vector<std::string>, Seen> bases;
+  int number = 0;
+  for (const auto& line : run_lines()) {
+    SCOPED_TRACE(line.key);
+    auto set = line.more;
+    if (!bases.contains(set)) bases[set] = look_at_run(recipe_of(set), number++);
+    set.push_back(line.key + "=" + line.value);
+    auto after = look_at_run(recipe_of(set), number++);
+    // The recipe is inside the artifact: its length there is no effect of the key.
+    auto before = bases[line.more];
+    for (auto* seen : {&before, &after})
+      std::erase_if(*seen, [](const auto& entry) {
+        return entry.first.starts_with("run/artifact/") || entry.first.ends_with("artifact_bytes/used");
+      });
+    expect_changes(line, before, after);
+  }
+}
+
+TEST_F(Keys, ABudgetThatIsEnforcedActs) {
+  auto refused = [&](const std::string& key) {
+    return error_of(base::ErrorKind::failure, [&] {
+      look_at_run(recipe_of({key, "budget.enforce=true"}), 100);
+    });
+  };
+  EXPECT_THAT(refused("budget.artifact_bytes=200"), ::testing::HasSubstr("budget.artifact_bytes allows 200"));
+  std::filesystem::remove_all(folder_ / "run-100");
+  EXPECT_THAT(refused("budget.eval_seconds=0.000000001"), ::testing::HasSubstr("plain windows alone"));
+  auto end = [&](const std::vector<std::string>& set) {
+    Seen seen;
+    add_loop(seen, recipe_of(set), *fixed_corpus_);
+    return seen["loop.end"] + " " + seen["loop.steps"];
+  };
+  EXPECT_EQ(end({"budget.train_seconds=35", "budget.enforce=true"}), "schedule 8")
+      << "the clock has not moved";
+  EXPECT_EQ(end({"budget.train_seconds=5", "budget.enforce=true"}), "budget 1") << "a step takes ten seconds";
+  EXPECT_EQ(end({"budget.train_seconds=5"}), "schedule 8") << "it is only said";
+}
+
+TEST_F(Keys, HaveALineEach) {
+  std::set<std::string> known = {"budget.enforce"};  // ABudgetThatIsEnforcedActs
+  for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
+    for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
+  for (const auto& key : recipe_keys())
+    EXPECT_TRUE(known.erase(key.name)) << "the new key " << key.name << " needs a line in this file";
+  EXPECT_TRUE(known.empty()) << *known.begin() << " is no key";
+}
+
+}  // namespace
+}  // namespace fairway::pipeline::testing

@@ -1,0 +1,226 @@
+// Models made by hand, of kinds of pieces that no published one has: what they encode to, decode to and
+// count.
+#include <gmock/gmock.h>
+#include <sentencepiece_processor.h>
+
+#include <cstring>
+
+#include "fairway/text/byte_table.h"
+#include "support.h"
+
+namespace fairway::text {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::input_error;
+
+/// A serialised ModelProto, field by field (sentencepiece_model.proto).
+class Proto {
+ public:
+  Proto& number(int field, std::uint64_t value) {
+    varint(static_cast<std::uint64_t>(field) << 3);
+    varint(value);
+    return *this;
+  }
+  Proto& real(int field, float value) {
+    varint(static_cast<std::uint64_t>(field) << 3 | 5);
+    char bytes[4];
+    std::memcpy(bytes, &value, 4);
+    out.append(bytes, 4);
+    return *this;
+  }
+  Proto& text(int field, std::string_view value) {
+    varint(static_cast<std::uint64_t>(field) << 3 | 2);
+    varint(value.size());
+    out += value;
+    return *this;
+  }
+  std::string out;
+
+ private:
+  void varint(std::uint64_t v) {
+    for (; v >= 128; v >>= 7) out += static_cast<char>((v & 127) | 128);
+    out += static_cast<char>(v);
+  }
+};
+
+enum Kind { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+
+struct Made {
+  bool lossless_field = false, dummy_prefix = false, extra_spaces_removed = false, byte_fallback = true;
+  bool with_unused = false;
+};
+
+/// <pad> <s> </s> <unk>, the bytes, then letters and words.
+std::string made(const Made& how) {
+  Proto model;
+  auto piece = [&](std::string_view text, float score, Kind kind) {
+    Proto p;
+    p.text(1, text).real(2, score).number(3, kind);
+    model.text(1, p.out);
+  };
+  piece("<pad>", 0, control);
+  piece("<s>", 0, control);
+  piece("</s>", 0, control);
+  piece("<unk>", 0, unknown);
+  if (how.byte_fallback)
+    for (int b = 0; b < 256; ++b) {
+      char name[8];
+      std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(b));
+      piece(name, 0, byte);
+    }
+  float score = 0;
+  for (const char* text : {"\xE2\x96\x81", "a", "b", "c", "ab",
+                           "\xE2\x96\x81"
+                           "ab",
+                           "bc", "\xE2\x96\x81\xE2\x96\x81"})
+    piece(text, score -= 1, normal);
+  if (how.with_unused) piece("abc", -0.5f, unused);  // SentencePiece never gives it, but it could merge to it
+  Proto trainer;
+  trainer.number(3, 2).number(35, how.byte_fallback).number(40, 3).number(41, 1).number(42, 2).number(43, 0);
+  model.text(2, trainer.out);
+  Proto normalizer;
+  normalizer.text(1, "identity").number(3, how.dummy_prefix).number(4, how.extra_spaces_removed).number(5, 1);
+  model.text(3, normalizer.out);
+  if (how.lossless_field) model.text(1000, "lossless_v1");
+  return model.out;
+}
+
+Tokenizer load(const std::string& model) {
+  return Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "hand-made");
+}
+
+TEST(HandMade, ATokenizerThatLiesAboutBeingLosslessIsRefused) {
+  EXPECT_TRUE(load(made({.lossless_field = true})).lossless());
+  EXPECT_FALSE(load(made({})).lossless());
+  for (const auto& lie : {Made{.lossless_field = true, .dummy_prefix = true},
+                          Made{.lossless_field = true, .extra_spaces_removed = true},
+                          Made{.lossless_field = true, .byte_fallback = false}})
+    EXPECT_THAT(input_error([&] { load(made(lie)); }), HasSubstr("lossless_v1"));
+  const auto published = testing::sp1024().model_bytes();
+  Proto claim;
+  claim.text(1000, "lossless_v1");
+  const auto lying =
+      std::string(reinterpret_cast<const char*>(published.data()), published.size()) + claim.out;
+  EXPECT_THAT(input_error([&] { load(lying); }), HasSubstr("lossless_v1"));
+}
+
+TEST(HandMade, UnusedPiecesAreEncodedAsSentencePieceDoes) {
+  for (const bool with_unused : {false, true}) {
+    const auto model = made({.with_unused = with_unused});
+    const auto tokenizer = load(model);
+    sentencepiece::SentencePieceProcessor plain;
+    ASSERT_TRUE(plain.LoadFromSerializedProto(model).ok());
+    for (const char* text : {"abc", "ab c", " abc abcabc", "  a", "bca", "x", "ab\xC3\xA9"})
+      EXPECT_EQ(tokenizer.encode(text), plain.EncodeAsIds(text)) << with_unused << " '" << text << "'";
+  }
+}
+
+/// Every token after another counts by the exact rule what it adds to the decoded text.
+void expect_exact(const Tokenizer& tokenizer, const std::string& name) {
+  const auto table = make_byte_table(tokenizer, ByteRule::exact);
+  const auto bos = static_cast<std::uint32_t>(tokenizer.bos_id());
+  const auto a = tokenizer.piece_id("a");
+  ASSERT_GE(a, 0);
+  for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const auto kind = tokenizer.kind(id);
+    if (kind == PieceKind::byte && id != tokenizer.piece_id("<0x41>"))
+      continue;  // more than one make a character
+    const std::vector<std::int32_t> alone = {id}, before = {a}, behind = {a, id};
+    EXPECT_EQ(table.count(static_cast<std::uint32_t>(id), bos), tokenizer.decode(alone).size())
+        << name << ": '" << tokenizer.piece(id) << "' first";
+    EXPECT_EQ(table.count(static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(a)),
+              tokenizer.decode(behind).size() - tokenizer.decode(before).size())
+        << name << ": '" << tokenizer.piece(id) << "' behind another";
+  }
+}
+
+TEST(HandMade, ExactCountsAreWhatEachPieceAddsToTheDecodedText) {
+  expect_exact(load(made({.with_unused = true})), "plain");
+  expect_exact(load(made({.dummy_prefix = true, .extra_spaces_removed = true, .with_unused = true})),
+               "stripping");
+}
+
+TEST(HandMade, ChallengeCountsGiveNothingForWhatIsNoText) {
+  const auto tokenizer = load(made({.with_unused = true}));
+  const auto table = make_byte_table(tokenizer, ByteRule::challenge);
+  const auto a = static_cast<std::uint32_t>(tokenizer.piece_id("a"));
+  for (const char* piece : {"<pad>", "<s>", "</s>", "<unk>", "abc"})
+    EXPECT_EQ(table.count(static_cast<std::uint32_t>(tokenizer.piece_id(piece)), a), 0u) << piece;
+  const auto ab =
+      static_cast<std::uint32_t>(tokenizer.piece_id("\xE2\x96\x81"
+                                                    "ab"));
+  EXPECT_EQ(table.count(ab, a), 3u);
+  for (const char* piece : {"<s>", "<unk>", "abc"})
+    EXPECT_EQ(table.count(ab, static_cast<std::uint32_t>(tokenizer.piece_id(piece))), 2u)
+        << "after " << piece;
+}
+
+// What the trainer is handed.
+
+TrainTokenizerOptions small_vocabulary() {
+  TrainTokenizerOptions options;
+  options.vocab_size = 300;
+  return options;
+}
+
+TEST(TrainTokenizer, ReadsNoMoreThanItsLimit) {
+  auto asked = [](std::uint64_t limit) {
+    int documents = 0;
+    auto options = small_vocabulary();
+    options.max_bytes = limit;
+    train_tokenizer(
+        [&](std::string& document) {
+          document.clear();
+          for (int i = 0; i < 100; ++i)
+            document += "word" + std::to_string(i * i * (documents + 1) % 97) + " and more\n";
+          return ++documents <= 10;
+        },
+        options);
+    return documents;
+  };
+  const int bytes = [] {
+    std::string document;
+    for (int i = 0; i < 100; ++i) document += "word" + std::to_string(i * i % 97) + " and more\n";
+    return static_cast<int>(document.size());
+  }();
+  EXPECT_EQ(asked(1'000'000), 11) << "all ten, and the end";
+  EXPECT_EQ(asked(static_cast<std::uint64_t>(bytes) * 5 / 2), 3);
+  EXPECT_EQ(asked(1), 1);
+}
+
+TEST(TrainTokenizer, ReservedCharactersPartSentences) {
+  std::string left, right;
+  for (int i = 0; i < 200; ++i) {
+    left += "some words of the left " + std::to_string(i % 13) + " ";
+    right += "others to the right " + std::to_string(i % 7) + " ";
+  }
+  const auto parted = train_tokenizer({left, right}, small_vocabulary());
+  for (const std::string mark : {"\t", "\xE2\x96\x81", "\xE2\x96\x85"})
+    EXPECT_EQ(train_tokenizer({left + mark + right}, small_vocabulary()).fingerprint(), parted.fingerprint())
+        << "mark of " << mark.size() << " bytes";
+  EXPECT_EQ(train_tokenizer({left + std::string(1, '\0') + right}, small_vocabulary()).fingerprint(),
+            parted.fingerprint());
+}
+
+TEST(TrainTokenizer, LongTextsAreNeverCutInsideACharacter) {
+  // No space in 6,000 bytes: a sentence ends at 4,000, which is inside a character of three bytes (4,000 = 3
+  // x 1,333 + 1) and, with a letter before, of two.
+  std::string two = "a", three;
+  for (int i = 0; i < 2000; ++i) {
+    three += std::string("\xE6\xBC") + static_cast<char>(0x80 + i % 5);
+    two += std::string("\xC3") + static_cast<char>(0xA0 + i % 5);
+    if (i % 2) two += std::string("\xC3") + static_cast<char>(0xA0 + i % 3);
+  }
+  for (const auto& [text, end] : {std::pair<std::string, std::size_t>{three, 3999}, {two, 3999}}) {
+    const auto whole = train_tokenizer({text}, small_vocabulary());
+    const auto cut = train_tokenizer(
+        {std::string_view(text).substr(0, end), std::string_view(text).substr(end)}, small_vocabulary());
+    EXPECT_EQ(whole.fingerprint(), cut.fingerprint());
+    for (std::int32_t id = 260; id < whole.vocab_size(); ++id)
+      EXPECT_EQ(whole.piece(id).find("\xEF\xBF\xBD"), std::string::npos) << whole.piece(id);
+  }
+}
+
+}  // namespace
+}  // namespace fairway::text
