@@ -165,28 +165,22 @@ TrainTokenizerOptions small_vocabulary() {
 }
 
 TEST(TrainTokenizer, ReadsNoMoreThanItsLimit) {
+  constexpr std::size_t bytes = 3000;
   auto asked = [](std::uint64_t limit) {
-    int documents = 0;
+    std::size_t documents = 0;
     auto options = small_vocabulary();
     options.max_bytes = limit;
     train_tokenizer(
         [&](std::string& document) {
-          document.clear();
-          for (int i = 0; i < 100; ++i)
-            document += "word" + std::to_string(i * i * (documents + 1) % 97) + " and more\n";
+          document = testing::demo_text().substr(documents * bytes, bytes);
           return ++documents <= 10;
         },
         options);
     return documents;
   };
-  const int bytes = [] {
-    std::string document;
-    for (int i = 0; i < 100; ++i) document += "word" + std::to_string(i * i % 97) + " and more\n";
-    return static_cast<int>(document.size());
-  }();
-  EXPECT_EQ(asked(1'000'000), 11) << "all ten, and the end";
-  EXPECT_EQ(asked(static_cast<std::uint64_t>(bytes) * 5 / 2), 3);
-  EXPECT_EQ(asked(1), 1);
+  EXPECT_EQ(asked(1'000'000), 11u) << "all ten, and the end";
+  EXPECT_EQ(asked(bytes * 5 / 2), 3u);
+  EXPECT_EQ(asked(1), 1u);
 }
 
 TEST(TrainTokenizer, ReservedCharactersPartSentences) {
@@ -208,9 +202,9 @@ TEST(TrainTokenizer, LongTextsAreNeverCutInsideACharacter) {
   // x 1,333 + 1) and, with a letter before, of two.
   std::string two = "a", three;
   for (int i = 0; i < 2000; ++i) {
-    three += std::string("\xE6\xBC") + static_cast<char>(0x80 + i % 5);
-    two += std::string("\xC3") + static_cast<char>(0xA0 + i % 5);
-    if (i % 2) two += std::string("\xC3") + static_cast<char>(0xA0 + i % 3);
+    three += std::string("\xE6\xBC") + static_cast<char>(0x80 + i * i % 41);
+    two += std::string("\xC3") + static_cast<char>(0xA0 + i * i % 23);
+    if (i % 2) two += std::string("\xC3") + static_cast<char>(0x80 + i * i % 19);
   }
   for (const auto& [text, end] : {std::pair<std::string, std::size_t>{three, 3999}, {two, 3999}}) {
     const auto whole = train_tokenizer({text}, small_vocabulary());
