@@ -61,13 +61,12 @@ class Recorder final : public TrainBackend {
   std::int64_t averaged_ = 0;
 };
 
-/// Values everywhere, so that every part of the model matters.
-void fill_with_noise(graph::ParameterStore& store, const model::ModelConfig& config, base::ThreadPool& pool) {
-  model::initialise(store, config, 3, pool);
+/// Values everywhere, so that every part of the model matters; whatever the initial ones are.
+void fill_with_noise(graph::ParameterStore& store) {
   const base::Random noise(5, "noise");
   std::uint64_t i = 0;
   for (const auto& p : store.layout().parameters())
-    for (auto& v : store.value(p.name).span<float>()) v += 0.1f * static_cast<float>(noise.normal(i++));
+    for (auto& v : store.value(p.name).span<float>()) v = 0.3f * static_cast<float>(noise.normal(i++));
 }
 
 /// Texts, and a model that does not change with the recipe.
@@ -88,7 +87,7 @@ class Keys : public ::testing::Test {
     fixed_ = recipe_of({});
     fixed_corpus_.emplace(prepare_corpus(fixed_, engine_));
     weights_.emplace(model::make_layout(fixed_.model), tensor::Device{}, false);
-    fill_with_noise(*weights_, fixed_.model, engine_.pool());
+    fill_with_noise(*weights_);
     OpenModel model{fixed_, fixed_corpus_->tokenizer, nullptr, "", "", {}};
     model.weights = std::make_unique<graph::ParameterStore>(weights_->layout(), tensor::Device{}, false);
     write_weights(*model.weights, read_weights(*weights_));
@@ -205,7 +204,7 @@ class Keys : public ::testing::Test {
     seen["model.layout"] = layout;
     initial_weights(r, store, engine_.pool());
     seen["model.init"] = hash_of(read_weights(store));
-    fill_with_noise(store, r.model, engine_.pool());
+    fill_with_noise(store);
     const int window = r.model.window, lead = r.model.memory_tokens;
     ProgramScorer scorer(r.model, store, {window}, engine_);
     const auto n = static_cast<std::size_t>(scorer.rows() * window);
@@ -263,6 +262,8 @@ class Keys : public ::testing::Test {
   /// A real step, in the warm-down, and the average after it.
   void add_step(Seen& seen, const Recipe& r, const Corpus& corpus) {
     const auto backend = make_train_backend(r, engine_);
+    seen["step.start"] = hash_of(read_weights(backend->weights()));
+    fill_with_noise(backend->weights());
     data::BatchLoader loader(corpus.train, {r.train.batch_tokens, r.model.window, r.data.slices});
     loader.next_step();
     StepPlan plan;
@@ -341,11 +342,16 @@ class Keys : public ::testing::Test {
               adapt_and_score(still, *weights_, fixed_corpus_->tokenizer, text, engine_).run.score);
   }
 
-  Seen look(const Recipe& r) {
+  /// `settings`: only what is said to optimisers, protocol and loop, not what the stages make of it.
+  Seen look(const Recipe& r, bool settings) {
     Seen seen{{"description", r.description}};
-    const auto corpus = prepare_corpus(r, engine_);
     add_optimizer(seen, r);
     add_protocol(seen, r);
+    if (settings) {
+      add_loop(seen, r, *fixed_corpus_);
+      return seen;
+    }
+    const auto corpus = prepare_corpus(r, engine_);
     add_model(seen, r);
     add_corpus(seen, r, corpus);
     add_loop(seen, r, corpus);
@@ -418,14 +424,16 @@ std::vector<std::string> also(std::vector<std::string> some, const std::vector<s
 /// Lines whose effect the stages show on their own.
 std::vector<Line> lines(const Folder& folder) {
   const std::vector<std::string> step = {"step.loss", "step.weights", "step.average"};
-  const auto shape = also({"model.layout", "model.init", "model.output"}, step);
+  const auto shape = also({"model.layout", "model.init", "model.output", "step.start"}, step);
   const auto computed = also({"model.output"}, step);
+  const std::vector<std::string> first = {"model.init", "step.start",
+                                          "step.average"};  // an EMA begins with them
   const std::vector<std::string> words = also({"corpus.train", "corpus.validation", "corpus.batch"}, step);
   const std::vector<std::string> qat = {"qat.mlp=5"},
                                  swa = {"average.kind=swa", "average.swa_every=1", "average.swa_below=0.9"};
   std::vector<Line> all = {
       {"description", "\"other\"", {"description"}},
-      {"seed", "7", also({"model.init", "adapt.seed"}, step)},
+      {"seed", "7", {"model.init", "adapt.seed", "step.start", "step.average"}},
       // The model.
       {"model.vocab_size", "1032", shape},
       {"model.layers", "3", shape},
@@ -433,9 +441,9 @@ std::vector<Line> lines(const Folder& folder) {
       {"model.heads", "4", shape},
       {"model.kv_heads", "2", shape},
       {"model.mlp_mult", "3", shape},
-      {"model.activation", "relu_square", {"model.output"}},
-      {"model.leaky_slope", "0.25", {"model.output"}},
-      {"model.window", "64", also({"model.output", "corpus.batch", "step.rows"}, step)},
+      {"model.activation", "relu_square", computed},
+      {"model.leaky_slope", "0.25", computed},
+      {"model.window", "64", also({"model.output", "step.rows"}, step)},
       {"model.rope_dims", "4", computed},
       {"model.rope_base", "500", computed},
       {"model.rope_rescale_length", "8", computed},
@@ -446,14 +454,14 @@ std::vector<Line> lines(const Folder& folder) {
       {"model.bigram_rows", "128", shape},
       {"model.bigram_dim", "16", shape},
       {"model.ve_dim", "16", shape},
-      {"model.ve_layers", "[0]", shape},
+      {"model.ve_layers", "[0]", computed},
       {"model.xsa_layers", "[0]", computed},
       {"model.softcap", "5", computed},
-      {"model.memory_tokens", "3", also({"model.layout", "model.init", "model.output"}, step)},
-      {"model.embed_init_std", "0.1", also({"model.init"}, step)},
-      {"model.ve_init_std", "0.2", also({"model.init"}, step)},
-      {"model.q_gain_init", "3", also({"model.init"}, step)},
-      {"model.matrix_init", "uniform", also({"model.init"}, step)},
+      {"model.memory_tokens", "3", also({"model.layout", "model.init", "model.output", "step.start"}, step)},
+      {"model.embed_init_std", "0.1", first},
+      {"model.ve_init_std", "0.2", first},
+      {"model.q_gain_init", "3", first},
+      {"model.matrix_init", "uniform", first},
       // Text.
       {"data.train", "[\"" + folder("v.txt") + "\"]", words},
       {"data.validation", "[\"" + folder("v.txt") + "\"]", words},
@@ -465,7 +473,7 @@ std::vector<Line> lines(const Folder& folder) {
       {"data.field", "body", words, {"data.train=[\"" + folder("b.jsonl") + "\"]"}},
       {"data.holdout_every", "7", words},
       {"data.min_document_bytes", "400", words, {"data.split_on=blank-line"}},
-      {"data.train_bytes", "3000", words},
+      {"data.train_bytes", "3000", {"corpus.train", "corpus.validation"}},
       {"data.slices", "4", also({"corpus.batch"}, step)},
       // The update.
       {"optim.matrix_lr", "0.01", also({"optim.matrix_lr"})},
@@ -497,7 +505,7 @@ std::vector<Line> lines(const Folder& folder) {
       {"train.keep_checkpoints", "2", {"loop.files"}, {"train.checkpoint_every=3"}},
       {"train.products", "bf16", step},
       {"train.z_loss", "0.1", step},
-      {"train.init", folder("init.safetensors"), also({"model.init"}, step)},
+      {"train.init", folder("init.safetensors"), first},
       {"average.kind", "none", {"step.average", "loop.averages", "loop.average_count"}},
       {"average.decay", "0.5", {"step.average"}},
       {"average.start", "3", {"loop.averages", "loop.average_count"}},
@@ -590,7 +598,7 @@ std::vector<Line> run_lines() {
   const std::vector<std::string> budget = {"budget.train_seconds=1000000", "budget.artifact_bytes=100000000"};
   return {
       {"name", "\"other\"", {"run/name"}},
-      {"score.plain", "false", {"run/raw/*", "run/averaged/*", "run/score/plain/*"}},
+      {"score.plain", "false", {"run/raw*", "run/averaged*", "run/score/plain/*"}},
       {"generate.tokens", "5", {"run/sample/text"}, sample},
       {"generate.temperature", "0", {"run/sample/text"}, sample},
       {"generate.top_k", "3", {"run/sample/text"}, sample},
@@ -605,21 +613,21 @@ std::vector<Line> run_lines() {
 }
 
 TEST_F(Keys, EachChangesWhatItSaysAndNothingElse) {
-  std::map<std::vector<std::string>, std::pair<Recipe, Seen>> bases;
-  auto all = lines(folder_);
-  for (auto& line : adapt_lines()) all.push_back(line);
-  for (const auto& line : all) {
-    SCOPED_TRACE(line.key);
-    auto set = line.more;
-    if (!bases.contains(set)) {
-      const auto recipe = recipe_of(set);
-      bases[set] = {recipe, look(recipe)};
+  for (const bool settings : {false, true}) {
+    std::map<std::vector<std::string>, std::pair<Recipe, Seen>> bases;
+    for (const auto& line : settings ? adapt_lines() : lines(folder_)) {
+      SCOPED_TRACE(line.key);
+      auto set = line.more;
+      if (!bases.contains(set)) {
+        const auto recipe = recipe_of(set);
+        bases[set] = {recipe, look(recipe, settings)};
+      }
+      set.push_back(line.key + "=" + line.value);
+      const auto changed = recipe_of(set);
+      const auto& [base, before] = bases[line.more];
+      EXPECT_THAT(changed_keys(base, changed), ::testing::ElementsAre(line.key)) << "the value is the base's";
+      expect_changes(line, before, look(changed, settings));
     }
-    set.push_back(line.key + "=" + line.value);
-    const auto changed = recipe_of(set);
-    const auto& [base, before] = bases[line.more];
-    EXPECT_THAT(changed_keys(base, changed), ::testing::ElementsAre(line.key)) << "the value is the base's";
-    expect_changes(line, before, look(changed));
   }
 }
 
