@@ -87,7 +87,7 @@ class Fields : public ::testing::TestWithParam<const char*> {
                                       "model.rope_rescale_length=0",
                                       "score.stride=32",
                                       "train.batch_tokens=256",
-                                      "data.train_bytes=30000",
+                                      "data.train_bytes=60000",
                                       "train.steps=7",
                                       "train.warmdown_steps=7",
                                       "quant.guided_high=0.25",

@@ -165,10 +165,11 @@ TrainTokenizerOptions small_vocabulary() {
 }
 
 TEST(TrainTokenizer, ReadsNoMoreThanItsLimit) {
-  constexpr std::size_t bytes = 3000;
+  constexpr std::size_t bytes = 20'000;
   auto asked = [](std::uint64_t limit) {
     std::size_t documents = 0;
-    auto options = small_vocabulary();
+    TrainTokenizerOptions options;
+    options.vocab_size = 400;
     options.max_bytes = limit;
     train_tokenizer(
         [&](std::string& document) {
