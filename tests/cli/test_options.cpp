@@ -345,7 +345,8 @@ class OptionEntries : public Options {
     }
     auto checks = [](const Words& more) {
       std::vector<std::string> names;
-      for (const auto& c : verify(more)["checks"])
+      const auto report = verify(more);
+      for (const auto& c : report["checks"])
         names.push_back(c["check"].get<std::string>() + ": " + c["figures"].get<std::string>());
       return names;
     };
@@ -538,7 +539,8 @@ class OptionEntries : public Options {
     add("sweep", "--resume", [=] {
       sweep("sw-r", {});
       EXPECT_EQ(said(Words{"sweep", "s.toml", "--out", "sw-r"} + keys({"train.steps=1"})).code, 2);
-      for (const auto& cell : sweep("sw-r", {"--resume"})["cells"]) EXPECT_EQ(cell["skipped"], true);
+      const auto again = sweep("sw-r", {"--resume"});
+      for (const auto& cell : again["cells"]) EXPECT_EQ(cell["skipped"], true);
     });
     add("sweep", "--jobs", [=] {
       const auto json = sweep("sw-j", {"--jobs", "2", "--threads", "2"});
