@@ -30,13 +30,19 @@ class Options : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new Folder();
-    std::string lines, objects;
+    std::string lines, objects, rare;
     for (int i = 0; i < 120; ++i) {
       const auto line =
           "Line " + std::to_string(i) + " of a text about " + std::to_string(i * 7919 % 101) + " moles.";
       lines += line + (i % 4 == 3 ? "\n\n" : "\n");
-      objects += R"({"text": ")" + line + R"(", "body": "The body of )" + std::to_string(i * i) + "\"}\n";
+      std::string body = "A body";
+      for (int k = 1; k < 6; ++k)
+        for (int j = 0; j < 4; ++j)
+          body += (j ? "" : " ") + std::string(1, static_cast<char>('a' + (i * k + j * j) % 26));
+      objects += R"({"text": ")" + line + R"(", "body": ")" + body + "\"}\n";
+      rare += body + (i % 10 == 9 ? std::string("\xC3") + static_cast<char>(0xA0 + i % 7) : "") + "\n";
     }
+    write("rare.txt", rare);
     write("a.txt", lines);
     write("b.jsonl", objects);
     write("tail.txt", "Some  words\n\n\xE2\x98\x83 and  more of them, for the end.\n");
@@ -99,6 +105,14 @@ class Options : public ::testing::Test {
   static std::string file(const std::string& name) { return base::read_text_file(*folder_ / name); }
   static bool exists(const std::string& name) { return std::filesystem::exists(*folder_ / name); }
 
+  /// `more`, and of `defaults` (option, value, ...) those that it doesn't hold.
+  static Words with(Words more, const Words& defaults) {
+    const auto own = more;
+    for (std::size_t i = 0; i + 1 < defaults.size(); i += 2)
+      if (std::ranges::count(own, defaults[i]) == 0) more = more + Words{defaults[i], defaults[i + 1]};
+    return more;
+  }
+
   // Commands that are asked more than once.
   static Json score(const Words& more) {
     return json_of(Words{"score", "m.fairway", "--text", "tail.txt"} + more);
@@ -107,23 +121,22 @@ class Options : public ::testing::Test {
     return json_of(Words{"adapt", "m.fairway"} + text + more +
                    sets({"score.tokens=0"}))["adapted"]["sliding"];
   }
-  static Json verify(Words more, const Words& text = {"--text", "a.txt", "--tokens", "150"}) {
-    for (const auto& [option, value] : {std::pair("--flips", "1"), std::pair("--windows", "2")})
-      if (std::ranges::count(more, option) == 0) more = more + Words{option, value};
-    return json_of(Words{"verify", "m.fairway"} + text + more);
+  static Json verify(const Words& more, const Words& text = {"--text", "a.txt", "--tokens", "150"}) {
+    return json_of(Words{"verify", "m.fairway"} + text + with(more, {"--flips", "1", "--windows", "2"}));
   }
   static std::string sampled(const Words& more) {
-    return said(Words{"generate", "m.fairway", "--quiet", "--tokens", "12", "--temperature", "9", "--top-k",
-                      "0"} +
-                more)
-        .out;
+    const auto outcome = said(Words{"generate", "m.fairway", "--quiet"} +
+                              with(more, {"--tokens", "12", "--temperature", "9", "--top-k", "0"}));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_NE(outcome.out, "");
+    return outcome.out;
   }
   static Json build(const std::string& out, const Words& more, const Words& files = {"a.txt"}) {
     return json_of(Words{"data", "build"} + files + Words{"--tokenizer", kTokenizer, "--out", out} + more);
   }
   static Json tokenizer(const Words& more, const Words& files = {"b.jsonl"}) {
-    return json_of(Words{"tokenizer", "train"} + files + Words{"--out", "t.model", "--vocab-size", "300"} +
-                   more);
+    return json_of(Words{"tokenizer", "train"} + files +
+                   with(more, {"--out", "t.model", "--vocab-size", "300"}));
   }
 
   static Folder* folder_;
@@ -430,13 +443,9 @@ class OptionEntries : public Options {
     });
     add("tokenizer train", "--max-bytes", [=] { EXPECT_NE(print({"--max-bytes", "1000"}), print({})); });
     add("tokenizer train", "--coverage", [] {
-      // Nineteen in twenty letters are an "a" or a space: rarer ones have no piece of their own.
-      std::string rare;
-      for (int i = 0; i < 3000; ++i)
-        rare += i % 150 == 149 ? std::string("\xC3") + static_cast<char>(0xA0 + i % 7) : i % 5 ? "a" : " b";
-      write("rare.txt", rare);
-      EXPECT_NE(tokenizer({"--coverage", "0.98", "--vocab-size", "300"}, {"rare.txt"})["fingerprint"],
-                tokenizer({"--coverage", "1", "--vocab-size", "300"}, {"rare.txt"})["fingerprint"]);
+      // A few characters are rare: with less than all of them covered they have no piece of their own.
+      EXPECT_NE(tokenizer({"--coverage", "0.98"}, {"rare.txt"})["fingerprint"],
+                tokenizer({"--coverage", "1"}, {"rare.txt"})["fingerprint"]);
     });
     for (const std::string command : {"encode", "decode"}) {
       const std::string given = command == "encode" ? "a mole" : "900 901";

@@ -185,6 +185,8 @@ TEST_F(Verifying, AShardThatBeginsInTheMiddleOfADocumentHasItsFirstTokenForConte
   shard.finish();
   const auto report = verified({"adapt.when=never"}, "s.bin");
   EXPECT_THAT(failed(report), IsEmpty()) << report.json;
+  const auto score = nlohmann::json::parse(report.json)["sliding"];
+  EXPECT_EQ(score["text_bytes"], score["bytes"]) << "the first token is no part of the text that is scored";
 }
 
 TEST_F(Verifying, LearningTheTextFirstFailsTheOrderTheConditionsAndTheFlips) {

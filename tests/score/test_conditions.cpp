@@ -25,6 +25,8 @@ void commit(ScoreLedger& ledger, std::int64_t first, std::int64_t count, const K
   ledger.commit(first, nll, bytes, origin);
 }
 
+const TextReference kText{{{0, 10}}};
+
 Knowledge knows(std::int64_t first, std::int64_t count) {
   Knowledge k;
   k.add(first, count);
@@ -124,7 +126,7 @@ TEST(Conditions, EachIsBrokenAlone) {
        }},
   };
   for (const auto& c : cases) {
-    ScoreLedger ledger({.targets = 10});
+    ScoreLedger ledger({.targets = 10, .text = kText});
     c.enter(ledger);
     const auto verdict = ledger.verdict();
     EXPECT_EQ(verdict.broken, c.broken) << c.how << ": " << verdict.text();
@@ -135,8 +137,23 @@ TEST(Conditions, EachIsBrokenAlone) {
   }
 }
 
+TEST(Conditions, TheBytesAreAConditionOfTheirOwn) {
+  for (const auto& [text, broken] : std::vector<std::pair<TextReference, bool>>{{{{{0, 10}}}, false},
+                                                                                {{{{0, 9}}}, true},
+                                                                                {{{{0, 4}, {5, 6}}}, false},
+                                                                                {{{{0, 4}, {5, 5}}}, true},
+                                                                                {{}, true}}) {
+    ScoreLedger ledger({.targets = 10, .text = text});
+    commit(ledger, 0, 10);
+    const auto verdict = ledger.verdict();
+    EXPECT_EQ(verdict.broken, broken ? std::vector{Condition::text_bytes} : std::vector<Condition>{})
+        << verdict.text();
+    EXPECT_EQ(ledger.text_bytes(), text.bytes());
+  }
+}
+
 TEST(Conditions, TheReasonNamesTheTargets) {
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = kText});
   commit(ledger, 0, 5);
   const auto k = knows(5, 1);
   commit(ledger, 6, 4, &k);
@@ -158,7 +175,7 @@ TEST(Conditions, AMinimumBreaksTheDistributionAndTheOnePassWhateverItsWeightsKno
 
 TEST(Gate, TheInputsOfALessonHaveAScoreToo) {
   const std::vector<std::int32_t> tokens(11, 7);
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = kText});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   Knowledge knowledge;
   commit(ledger, 4, 3);  // targets 4, 5, 6; the first input of a lesson from 4 on is target 3
@@ -173,7 +190,7 @@ TEST(Gate, TheInputsOfALessonHaveAScoreToo) {
 
 TEST(Gate, TheOtherDoorTellsTheLedgerAndCounts) {
   const std::vector<std::int32_t> tokens(11, 7);
-  ScoreLedger ledger({.targets = 10});
+  ScoreLedger ledger({.targets = 10, .text = kText});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   Knowledge knowledge;
   gate.before_its_score(2, 4, knowledge);
@@ -188,7 +205,7 @@ TEST(Gate, TheOtherDoorTellsTheLedgerAndCounts) {
 }
 
 TEST(Ledger, NumbersAreTheSumsOfWhatWasEntered) {
-  ScoreLedger ledger({.targets = 6, .documents = {0, 2, 5}});
+  ScoreLedger ledger({.targets = 6, .text = {{{0, 3}, {2, 7}, {5, 5}}}});
   const std::vector<float> nll = {0.5f, 1.5f, 2.25f, 0.125f, 3, 4};
   const std::vector<std::int32_t> bytes = {1, 2, 3, 0, 4, 5};
   ledger.commit(0, std::span(nll).first(4), std::span(bytes).first(4));
