@@ -39,6 +39,7 @@ std::int64_t round_up(std::int64_t targets, std::int64_t window) {
 
 EpochPlan::EpochPlan(const Protocol& p, std::int64_t targets, int window)
     : protocol_(p), targets_(targets / window * window), window_(window) {
+  if (std::ranges::none_of(p.phases, [](const Phase& phase) { return phase.epochs > 0; })) return;
   const std::int64_t n = targets_ / window_, ranks = p.virtual_ranks, batch = p.batch_windows;
   if (p.shards == Shards::targets) {
     const std::int64_t shard = targets_ / ranks;

@@ -101,6 +101,18 @@ TEST(Evaluate, TimeOverTheBudgetIsAFailureWhenEnforced) {
   EXPECT_FALSE(evaluate_small(p, small_text(12 * S + 1), options).over_budget);
 }
 
+TEST(Evaluate, ATextOfAnyLengthIsScoredWhereNothingIsTrained) {
+  Protocol p;
+  p.when = When::before;
+  p.phases[0].epochs = 0;
+  for (const std::int64_t n : {2, 10, S, S + 1, 3 * S}) {
+    const auto r = evaluate_small(p, small_text(n), small_options(0, score::Tail::clean));
+    EXPECT_EQ(r.score.tokens, n - 1);
+    EXPECT_EQ(r.score.verdict.text(), "valid");
+    EXPECT_EQ(r.tokens_trained, 0);
+  }
+}
+
 TEST(Evaluate, CountsWhatItTrainedOn) {
   auto p = streaming_matrices();  // chunks of 2 windows: 6 chunks, the last is not trained on
   p.phases[0].epochs = 3;

@@ -20,7 +20,8 @@ struct RankBatch {
 /// The steps of `When::before`.
 class EpochPlan {
  public:
-  /// `targets` of the text in windows of `window`. An input error when a rank has no window to train on.
+  /// `targets` of the text in windows of `window`. An input error when a rank has no window to train
+  /// on. Without epochs there are no steps.
   EpochPlan(const Protocol& protocol, std::int64_t targets, int window);
 
   std::int64_t steps() const { return steps_; }                    ///< in an epoch
