@@ -157,7 +157,8 @@ void prove_lossless(const Tokenizer& tokenizer, const std::vector<std::string>& 
 Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerOptions& options) {
   check_options(options);
   Sentences sentences(documents, options.max_bytes);
-  if (std::ranges::all_of(sentences.documents(), &std::string::empty)) fail_input("no text to train a tokenizer on");
+  if (std::ranges::all_of(sentences.documents(), &std::string::empty))
+    fail_input("no text to train a tokenizer on");
   std::string model;
   try {
     const auto status = sentencepiece::SentencePieceTrainer::Train(arguments(options), &sentences, &model);

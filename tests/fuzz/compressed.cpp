@@ -1,5 +1,5 @@
-// Document files: the first byte picks kind, compression, split and what to do with bad lines, the rest is the
-// file.
+// Document files: the first byte picks kind, compression, split and what to do with bad lines, the rest is
+// the file.
 #include <array>
 #include <cstdint>
 #include <string>
