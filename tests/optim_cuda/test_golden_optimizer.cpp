@@ -25,7 +25,7 @@ double worst_golden_error(Precision precision) {
   config.schedule = {ScheduleKind::steps, 10, 0.0, 10};  // 0.025 (1 - 0.1 s)
   config.muon_momentum = {0.92, 1.02, 10};               // 0.92 + 0.01 s
   GpuRun gpu(layout, config);
-  double worst = 0;
+  fairway::testing::Largest worst;
   const auto flat = [&](const std::string& letter, int step) {
     std::vector<float> all;
     for (const std::string i : {"0", "1", "2"}) {
