@@ -61,6 +61,6 @@ function(fairway_test name)
   if(FAIRWAY_SANITIZE)  # out of memory is to be an error that we report, as without the sanitizer
     set(environment ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
   endif()
-  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST
+  gtest_discover_tests(test_${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 300
     PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${FAIRWAY_TEST_TIMEOUT} ${environment})
 endfunction()
