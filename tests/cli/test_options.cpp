@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+#include <sstream>
 
 namespace fairway::test {
 namespace {
@@ -313,6 +314,9 @@ class OptionEntries : public Options {
       EXPECT_NE(json_of(objects + Words{"--field", "body"})["plain"]["bytes"],
                 json_of(objects)["plain"]["bytes"]);
     });
+    add("score", "--skip-bad-lines", [] {
+      leaves_bad_lines_out({"score", "m.fairway", "--text", "bad.jsonl"});
+    });
     add("score", "--tokens", [] { EXPECT_EQ(score({"--tokens", "9"})["sliding"]["tokens"], 9); });
     add("generate", "--prompt", [] {
       EXPECT_THAT(sampled({"--prompt", "A mole"}), ::testing::StartsWith("A mole"));
@@ -331,6 +335,14 @@ class OptionEntries : public Options {
       EXPECT_NE(sampled({"--seed", "1"}), sampled({"--seed", "2"}));
       EXPECT_EQ(sampled({"--seed", "1"}), sampled({"--seed", "1"}));
     });
+  }
+
+  /// A line that is no document: an input error, or left out.
+  static void leaves_bad_lines_out(const Words& command) {
+    write("bad.jsonl", file("b.jsonl") + "no JSON\n");
+    EXPECT_EQ(said(command).code, 2);
+    const auto left_out = said(command + Words{"--skip-bad-lines"});
+    EXPECT_EQ(left_out.code, 0) << left_out.err;
   }
 
   void adaptation() {
@@ -402,6 +414,16 @@ class OptionEntries : public Options {
         EXPECT_FALSE(json({"--seed", "5"}).is_null());
       });  // changes no shape and no time
     }
+    for (const Words& command : {Words{"explain", "demo"}, Words{"bench", "demo", "--repeats", "1"}})
+      add(command[0], "--wide", [=] {
+        auto widest = [&](const Words& more) {
+          std::size_t most = 0;
+          std::istringstream text(said(command + keys() + more).out);
+          for (std::string line; std::getline(text, line);) most = std::max(most, line.size());
+          return most;
+        };
+        EXPECT_GT(widest({"--wide"}), widest({}));
+      });
     add("explain", "--measure", [=] {
       EXPECT_GT(json_of(Words{"explain", "demo"} + keys() + Words{"--measure"})["programs"][0]["seconds"]
                     .get<double>(),
@@ -446,6 +468,9 @@ class OptionEntries : public Options {
       // A few characters are rare: with less than all of them covered they have no piece of their own.
       EXPECT_NE(tokenizer({"--coverage", "0.98"}, {"rare.txt"})["fingerprint"],
                 tokenizer({"--coverage", "1"}, {"rare.txt"})["fingerprint"]);
+    });
+    add("tokenizer train", "--skip-bad-lines", [] {
+      leaves_bad_lines_out({"tokenizer", "train", "bad.jsonl", "--out", "bad.model", "--vocab-size", "300"});
     });
     for (const std::string command : {"encode", "decode"}) {
       const std::string given = command == "encode" ? "a mole" : "900 901";
@@ -493,6 +518,9 @@ class OptionEntries : public Options {
       write("empty.jsonl", "{\"text\": \"\"}\n{\"text\": \"a\"}\n");
       EXPECT_EQ(said({"data", "build", "empty.jsonl", "--tokenizer", kTokenizer, "--out", "s-e"}).code, 2);
       EXPECT_EQ(documents(build("s-e", {"--skip-empty"}, {"empty.jsonl"}), "train"), 1);
+    });
+    add("data build", "--skip-bad-lines", [] {
+      leaves_bad_lines_out({"data", "build", "bad.jsonl", "--tokenizer", kTokenizer, "--out", "s-bad"});
     });
     add("data build", "--prefix", [] {
       build("s-p", {"--prefix", "mine"});

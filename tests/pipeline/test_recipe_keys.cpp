@@ -382,7 +382,8 @@ class Keys : public ::testing::Test {
     const auto result = Json::parse(run(options, engine_).json).flatten();
     Seen seen;
     for (const auto& [path, value] : result.items()) {
-      const bool timed = path.find("second") != path.npos || path.find("peak_memory") != path.npos;
+      const bool timed = path.find("second") != path.npos || path.find("peak_memory") != path.npos ||
+                         path.starts_with("/stages") || path == "/checkpoint";
       if ((!timed || path.ends_with("allowed")) && !path.ends_with("/path"))
         seen["run" + path] = value.dump();
     }
@@ -683,8 +684,20 @@ TEST_F(Keys, ABudgetThatIsEnforcedActs) {
   EXPECT_EQ(end({"budget.train_seconds=5"}), "schedule 8") << "it is only said";
 }
 
+TEST_F(Keys, BadLinesAreLeftOutWhereTheKeySaysSo) {
+  base::write_file(folder_ / "bad.jsonl", base::read_text_file(folder_ / "b.jsonl") + "no JSON\n" +
+                                              base::read_text_file(folder_ / "b.jsonl"));
+  const auto train = "data.train=[\"" + folder_("bad.jsonl") + "\"]";
+  EXPECT_THAT(input_error([&] { prepare_corpus(recipe_of({train}), engine_); }),
+              ::testing::HasSubstr("bad.jsonl"));
+  EXPECT_GT(prepare_corpus(recipe_of({train, "data.skip_bad_lines=true"}), engine_).train.size(),
+            prepare_corpus(recipe_of({"data.train=[\"" + folder_("b.jsonl") + "\"]"}), engine_).train.size());
+}
+
 TEST_F(Keys, HaveALineEach) {
-  std::set<std::string> known = {"budget.enforce"};  // ABudgetThatIsEnforcedActs
+  // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo, those of the timer of
+  // saves.
+  std::set<std::string> known = {"budget.enforce", "data.skip_bad_lines", "train.checkpoint_seconds"};
   for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
     for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
   for (const auto& key : recipe_keys())

@@ -109,8 +109,9 @@ TEST_F(RunStages, KeysThatSayHowToWorkMayChangeOnAResumeAndNoOthers) {
     options.resume = true;
     return input_error([&] { run(options, engine); });
   };
-  for (const auto* key : {"train.micro_batch=2", "train.log_every=3", "train.validate_every=2",
-                          "train.checkpoint_every=2", "train.keep_checkpoints=2"})
+  for (const auto* key :
+       {"train.micro_batch=2", "train.log_every=3", "train.validate_every=2", "train.checkpoint_every=2",
+        "train.checkpoint_seconds=5", "train.keep_checkpoints=2"})
     EXPECT_EQ(said_of(key), "") << key;
   // One of each kind of value that decides bits, the neighbours of the free ones among them.
   for (const auto* key :
