@@ -233,9 +233,10 @@ TEST(ManifestFile, EveryKeyIsReadBackAndNeeded) {
         at.back() == "skip_bad_lines" || at.back() == "skipped_lines";  // older files have none
     auto without = whole;
     without[at.parent_pointer()].erase(at.back());
-    if (!since)
+    if (!since) {
       EXPECT_THAT(input_error([&] { parse_manifest(without.dump(), "m.json"); }), HasSubstr("m.json"))
           << at.to_string();
+    }
     auto foreign = whole;
     foreign[at] = Json::array({Json::object({{"x", 1}})});
     EXPECT_THAT(input_error([&] { parse_manifest(foreign.dump(), "m.json"); }), HasSubstr("m.json"))
