@@ -455,7 +455,9 @@ class OptionEntries : public Options {
       return tokenizer(more, files)["fingerprint"];
     };
     add("tokenizer train", "--type", [=] {
-      EXPECT_NE(print({"--type", "unigram"}), print({"--type", "bpe"}));
+      const Words demo = {FAIRWAY_DATA_DIR "/demo/demo.txt"};  // enough for 300 pieces of either type
+      EXPECT_NE(print({"--type", "unigram", "--vocab-size", "400"}, demo),
+                print({"--type", "bpe", "--vocab-size", "400"}, demo));
     });
     add("tokenizer train", "--split-on", [=] {
       EXPECT_NE(print({"--split-on", "line"}, {"a.txt"}), print({"--split-on", "file"}, {"a.txt"}));
@@ -500,6 +502,13 @@ class OptionEntries : public Options {
     add("data build", "--out", [] {
       build("s-o", {});
       EXPECT_TRUE(exists("s-o/manifest.json"));
+    });
+    add("data info", "--tokenizer", [] {  // beside no manifest nothing else says which id begins a document
+      build("s-i", {});
+      const Words info = {"data", "info", "alone.bin"};
+      std::filesystem::copy_file(*folder_ / "s-i/fineweb_train_000000.bin", *folder_ / "alone.bin");
+      EXPECT_TRUE(json_of(info)["documents"].is_null());
+      EXPECT_EQ(json_of(info + Words{"--tokenizer", kTokenizer})["documents"], 1);
     });
     add("data build", "--split-on", [=] {
       EXPECT_EQ(documents(build("s-l", {"--split-on", "line"}), "train"), 120);

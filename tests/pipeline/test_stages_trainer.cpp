@@ -14,7 +14,6 @@
 namespace fairway::pipeline::testing {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 struct TrainingSet {
@@ -71,7 +70,7 @@ TEST(Trainer, EveryStepHasWorkForAllThreads) {
     auto before = run.engine.pool().shared_runs();
     trainer.run({[&](const StepMetrics& m) {
                   const auto now = run.engine.pool().shared_runs();
-                  EXPECT_GT(now - before, 100)
+                  EXPECT_GT(now - before, 50)
                       << "kernels of step " << m.step << " on " << threads << " threads";
                   before = now;
                 }},
@@ -153,7 +152,7 @@ TEST(Trainer, ACheckpointOfAnotherTokenizerOrModelIsRefused) {
   const auto more = small_recipe({"train.steps=1", "data.train_bytes=60000"});
   TrainingSet less(more);
   Trainer third(more, less.corpus, less.engine);
-  EXPECT_THAT(input_error([&] { third.restore(folder / "c.fwck"); }), HasSubstr("another tokenizer"));
+  EXPECT_THAT(input_error([&] { third.restore(folder / "c.fwck"); }), HasSubstr("has other content"));
   EXPECT_THAT(input_error([&] { third.restore(folder / "none.fwck"); }), HasSubstr("none.fwck"));
 }
 
@@ -161,7 +160,7 @@ bool all_finite(std::span<const float> values) {
   return std::ranges::all_of(values, [](float v) { return std::isfinite(v); });
 }
 
-TEST(Trainer, ANaNInTheWeightsStopsAtOnceAndNamesTheStep) {
+TEST(Trainer, ANaNInTheInitialWeightsIsRefusedByName) {
   auto recipe = small_recipe();
   Folder folder;
   TrainingSet run(recipe);
@@ -169,10 +168,8 @@ TEST(Trainer, ANaNInTheWeightsStopsAtOnceAndNamesTheStep) {
   model.weights->value("tok_emb.weight").span<float>()[77] = std::numeric_limits<float>::quiet_NaN();
   export_safetensors(model, folder / "nan.safetensors");
   recipe.train.init = folder("nan.safetensors");
-  Trainer trainer(recipe, run.corpus, run.engine);
-  EXPECT_THAT(error_of(base::ErrorKind::failure, [&] { trainer.run({}, {}); }),
-              AllOf(HasSubstr("step 1"), HasSubstr("nan")));
-  EXPECT_EQ(trainer.steps_done(), 0);
+  EXPECT_THAT(input_error([&] { Trainer(recipe, run.corpus, run.engine); }),
+              HasSubstr("tensor 'tok_emb.weight' holds nan at element 77"));
 }
 
 TEST(Trainer, ARunThatExplodesKeepsItsLastGoodState) {

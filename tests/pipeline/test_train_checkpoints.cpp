@@ -143,9 +143,10 @@ TEST(SaveTimer, SavesNowAndThenForAHundredthOfTheTime) {
 TEST_F(Checkpoints, OtherDataThanTheRunBeganWithAreRefused) {
   base::write_file(folder / "a.txt", std::string_view("First line.\nSecond line of the text.\n"));
   base::write_file(folder / "v.txt", std::string_view("Held out.\nAnd more of it.\n"));
-  auto recipe = small_recipe({"train.steps=1", "model.vocab_size=1024", "data.split_on=line",
-                              "data.min_document_bytes=0", "model.window=8", "train.batch_tokens=64",
-                              "data.tokenizer=" FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model"});
+  auto recipe =
+      small_recipe({"train.steps=1", "model.vocab_size=1024", "data.split_on=line",
+                    "data.min_document_bytes=0", "model.window=8", "train.batch_tokens=64", "score.stride=0",
+                    "data.tokenizer=" FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model"});
   recipe.data.train = {folder("a.txt")};
   recipe.data.validation = {folder("v.txt")};
   train(recipe);

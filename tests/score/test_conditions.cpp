@@ -164,7 +164,7 @@ TEST(Conditions, TheReasonNamesTheTargets) {
 
 TEST(Conditions, AMinimumBreaksTheDistributionAndTheOnePassWhateverItsWeightsKnow) {
   const Knowledge none;
-  ScoreLedger ledger({.targets = 1});
+  ScoreLedger ledger({.targets = 1, .text = kText});
   const float nll = 1;
   const std::int32_t bytes = 1;
   ledger.commit(0, {&nll, 1}, {&bytes, 1}, {{&none}, Combination::minimum});

@@ -96,7 +96,9 @@ TEST(Score, EqualsTheLoopWrittenDown) {
     const auto plan = WindowPlan::sliding(static_cast<std::int64_t>(tokens.size()), s, d,
                                           published ? Tail::published : Tail::clean);
     FakeModel model(rows, s);
-    const auto result = score(plan, std::span<const std::int32_t>(tokens), model, fake_bytes);
+    ScoreOptions options;
+    options.text = [](std::int64_t) { return TextReference{{{0, 1'000'000}}}; };
+    const auto result = score(plan, std::span<const std::int32_t>(tokens), model, fake_bytes, options);
     const auto expected = reference(tokens, s, d, published);
     ASSERT_EQ(result.tokens, expected.tokens);
     ASSERT_EQ(result.bytes, expected.bytes);
