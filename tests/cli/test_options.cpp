@@ -44,6 +44,7 @@ class Options : public ::testing::Test {
       rare += body + (i % 10 == 9 ? std::string("\xC3") + static_cast<char>(0xA0 + i % 7) : "") + "\n";
     }
     write("rare.txt", rare);
+    write("part.txt", base::read_text_file(FAIRWAY_DATA_DIR "/demo/demo.txt").substr(0, 50'000));
     write("a.txt", lines);
     write("b.jsonl", objects);
     write("tail.txt", "Some  words\n\n\xE2\x98\x83 and  more of them, for the end.\n");
@@ -455,7 +456,7 @@ class OptionEntries : public Options {
       return tokenizer(more, files)["fingerprint"];
     };
     add("tokenizer train", "--type", [=] {
-      const Words demo = {FAIRWAY_DATA_DIR "/demo/demo.txt"};  // enough for 300 pieces of either type
+      const Words demo = {"part.txt"};  // enough text for 400 pieces of either type
       EXPECT_NE(print({"--type", "unigram", "--vocab-size", "400"}, demo),
                 print({"--type", "bpe", "--vocab-size", "400"}, demo));
     });
