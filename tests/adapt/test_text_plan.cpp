@@ -70,6 +70,35 @@ TEST(EpochPlan, CosineAdamW518CountsOneStepTooFew) {
   EXPECT_NEAR(lr_scale(Schedule::cosine_steps, {.step = 5949, .steps = 50 * 118}), 1.7e-4, 2e-5);
 }
 
+TEST(EpochPlan, ShardsOfTargetsAreRoundedDownAndTheScheduleIsShortByAWindow) {
+  struct Case {
+    int ranks, batch;
+    std::int64_t targets, steps, schedule_steps, windows;
+  };
+  for (const auto& c : {Case{3, 1, 14, 1, 1, 3},    // shards of 4 2/3 targets: of 4
+                        Case{1, 1, 8, 3, 3, 3},     // on the grid nothing starts in a shard's last window
+                        Case{2, 1, 18, 4, 3, 8},    // shards of 9 are half a window off it
+                        Case{2, 2, 20, 2, 2, 8},    // two whole batches
+                        Case{2, 2, 23, 3, 2, 10},   // and one of a single window
+                        Case{1, 5, 4, 1, 1, 2}}) {  // less than a batch still counts as a step
+    SCOPED_TRACE(fmt::format("{} targets, {} ranks, batches of {}", c.targets, c.ranks, c.batch));
+    auto p = published(When::before, Order::natural, Shards::targets, c.batch);
+    p.virtual_ranks = c.ranks;
+    const EpochPlan plan(p, c.targets, 2);
+    EXPECT_EQ(plan.steps(), c.steps);
+    EXPECT_EQ(plan.schedule_steps(), c.schedule_steps);
+    EXPECT_EQ(plan.windows(), c.windows);
+  }
+}
+
+TEST(EpochPlan, AnyWindowMayComeLast) {
+  auto p = published(When::before, Order::permuted, Shards::windows, 4);
+  p.virtual_ranks = 1;
+  std::set<std::int64_t> last;
+  for (int epoch = 0; epoch < 64; ++epoch) last.insert(EpochPlan(p, 8, 2).order(0, epoch).back());
+  EXPECT_EQ(last, (std::set<std::int64_t>{0, 1, 2, 3}));
+}
+
 TEST(StreamPlan, StreamingMinimum573) {
   const StreamPlan plan(published(When::streaming, Order::natural, Shards::targets, 16), kTargets + 1,
                         kWindow, 0, score::Tail::published);

@@ -152,6 +152,24 @@ TEST(Streaming, ShardsOfVirtualRanksAreModelsOfTheirOwn) {
   }
 }
 
+TEST(Streaming, EachPassReportsItsOwnRateForEachShard) {
+  auto p = twins()[3].second;
+  p.virtual_ranks = 3;
+  const auto result = evaluate_small(p, small_text(18 * S + 1), small_options(0, score::Tail::clean));
+  ASSERT_EQ(result.training.size(), 2u) << "a pass of factor 0 trains nothing";
+  for (std::size_t k = 0; k < 2; ++k) {
+    EXPECT_EQ(result.training[k].learning_rate, std::vector<double>(3, p.phases[0].lr * p.pass_lr[k + 1]));
+    EXPECT_EQ(result.training[k].loss.size(), 3u);
+  }
+}
+
+TEST(Evaluate, TargetsScoredAgainAreNotMissing) {
+  const auto result =
+      evaluate_small(full_sgd(1), small_text(18 * S + 7), small_options(4, score::Tail::published));
+  EXPECT_GT(result.repeats, 0);
+  EXPECT_EQ(result.missing, 0);
+}
+
 TEST(Evaluate, ACountModelIsPartOfEveryEnteredScore) {
   auto protocols = twins();
   protocols.emplace_back("before the score", full_sgd(2));

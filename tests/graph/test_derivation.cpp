@@ -266,6 +266,21 @@ TEST(Derivation, TemporariesOfFrozenParametersAreDropped) {
   EXPECT_FALSE(has(frozen, "add")) << "nobody reads the temporary";
 }
 
+TEST(Derivation, ALossOfSeveralNumbersIsRefused) {
+  const auto layout = random_layout();
+  for (const tensor::Shape& shape : {tensor::Shape{2}, {rows, width}}) {
+    Builder b("several", layout, tensor::DType::f32, [](auto) { return true; });
+    const auto x = b.input("x", {tensor::DType::f32, shape});
+    std::string error;
+    try {
+      b.backward(b.op1<ops::LeakySquare>({x}, 0.5f));
+    } catch (const base::Error& e) {
+      error = e.what();
+    }
+    EXPECT_NE(error.find("loss has shape"), error.npos) << error;
+  }
+}
+
 TEST(Builder, PackedPartsMustAgreeOnTraining) {
   const auto layout = random_layout();
   Builder b("mixed", layout, tensor::DType::f32, [](auto name) { return name == "part.1"; });

@@ -180,6 +180,30 @@ TEST(MemoryPlan, ValuesReadLaterAreNotOverwritten) {
   EXPECT_EQ(plan.in_place, 2) << "y on x, the sum on y; z is read by the host";
 }
 
+/// An operator that may work in place, but whose output is of another size than its input.
+class Resize final : public ops::Operator {
+ public:
+  explicit Resize(std::int64_t elements) : elements(elements) {}
+  const std::int64_t elements;
+  std::string_view name() const override { return "resize"; }
+  std::vector<Meta> infer(std::span<const Meta> in) const override { return {{in[0].dtype, {elements}}}; }
+  std::vector<ops::InPlace> in_place() const override { return {{0, 0}}; }
+};
+
+TEST(MemoryPlan, AnOutputLargerThanItsInputIsNotPutOverIt) {
+  const auto layout = random_layout();
+  for (const auto& [elements, in_place] : {std::pair{512, 1}, {1024, 1}, {1025, 0}, {2048, 0}}) {
+    SCOPED_TRACE(elements);
+    Builder b("resize", layout, tensor::DType::f32);
+    const auto x = b.input("x", {tensor::DType::f32, {1024}});
+    b.output(b.op1<Resize>({x}, elements), "y");
+    const auto graph = b.finish();
+    const auto plan = plan_memory(graph);
+    EXPECT_EQ(plan.in_place, in_place);
+    check_disjoint(graph, plan);
+  }
+}
+
 TEST(MemoryPlan, AnEmptyGraphNeedsNothing) {
   const auto layout = random_layout();
   const auto plan = plan_memory(Builder("empty", layout, tensor::DType::f32).finish());

@@ -294,6 +294,26 @@ TEST_F(Family, InitialValues) {
   orthonormal("ve_shared.proj.weight", 1 / std::sqrt(4.0));
 }
 
+TEST_F(Family, UniformInitialMatricesAreBoundedByTheirInputs) {
+  auto c = small();
+  c.matrix_init = "uniform";
+  graph::ParameterStore store(model::make_layout(c), {}, false);
+  model::initialise(store, c, 1337, pool_);
+  bool wide = false, tall = false;
+  for (const auto& p : store.layout().parameters()) {
+    if (p.group != graph::Group::matrix) continue;
+    Largest largest;
+    for (const float v : store.value(p.name).span<float>()) largest.see(std::abs(static_cast<double>(v)));
+    if (largest.value() == 0) continue;  // the projections back into the stream
+    const double bound = 1 / std::sqrt(static_cast<double>(p.shape[1]));
+    EXPECT_LE(largest.value(), bound * (1 + 0x1p-8)) << p.name;  // rounded to bf16
+    EXPECT_GT(largest.value(), bound * 0.95) << p.name;
+    wide = wide || p.shape[0] < p.shape[1];
+    tall = tall || p.shape[0] > p.shape[1];
+  }
+  EXPECT_TRUE(wide && tall) << "square matrices alone would not tell rows from columns";
+}
+
 TEST_F(Family, InitialValuesDoNotDependOnThreads) {
   const auto c = small();
   graph::ParameterStore a(model::make_layout(c), {}, false), b(model::make_layout(c), {}, false);

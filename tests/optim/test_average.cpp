@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -55,6 +56,43 @@ TEST(Swa, IsTheMeanOfItsSnapshots) {
     }
   }
   EXPECT_GT(differ, 400u) << "the bf16 range is visibly rounded";
+}
+
+/// Copies a state's buffers into another's of the same kind; their names are returned.
+std::vector<std::string> restore(std::vector<StateBuffer> to, const std::vector<StateBuffer>& from) {
+  std::vector<std::string> names;
+  EXPECT_EQ(to.size(), from.size());
+  for (std::size_t i = 0; i < std::min(to.size(), from.size()); ++i) {
+    EXPECT_EQ(to[i].name, from[i].name);
+    EXPECT_EQ(to[i].bytes.size(), from[i].bytes.size());
+    std::ranges::copy(from[i].bytes, to[i].bytes.begin());
+    names.push_back(to[i].name);
+  }
+  return names;
+}
+
+TEST(Averages, GoOnFromTheirSavedState) {
+  base::ThreadPool pool(2);
+  constexpr std::size_t n = 1'003;
+  const auto initial = normals("initial", n), first = normals("first", n), second = normals("second", n);
+  Ema ema(0.9, initial), ema_again(0.9, second);
+  Swa swa(n), swa_again(n);
+  ema.start(first);
+  ema.update(second, pool);
+  for (const auto* values : {&first, &second}) swa.add(*values, pool);
+  EXPECT_EQ(restore(ema_again.state("x."), ema.state("x.")),
+            (std::vector<std::string>{"x.ema.count", "x.ema"}));
+  EXPECT_EQ(restore(swa_again.state("x."), swa.state("x.")),
+            (std::vector<std::string>{"x.swa.count", "x.swa.sum"}));
+  EXPECT_EQ(ema_again.count(), 2);
+  EXPECT_EQ(swa_again.count(), 2);
+  for (auto* one : {&ema, &ema_again}) one->update(first, pool);
+  for (auto* one : {&swa, &swa_again}) one->add(initial, pool);
+  EXPECT_TRUE(std::ranges::equal(ema_again.values(), ema.values()));
+  std::vector<float> mean(n), mean_again(n);
+  swa.mean(mean, pool);
+  swa_again.mean(mean_again, pool);
+  EXPECT_EQ(mean_again, mean);
 }
 
 TEST(Swa, RejectsRangesOutside) { EXPECT_THROW(Swa(10, {{"table", 5, 11}}), base::Error); }

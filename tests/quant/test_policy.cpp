@@ -90,6 +90,8 @@ TEST(Policy, Patterns) {
                                       {"*.weight", "x.weight.weight"},
                                       {"b?ocks.1.*", "blocks.1.q"},
                                       {"*a*b*", "xxaxxbxxab"},
+                                      {"a*b", "axb"},
+                                      {"a*b", "ab"},
                                       {"**", "x"}})
     EXPECT_TRUE(matches(pattern, name)) << pattern << " " << name;
   for (const auto& [pattern, name] : {std::pair{"", "a"},

@@ -23,6 +23,10 @@ class SameIdsAsSentencePiece : public ::testing::Test {
           << name << " " << ::testing::PrintToString(text.substr(0, 80));
     };
     for (const std::string& text : testing::nasty_strings()) same(text);
+    // Two characters that the normaliser joins, and with a third that it joins too: the longest counts.
+    for (const char* text : {"\xE1\x84\x80\xE1\x85\xA1", "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8",
+                             "s\xCC\xA3 s\xCC\xA3\xCC\x87", "a\xCC\x82\xCC\x81z"})
+      same(text);
     for (std::uint64_t seed = 0; seed < 2000; ++seed) same(testing::random_text(seed));
     for (std::size_t at = 0; at + 4000 < 200'000; at += 4000)
       same(testing::demo_text().substr(at, 4000 - 200));

@@ -107,6 +107,28 @@ TEST(HandMade, ChallengeCountsGiveNothingForWhatIsNoText) {
         << "after " << piece;
 }
 
+TEST(HandMade, PiecesOfAnyLengthCountAllTheirBytes) {
+  testing::SentencePieceModel model;
+  model.bpe = model.byte_fallback = true;
+  const std::vector<std::size_t> lengths = {1, 15, 16, 17, 31, 255, 256, 300};
+  for (const auto n : lengths) {
+    model.pieces.emplace_back(std::string(n, 'a'), PieceKind::normal);
+    model.pieces.emplace_back("\xE2\x96\x81" + std::string(n, 'b'), PieceKind::normal);
+  }
+  const auto tokenizer = load(model.bytes());
+  for (const auto rule : {ByteRule::challenge, ByteRule::exact}) {
+    const auto table = make_byte_table(tokenizer, rule);
+    const auto a = static_cast<std::uint32_t>(tokenizer.piece_id("a"));
+    const auto bytes = [&](const std::string& piece) {
+      return table.count(static_cast<std::uint32_t>(tokenizer.piece_id(piece)), a);
+    };
+    for (const auto n : lengths) {
+      EXPECT_EQ(bytes(std::string(n, 'a')), n) << byte_rule_name(rule);
+      EXPECT_EQ(bytes("\xE2\x96\x81" + std::string(n, 'b')), n + 1) << byte_rule_name(rule);
+    }
+  }
+}
+
 // What the trainer is handed.
 
 TrainTokenizerOptions small_vocabulary() {
@@ -147,6 +169,37 @@ TEST(TrainTokenizer, ReservedCharactersPartSentences) {
         << "mark of " << mark.size() << " bytes";
   EXPECT_EQ(train_tokenizer({left + std::string(1, '\0') + right}, small_vocabulary()).fingerprint(),
             parted.fingerprint());
+}
+
+// Without a space, a sentence that went on behind the mark would be cut at 4,000 bytes, which parts one "xj".
+TEST(TrainTokenizer, ReservedCharactersBeginALengthAnew) {
+  const auto prose = testing::demo_text().substr(0, 20'000);
+  const std::string left(3000, 'k');
+  std::string right;
+  for (int i = 0; i < 750; ++i) right += "qzxj";
+  TrainTokenizerOptions options;
+  options.vocab_size = 500;
+  const auto parted = train_tokenizer({prose, left, right}, options).fingerprint();
+  for (const std::string& mark :
+       {std::string("\t"), std::string("\xE2\x96\x81"), std::string("\xE2\x96\x85"), std::string(1, '\0')})
+    EXPECT_EQ(train_tokenizer({prose, left + mark + right}, options).fingerprint(), parted)
+        << ::testing::PrintToString(mark);
+}
+
+TEST(TrainTokenizer, DigitsAreKeptApartWhereAsked) {
+  auto text = testing::demo_text().substr(0, 20'000);
+  for (int i = 0; i < 500; ++i) text += " 1984";
+  for (const bool split : {true, false}) {
+    TrainTokenizerOptions options;
+    options.vocab_size = 500;
+    options.split_digits = split;
+    const auto tokenizer = train_tokenizer({text}, options);
+    EXPECT_GE(tokenizer.piece_id("9"), 260);
+    int together = 0;
+    for (std::int32_t id = 260; id < tokenizer.vocab_size(); ++id)
+      together += tokenizer.piece(id).find("84") != std::string::npos;
+    EXPECT_EQ(together == 0, split) << together;
+  }
 }
 
 TEST(TrainTokenizer, LongTextsAreNeverCutInsideACharacter) {
