@@ -87,10 +87,13 @@ const Case kCases[] = {
      "= 8000"},
     {"MicroBatchDoesNotDivide", "[train]\nmicro_batch = 7",
      "r.toml:2:15: train.micro_batch = 7: does not divide the 384 windows of a step"},
-    {"StrideBeyondWindow", "[score]\nstride = 4096",
-     "r.toml:2:10: score.stride = 4096: larger than model.window = 2048, tokens would go unscored"},
+    {"StrideBeyondWindow", "[score]\nstride = 2049",
+     "r.toml:2:10: score.stride = 2049: larger than model.window = 2048, tokens would go unscored"},
     {"NothingScored", "[score]\nplain = false\nstride = 0",
      "r.toml:2:9: score.plain = false: with score.stride = 0 nothing is scored; switch one of them on"},
+    {"QatOfOneBit", "[qat]\nmlp = 1", "r.toml:2:7: qat.mlp = 1: must be 0 (not quantised) or 2 to 8 bits"},
+    {"QatOfOneBitElsewhere", "[qat]\nattention = 6\nother = 1",
+     "r.toml:3:9: qat.other = 1: must be 0 (not quantised) or 2 to 8 bits"},
     {"NothingToValidateOn", "[data]\nholdout_every = 0",
      "r.toml:2:17: data.holdout_every = 0: nothing to validate on; give data.validation or a number above 1"},
     {"NothingToTrainOn", "[data]\ntrain = []",
@@ -106,6 +109,12 @@ const Case kCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(All, RecipeMistake, testing::ValuesIn(kCases),
                          [](const auto& test) { return test.param.name; });
+
+TEST(RecipeBorder, TheLastValueThatIsAllowed) {
+  for (const char* text : {"[score]\nstride = 2048", "[score]\nplain = false\nstride = 1", "[qat]\nmlp = 2",
+                           "[qat]\nmlp = 0", "[model]\nvocab_size = 300"})
+    EXPECT_EQ(error_of(text), "no error") << text;
+}
 
 // The words are the TOML library's; place and prefix are ours.
 TEST(RecipeError, BrokenTomlIsPlaced) {
