@@ -174,12 +174,13 @@ TEST_F(CheckpointFile, RefusesBadContents) {
 
 TEST(CheckpointHostile, IndexAndSectionsMustAgree) {
   const std::vector<float> values(6, 1.0f);
-  const auto build = [&](std::span<const std::byte> index, const char* extra) {
+  using Sections = std::vector<std::string>;
+  const auto build = [&](std::span<const std::byte> index, const Sections& extra) {
     ContainerWriter w(kCheckpointKind);
     w.add_borrowed(kIndex, true, index);
     w.add_borrowed(kMetadata, true, base::as_bytes("{}"));
     w.add_borrowed(kRecipe, true, {});
-    if (*extra) w.add_borrowed(extra, true, std::as_bytes(std::span(values)));
+    for (const auto& name : extra) w.add_borrowed(name, true, std::as_bytes(std::span(values)));
     return w.to_bytes();
   };
   const auto index = [](std::uint32_t tensors, std::uint32_t buffers,
@@ -194,18 +195,30 @@ TEST(CheckpointHostile, IndexAndSectionsMustAgree) {
     }
     return std::move(out).take();
   };
-  const auto error = [&](const std::vector<std::byte>& i, const char* extra) {
+  const auto error = [&](const std::vector<std::byte>& i, const Sections& extra) {
     return error_of(Aligned(build(i, extra)).bytes());
   };
-  EXPECT_EQ(error(index(1, 0, {2, 3}), "tensor:t"), "");
-  EXPECT_THAT(error(index(1, 0, {2, 3}), ""), HasSubstr("no section 'tensor:t'"));
-  EXPECT_THAT(error(index(0, 0, {}), "tensor:t"), HasSubstr("not in the index"));
-  EXPECT_THAT(error(index(1, 0, {7}), "tensor:t"), HasSubstr("has 24 bytes"));
-  EXPECT_THAT(error(index(1, 0, {-6}), "tensor:t"), HasSubstr("extent"));
-  EXPECT_THAT(error(index(1, 0, {1ll << 40, 1ll << 40}), "tensor:t"), HasSubstr("more than"));
-  EXPECT_THAT(error(index(2, 0, {6}), "tensor:t"), HasSubstr("truncated"));
-  EXPECT_THAT(error(index(1, 1, {6}), "tensor:t"), HasSubstr("truncated"));
-  EXPECT_THAT(error(index(1, 0, {6}), "future"), HasSubstr("needs section 'future'"));
+  EXPECT_EQ(error(index(1, 0, {2, 3}), {"tensor:t"}), "");
+  EXPECT_THAT(error(index(1, 0, {2, 3}), {}), HasSubstr("no section 'tensor:t'"));
+  EXPECT_THAT(error(index(0, 0, {}), {"tensor:t"}), HasSubstr("not in the index"));
+  for (const auto* more : {"tensor:u", "buffer:t", "tensor:", "buffer:tensor:t"})
+    EXPECT_THAT(error(index(1, 0, {6}), {"tensor:t", more}),
+                HasSubstr(fmt::format("section '{}' is not in the index", more)))
+        << "beside one that is";
+  for (const std::int64_t elements : {1, 5, 7, 24})
+    EXPECT_THAT(error(index(1, 0, {elements}), {"tensor:t"}),
+                HasSubstr(fmt::format("of {} elements has 24 bytes", elements)));
+  EXPECT_THAT(error(index(1, 0, {}), {"tensor:t"}), HasSubstr("of 1 elements has 24 bytes"));
+  for (const std::size_t more : {1, 2, 8, 100}) {
+    auto longer = index(1, 0, {6});
+    longer.resize(longer.size() + more);
+    EXPECT_THAT(error(longer, {"tensor:t"}), HasSubstr(fmt::format("index: {} bytes too many", more)));
+  }
+  EXPECT_THAT(error(index(1, 0, {-6}), {"tensor:t"}), HasSubstr("extent"));
+  EXPECT_THAT(error(index(1, 0, {1ll << 40, 1ll << 40}), {"tensor:t"}), HasSubstr("more than"));
+  EXPECT_THAT(error(index(2, 0, {6}), {"tensor:t"}), HasSubstr("truncated"));
+  EXPECT_THAT(error(index(1, 1, {6}), {"tensor:t"}), HasSubstr("truncated"));
+  EXPECT_THAT(error(index(1, 0, {6}), {"future"}), HasSubstr("needs section 'future'"));
 }
 
 }  // namespace

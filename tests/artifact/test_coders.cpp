@@ -156,5 +156,25 @@ TEST(CoderComparison, CountsWhatTheFileReallyHas) {
             1.05 * static_cast<double>(compared.entropy_bytes) + 1000);
 }
 
+TEST(CoderComparison, CountsTheBitsOfEachKindAndOfItsScales) {
+  struct Kind {
+    TensorKind kind;
+    std::uint64_t bits, scale_bytes;
+  };
+  for (const auto& [kind, bits, scale_bytes] : {Kind{TensorKind::int5, 5, 48},
+                                                {TensorKind::int6, 6, 48},
+                                                {TensorKind::int8, 8, 48},
+                                                {TensorKind::f16, 16, 0},
+                                                {TensorKind::f32, 32, 0}}) {
+    auto a = testing::golden_artifact();
+    a.tensors = {testing::make_tensor("blocks.0.mlp.proj.weight", kind, {24, 40})};
+    std::ranges::fill(a.tensors[0].q, std::int8_t{1});  // of no entropy
+    const auto compared = compare_coders(a);
+    EXPECT_EQ(compared.weights, 960u);
+    EXPECT_EQ(compared.plain_bytes, 120 * bits + scale_bytes) << bits;
+    EXPECT_EQ(compared.entropy_bytes, is_integer(kind) ? scale_bytes : 120 * bits) << bits;
+  }
+}
+
 }  // namespace
 }  // namespace fairway::artifact

@@ -84,6 +84,18 @@ TEST(SafeTensors, RoundTripIsExactAndAligned) {
   std::filesystem::remove(path);
 }
 
+TEST(SafeTensors, DataStartsAtAMultipleOf64WhateverTheHeadersLength) {
+  const auto path =
+      std::filesystem::temp_directory_path() / fmt::format("fairway_{}_aligned.safetensors", ::getpid());
+  const std::vector<float> values{1.5f, -2.0f};
+  const std::vector<SafeTensor> tensors{{"t", DType::f32, {2}, std::as_bytes(std::span(values))}};
+  for (std::size_t length = 0; length < 64; length += 7) {
+    write_safetensors(path, tensors, {{"k", std::string(length, 'x')}});
+    EXPECT_EQ((std::filesystem::file_size(path) - sizeof(float) * values.size()) % 64, 0u) << length;
+  }
+  std::filesystem::remove(path);
+}
+
 TEST(SafeTensors, ReadsAFileOfTheOriginalLibrary) {
   // Written by the Python package; it pads its header to 8 bytes only.
   const auto file = SafeTensors::open(std::filesystem::path(FAIRWAY_GOLDEN_DIR) / "quant_pr398.safetensors");

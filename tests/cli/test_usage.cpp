@@ -161,8 +161,27 @@ TEST(Program, SaysErrorsInJsonToo) {
   EXPECT_EQ(json["error"]["kind"], "input");
   EXPECT_EQ(json["error"]["exit_code"], 2);
   EXPECT_THAT(json["error"]["message"].get<std::string>(), HasSubstr("did you mean 'demo'?"));
-  EXPECT_EQ(Json::parse(fairway(folder, {"run", "--nonsense", "--json"}).out)["error"]["exit_code"], 2)
-      << "errors of the command line itself too";
+}
+
+TEST(Program, SaysErrorsOfTheCommandLineItselfInJsonToo) {
+  Folder folder;
+  for (const std::vector<std::string>& mistake : {std::vector<std::string>{"run", "--nonsense", "--json"},
+                                                  {"--json"},                             // no command
+                                                  {"rn", "--json"},                       // an unknown one
+                                                  {"tokenizer", "--json"},                // half of one
+                                                  {"inspect", "--json"},                  // no argument
+                                                  {"run", "--json", "--out"},             // no value
+                                                  {"run", "--threads", "two", "--json"},  // a bad one
+                                                  {"run", "--json", "--seed", "-1"},
+                                                  {"score", "x", "--tokens", "010", "--json"}}) {
+    const auto said = fairway(folder, mistake);
+    const auto words = ::testing::PrintToString(mistake);
+    EXPECT_EQ(said.code, 2) << words;
+    const auto json = Json::parse(said.out, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << words << " printed: " << said.out;
+    EXPECT_EQ(json["error"]["exit_code"], 2) << words;
+    EXPECT_EQ(said.err, "fairway: error: " + json["error"]["message"].get<std::string>() + "\n") << words;
+  }
 }
 
 TEST(Program, HelpAndVersion) {

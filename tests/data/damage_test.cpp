@@ -5,6 +5,8 @@
 #include <zstd.h>
 
 #include <functional>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "fairway/base/hash.h"
@@ -246,6 +248,49 @@ TEST(ManifestFile, EveryKeyIsReadBackAndNeeded) {
   for (std::size_t size = 0; size + 2 < text.size(); size += 7)
     EXPECT_THAT(input_error([&] { parse_manifest(text.substr(0, size), "m.json"); }), HasSubstr("m.json"));
   EXPECT_THAT(input_error([&] { parse_manifest(text + text, "m.json"); }), HasSubstr("m.json"));
+}
+
+TEST(ManifestFile, EachValueHasAPlaceOfItsOwn) {
+  const auto whole = Json::parse(manifest_json(full_manifest()));
+  EXPECT_EQ(whole["sources"][0].dump(), R"({"name":"s.txt","bytes":21,"documents":22,"skipped_lines":0})");
+  EXPECT_EQ(whole["train"]["documents"], 11);
+  EXPECT_EQ(whole["train"]["tokens"], 12);
+  EXPECT_EQ(whole["val"]["text_bytes"], 16);
+  const std::map<std::string, std::string> others = {{"/options/split_on", "file"}};
+  each_place(whole, [&](const Json::json_pointer& at) {
+    auto changed = whole;
+    auto& value = changed[at];
+    if (value.is_structured() || at.to_string() == "/format" || at.to_string() == "/version") return;
+    if (value.is_boolean()) {
+      value = !value.get<bool>();
+    } else if (value.is_number_float()) {
+      value = value.get<double>() / 2;
+    } else if (value.is_number()) {
+      value = value.get<int>() + 1000;
+    } else {
+      const auto other = others.find(at.to_string());
+      value = other != others.end() ? other->second : value.get<std::string>() + "x";
+    }
+    EXPECT_EQ(manifest_json(parse_manifest(changed.dump(), "m")), changed.dump(2) + "\n") << at.to_string();
+  });
+}
+
+TEST(ManifestFile, NumbersAreWholeAndInRange) {
+  const auto whole = Json::parse(manifest_json(full_manifest()));
+  int numbers = 0;
+  each_place(whole, [&](const Json::json_pointer& at) {
+    if (!whole[at].is_number_integer()) return;
+    ++numbers;
+    const bool negative = at.to_string().starts_with("/tokenizer/");  // an id may be none: -1
+    for (const auto& wrong : {Json(1.5), Json(1e300), Json(std::numeric_limits<double>::lowest()),
+                              negative ? Json(std::int64_t{1} << 40) : Json(-1)}) {
+      auto changed = whole;
+      changed[at] = wrong;
+      EXPECT_THAT(input_error([&] { parse_manifest(changed.dump(), "m.json"); }), HasSubstr("m.json"))
+          << at.to_string() << " " << wrong.dump();
+    }
+  });
+  EXPECT_GE(numbers, 18);
 }
 
 // A build that fails leaves nothing.

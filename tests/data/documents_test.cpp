@@ -31,6 +31,21 @@ TEST(Documents, TextFilesSplitThreeWays) {
   EXPECT_EQ(parse_split_on("blankline"), std::nullopt);
 }
 
+TEST(Documents, AParagraphOfExactlyTheLeastSizeStandsAlone) {
+  const auto at_least = [](std::uint64_t bytes) {
+    ReaderOptions options = split(SplitOn::blank_line);
+    options.min_document_bytes = bytes;
+    return texts("four\n\nab\n\ncd\n\nend", "a.txt", options);
+  };
+  EXPECT_THAT(at_least(0), ElementsAre("four", "ab", "cd", "end"));
+  EXPECT_THAT(at_least(2), ElementsAre("four", "ab", "cd", "end"));
+  EXPECT_THAT(at_least(3), ElementsAre("four", "ab\n\ncd", "end"));
+  EXPECT_THAT(at_least(4), ElementsAre("four", "ab\n\ncd", "end"));
+  EXPECT_THAT(at_least(5), ElementsAre("four\n\nab", "cd\n\nend"));
+  EXPECT_THAT(at_least(8), ElementsAre("four\n\nab", "cd\n\nend"));
+  EXPECT_THAT(at_least(9), ElementsAre("four\n\nab\n\ncd", "end"));
+}
+
 TEST(Documents, JsonLines) {
   const std::string lines =
       "{\"text\": \"a\\nb \\u00e9 \\ud83d\\ude00\", \"meta\": {\"text\": [1, {\"x\": 2}]}}\n\n{\"id\": 3, "

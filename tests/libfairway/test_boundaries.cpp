@@ -57,5 +57,30 @@ TEST(CInterface, MessagesAreCutBetweenCharactersAtEveryCapacity) {
   }
 }
 
+TEST(CInterface, AScoreThatIsNoCodeLengthIsNotValid) {
+  // A tokenizer that normalises: of the two bytes of \u00BD it makes "1\u20442", and counts five.
+  Folder folder;
+  auto options = quick_options();
+  for (const auto* key : {"model.vocab_size=1024", "train.steps=1", "train.warmdown_steps=1"})
+    options.set.emplace_back(key);
+  options.set.emplace_back("data.tokenizer=" FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model");
+  train("demo", folder("run"), options);
+  const auto path = folder("run/model.fairway");
+  void* const library = dlopen(FAIRWAY_LIBRARY, RTLD_NOW);
+  ASSERT_NE(library, nullptr);
+  const auto open = reinterpret_cast<decltype(&fairway_open)>(dlsym(library, "fairway_open"));
+  const auto close = reinterpret_cast<decltype(&fairway_close)>(dlsym(library, "fairway_close"));
+  const auto score = reinterpret_cast<decltype(&fairway_score)>(dlsym(library, "fairway_score"));
+  fairway_model* model = nullptr;
+  ASSERT_EQ(open(path.c_str(), 1, &model, nullptr, 0), 0);
+  for (const auto& [text, valid] :
+       {std::pair<std::string, int>{"one half of it", 1}, {"\xC2\xBD and \xC2\xBD and \xC2\xBD", 0}}) {
+    fairway_score_result result = {};
+    ASSERT_EQ(score(model, text.data(), text.size(), 0, &result, nullptr, 0), 0);
+    EXPECT_EQ(result.valid, valid) << text << ": " << Model::open(path).score(text, {.stride = 0}).verdict;
+  }
+  close(model);
+}
+
 }  // namespace
 }  // namespace fairway::test

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <regex>
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
@@ -35,6 +36,20 @@ TEST(Table, AlignsByColumnsNotBytes) {
             "total   1,036\n");
   table.add({"too", "few"});
   EXPECT_ANY_THROW(to_text(table));
+}
+
+TEST(Table, WidthsAreOfCharacters) {
+  const std::pair<const char*, std::size_t> cases[] = {
+      {"", 0}, {"abc", 3}, {"\xC3\xA9", 1}, {"\xE2\x98\x83", 1}, {"\xF0\x9F\x98\x80", 1}, {"a…é☃b", 5}};
+  for (const auto& [text, width] : cases) EXPECT_EQ(display_width(text), width) << text;
+  Table table{"", {{"a"}, {"n", Align::right}}, {}, 0};
+  table.add({"☃☃☃", "1"});
+  table.add({"xyz", "☃☃"});
+  EXPECT_EQ(to_text(table),
+            "a     n\n"
+            "---  --\n"
+            "☃☃☃   1\n"
+            "xyz  ☃☃\n");
 }
 
 TEST(Fit, ShortensTextAndNoNumber) {
@@ -266,6 +281,33 @@ TEST(Html, ChartsStayInTheirFrame) {
   EXPECT_THAT(svg, HasSubstr(">validation</text>"));
   EXPECT_THAT(to_svg({"Empty", "x", "y", {}}), HasSubstr("</svg>"));
   EXPECT_THAT(to_svg({"One", "x", "y", {{"c", {{3, 3}}}}}), Not(HasSubstr("nan")));
+}
+
+TEST(Html, ChartsGrowUpwardsAndToTheRight) {
+  const std::vector<std::pair<double, double>> points = {{1, 4}, {2, 3}, {3, 1}, {4, 2}};
+  const auto svg = to_svg({"Loss", "step", "nats", {{"c", points}}});
+  const auto all = [&](const char* pattern) {  // pairs of numbers
+    const std::regex regex(pattern);
+    std::vector<std::pair<double, double>> found;
+    for (std::sregex_iterator at(svg.begin(), svg.end(), regex), end; at != end; ++at)
+      found.emplace_back(std::stod((*at)[1]), std::stod((*at)[2]));
+    return found;
+  };
+  const auto drawn = all("([0-9.]+),([0-9.]+) ");
+  ASSERT_EQ(drawn.size(), points.size());
+  for (std::size_t i = 0; i < points.size(); ++i)
+    for (std::size_t k = 0; k < points.size(); ++k) {
+      EXPECT_EQ(drawn[i].first < drawn[k].first, points[i].first < points[k].first) << i << " " << k;
+      EXPECT_EQ(drawn[i].second > drawn[k].second, points[i].second < points[k].second) << i << " " << k;
+    }
+  // The numbers beside the axis stand where the curve has that value.
+  const auto ticks = all("y=\"([0-9.]+)\" text-anchor=\"end\">([0-9.]+)<");
+  ASSERT_EQ(ticks.size(), points.size());
+  for (const auto& [y, value] : ticks) {
+    const auto at = std::ranges::find(points, value, &std::pair<double, double>::second);
+    ASSERT_NE(at, points.end()) << value;
+    EXPECT_NEAR(drawn[static_cast<std::size_t>(at - points.begin())].second, y - 4, 0.11) << value;
+  }
 }
 
 TEST(Html, TicksAreRoundAndInside) {

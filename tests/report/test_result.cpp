@@ -93,6 +93,34 @@ TEST(Result, AnAdaptedScoreStandsOnlyWhereItIsValid) {
   EXPECT_EQ(compressor_table(result).rows.back()[1], "1.8500");
 }
 
+TEST(Result, OnlyAnArtifactBeyondItsLimitIsShownAsBad) {
+  using Tone = Headline::Tone;
+  const auto tone = [](const Json& result, std::string_view label) {
+    for (const auto& headline : run_report(result, {}, {}, "").headlines)
+      if (headline.label == label) return headline.tone;
+    ADD_FAILURE() << "no headline '" << label << "'";
+    return Tone::plain;
+  };
+  auto result = run_result();
+  EXPECT_EQ(tone(result, "bytes of weights and code"), Tone::plain);
+  EXPECT_EQ(tone(result, "bits per byte, held-out text"), Tone::good);
+  EXPECT_EQ(tone(result, "parameters"), Tone::plain);
+  result["artifact"]["fits"] = false;
+  EXPECT_EQ(tone(result, "bytes of weights and code"), Tone::bad);
+  result["artifact"].erase("fits");
+  EXPECT_EQ(tone(result, "bytes of weights and code"), Tone::plain) << "no limit is known";
+}
+
+TEST(Result, BudgetsThatWereNotKeptAreSaidToBeOver) {
+  const auto table = budget_table(Json::parse(R"({"budget": {
+    "bytes": {"used": 1500.4, "allowed": 16000, "ok": true},
+    "seconds": {"used": 700, "allowed": 600, "forecast": 650, "ok": false},
+    "tokens": {"used": 7}}})"));
+  EXPECT_EQ(table.rows, (std::vector<std::vector<std::string>>{{"bytes", "1,500", "16,000", "", ""},
+                                                               {"seconds", "700", "600", "650", "over"}}))
+      << "what has no limit is no budget";
+}
+
 TEST(Result, WhatIsMissingIsLeftOut) {
   EXPECT_EQ(result_text(Json::object()), "");
   EXPECT_EQ(result_text(Json::parse("[1]")), "");
