@@ -50,6 +50,7 @@ struct Format {
   std::string extension;
   std::function<std::string(std::string_view)> compress;
 };
+inline void PrintTo(const Format& f, std::ostream* out) { *out << f.extension; }
 inline const std::vector<Format>& formats() {
   static const std::vector<Format> all = {{".gz", gzip}, {".xz", xz}, {".zst", zst}};
   return all;

@@ -1,14 +1,10 @@
 // Every reader of this layer refuses the cut, the doubled and the foreign of each of its parts.
 #include <gmock/gmock.h>
-#include <lzma.h>
-#include <zlib.h>
-#include <zstd.h>
-
-#include <functional>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "compressed.h"
 #include "fairway/base/hash.h"
 #include "fairway/data/build.h"
 #include "fairway/data/loader.h"
@@ -22,51 +18,13 @@ using ::testing::HasSubstr;
 using testing::input_error;
 using Json = nlohmann::ordered_json;
 
-std::string gzip(std::string_view text) {
-  z_stream z{};
-  EXPECT_EQ(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&z, text.size()), '\0');
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  z.avail_in = static_cast<uInt>(text.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
-  out.resize(z.total_out);
-  deflateEnd(&z);
-  return out;
-}
-
-std::string xz(std::string_view text) {
-  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
-  std::size_t used = 0;
-  EXPECT_EQ(lzma_easy_buffer_encode(0, LZMA_CHECK_CRC64, nullptr,
-                                    reinterpret_cast<const std::uint8_t*>(text.data()), text.size(),
-                                    reinterpret_cast<std::uint8_t*>(out.data()), &used, out.size()),
-            LZMA_OK);
-  out.resize(used);
-  return out;
-}
-
-std::string zst(std::string_view text) {
-  std::string out(ZSTD_compressBound(text.size()), '\0');
-  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
-  return out;
-}
-
-struct Format {
-  std::string extension;
-  std::function<std::string(std::string_view)> compress;
-};
-void PrintTo(const Format& f, std::ostream* out) { *out << f.extension; }
-
 std::string text_of(std::string_view bytes, const std::string& name) {
-  DocumentReader reader(std::as_bytes(std::span(bytes.data(), bytes.size())), name);
   std::string all;
-  for (Document document; reader.next(document);) all += document.text;
+  for (const auto& text : testing::texts(bytes, name)) all += text;
   return all;
 }
 
-class Members : public ::testing::TestWithParam<Format> {
+class Members : public ::testing::TestWithParam<testing::Format> {
  protected:
   const std::string first = "The first member, with enough text in it to be worth a few bytes.\n";
   const std::string second = "And a second one behind it, which is as long as the first or longer.\n";
@@ -120,8 +78,7 @@ TEST_P(Members, MembersThatEndWhereTheBufferDoes) {
               HasSubstr("ends too early"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Members,
-                         ::testing::Values(Format{".gz", gzip}, Format{".xz", xz}, Format{".zst", zst}),
+INSTANTIATE_TEST_SUITE_P(Formats, Members, ::testing::ValuesIn(testing::formats()),
                          [](const auto& test) { return test.param.extension.substr(1); });
 
 // Shards in several folders.
