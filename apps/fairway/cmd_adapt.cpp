@@ -43,7 +43,7 @@ void add_subject(CLI::App* command, SubjectArguments& arguments) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command->add_option("--tokens", request.tokens, "Only the first so many tokens")
-      ->check(CLI::NonNegativeNumber);
+      ->check(whole_range(0, kMaxCount));
 }
 
 struct VerifyArguments {
@@ -82,10 +82,11 @@ void add_verify(CLI::App& app, Context& context, Action& action) {
       context, action, [arguments](Context& c) { verify(*arguments, c); });
   add_subject(command, arguments->subject);
   command->add_option("--flips", arguments->request.flips, "Places where the text is changed")
-      ->check(CLI::Range(0, 1000));
+      ->check(whole_range(0, 1000));
   command->add_option("--windows", arguments->request.audit_windows, "Windows whose distributions are summed")
-      ->check(CLI::Range(1, 1000000));
-  command->add_option("--places", arguments->request.seed, "Seed of the places");
+      ->check(whole_range(1, 1000000));
+  command->add_option("--places", arguments->request.seed, "Seed of the places")
+      ->check(whole_range(0, kMaxSeed));
 }
 
 }  // namespace fairway::app
