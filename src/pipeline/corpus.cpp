@@ -129,9 +129,12 @@ void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe) {
               recipe.model.vocab_size);  // the rule must work before anything is trained
 }
 
-/// What the tokens after the first one add to the decoded text.
+/// What the tokens after the first one add to the decoded text. A first byte of a character alone decodes to
+/// U+FFFD, longer than the character may be: then nothing is added, rather than less.
 std::int64_t decoded_bytes(const text::Tokenizer& tokenizer, std::span<const std::uint16_t> tokens) {
-  return std::ssize(tokenizer.decode(tokens)) - std::ssize(tokenizer.decode(tokens.first(1)));
+  const std::int64_t all = std::ssize(tokenizer.decode(tokens));
+  const std::int64_t before = std::ssize(tokenizer.decode(tokens.first(1)));
+  return std::max<std::int64_t>(0, all - before);
 }
 
 /// Documents of token shards: from each <s> to the next, with the bytes that their tokens decode to. Shards
