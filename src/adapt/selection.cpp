@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "fairway/base/error.h"
+#include "fairway/base/pattern.h"
 
 namespace fairway::adapt {
 namespace {
@@ -13,17 +14,6 @@ namespace {
 using base::fail_input;
 using graph::Group;
 using graph::Parameter;
-
-/// '*' stands for any characters.
-bool fits(std::string_view pattern, std::string_view name) {
-  const auto star = pattern.find('*');
-  if (star == pattern.npos) return pattern == name;
-  if (!name.starts_with(pattern.substr(0, star))) return false;
-  const auto rest = pattern.substr(star + 1);
-  for (auto from = star; from <= name.size(); ++from)
-    if (fits(rest, name.substr(from))) return true;
-  return false;
-}
 
 bool is_scale(std::string_view name) {
   static constexpr std::array<std::string_view, 3> scales = {".attn_scale", ".mlp_scale", ".resid_mix"};
@@ -51,7 +41,7 @@ bool selects(const std::string& selector, const Parameter& p, int layers) {
       if (p.name.starts_with(fmt::format("blocks.{}.", l))) return true;
     return false;
   }
-  return fits(selector, p.name);
+  return base::matches(selector, p.name);
 }
 
 struct LrGroup {
@@ -62,15 +52,16 @@ struct LrGroup {
 std::vector<LrGroup> lr_groups(const Phase& phase, const graph::ParameterLayout& layout) {
   std::vector<LrGroup> groups;
   for (const auto& text : phase.lr_groups) {
-    const auto equals = text.rfind('=');
-    LrGroup group{text.substr(0, equals), 0};
-    const char* end = text.data() + text.size();
-    const auto parsed = equals == text.npos ? std::from_chars_result{end, std::errc::invalid_argument}
-                                            : std::from_chars(text.data() + equals + 1, end, group.factor);
+    constexpr auto form = "PATTERN=FACTOR, for example *.mlp.proj.weight=3";
+    auto [pattern, value] = base::parse_pattern_value("adapt.lr_groups", text, form);
+    LrGroup group{std::move(pattern), 0};
+    const char* end = value.data() + value.size();
+    const auto parsed = std::from_chars(value.data(), end, group.factor);
     if (parsed.ec != std::errc() || parsed.ptr != end || !(group.factor >= 0) || !std::isfinite(group.factor))
-      fail_input("adapt.lr_groups: '{}' must be PATTERN=FACTOR, for example *.mlp.proj.weight=3", text);
+      fail_input("adapt.lr_groups: '{}' is not {}", text, form);
     const auto& all = layout.parameters();
-    if (std::none_of(all.begin(), all.end(), [&](const auto& p) { return fits(group.pattern, p.name); }))
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const auto& p) { return base::matches(group.pattern, p.name); }))
       fail_input("adapt.lr_groups: '{}' fits no parameter", group.pattern);
     groups.push_back(std::move(group));
   }
@@ -115,8 +106,8 @@ Selection select(const Phase& phase, const graph::ParameterLayout& layout, const
     if (chosen) {
       s.names.push_back(p.name);
       s.elements += p.elements();
-      const auto group =
-          std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return fits(g.pattern, p.name); });
+      const auto group = std::find_if(groups.begin(), groups.end(),
+                                      [&](const auto& g) { return base::matches(g.pattern, p.name); });
       const double factor = group == groups.end() ? 1.0 : group->factor;
       const auto storage = p.group == Group::table ? tables : optim::Storage::f32;
       if (follows && s.ranges.back().lr_factor == factor && s.ranges.back().storage == storage)

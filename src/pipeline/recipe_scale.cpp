@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "fairway/base/error.h"
+#include "fairway/base/pattern.h"
 #include "fairway/base/text.h"
 #include "fairway/model/family.h"
 #include "fairway/quant/policy.h"
@@ -124,7 +125,7 @@ void drop_rules(const Recipe& before, Recipe& recipe) {
     const auto pattern = quant::parse_override("quant.rules", rule).first;
     const auto layout = model::make_layout(r.model);
     return std::ranges::any_of(layout.parameters(),
-                               [&](const auto& p) { return quant::matches(pattern, p.name); });
+                               [&](const auto& p) { return base::matches(pattern, p.name); });
   };
   std::erase_if(recipe.quant.rules,
                 [&](const auto& rule) { return fits(rule, before) && !fits(rule, recipe); });

@@ -4,6 +4,7 @@
 
 #include "fairway/adapt/selection.h"
 #include "fairway/base/error.h"
+#include "fairway/base/pattern.h"
 #include "fairway/base/text.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/adapt_stage.h"
@@ -136,7 +137,7 @@ void validate_rules(const Recipe& recipe) {
     names.push_back(p.name);
     bool taken = false;
     for (std::size_t i = 0; i < patterns.size(); ++i) {
-      if (!quant::matches(patterns[i], p.name)) continue;
+      if (!base::matches(patterns[i], p.name)) continue;
       ++tensors[i];
       if (!std::exchange(taken, true)) ++first_for[i];
     }

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "fairway/base/error.h"
+#include "fairway/base/pattern.h"
 
 namespace fairway::quant {
 namespace {
@@ -77,29 +78,9 @@ Category category_of(std::string_view name) {
   return Category::other;
 }
 
-bool matches(std::string_view pattern, std::string_view name) {
-  std::size_t p = 0, n = 0;
-  std::size_t star = std::string_view::npos, resume = 0;  // the last `*`, and where its match ends for now
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = n;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-      ++p;
-      ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      n = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
-}
-
 const Rule& QuantPolicy::rule_for(std::string_view name, std::int64_t elements) const {
   for (const auto& [pattern, rule] : overrides)
-    if (matches(pattern, name)) return *rule;
+    if (base::matches(pattern, name)) return *rule;
   if (elements <= passthrough_limit) return *rule_or_null("fp16");
   switch (category_of(name)) {
     case Category::mlp:
@@ -124,10 +105,9 @@ QuantPolicy policy_with(std::string_view matrix_rule) {
 }
 
 std::pair<std::string, const Rule*> parse_override(std::string_view key, std::string_view text) {
-  const auto equals = text.rfind('=');
-  if (equals == std::string_view::npos || equals == 0)
-    base::fail_input("{}: '{}' is not PATTERN=RULE, for example \"blocks.0.*=int8\"", key, text);
-  return {std::string(text.substr(0, equals)), &find_rule(key, text.substr(equals + 1))};
+  auto [pattern, rule] =
+      base::parse_pattern_value(key, text, "PATTERN=RULE, for example \"blocks.0.*=int8\"");
+  return {std::move(pattern), &find_rule(key, rule)};
 }
 
 void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,

@@ -82,28 +82,6 @@ TEST(Policy, Categories) {
   EXPECT_EQ(category_of("blocks.1.attn_scale"), Category::other);
 }
 
-TEST(Policy, Patterns) {
-  for (const auto& [pattern, name] : {std::pair{"*", ""},
-                                      {"*", "a.b"},
-                                      {"a.b", "a.b"},
-                                      {"blocks.*.mlp.*", "blocks.10.mlp.fc.weight"},
-                                      {"*.weight", "x.weight.weight"},
-                                      {"b?ocks.1.*", "blocks.1.q"},
-                                      {"*a*b*", "xxaxxbxxab"},
-                                      {"a*b", "axb"},
-                                      {"a*b", "ab"},
-                                      {"**", "x"}})
-    EXPECT_TRUE(matches(pattern, name)) << pattern << " " << name;
-  for (const auto& [pattern, name] : {std::pair{"", "a"},
-                                      {"a", ""},
-                                      {"a.b", "a.bc"},
-                                      {"blocks.1.*", "blocks.10.q"},
-                                      {"*.weight", "x.weights"},
-                                      {"?", ""},
-                                      {"*a*b", "xxbxxa"}})
-    EXPECT_FALSE(matches(pattern, name)) << pattern << " " << name;
-}
-
 TEST(Policy, MixedGridsAndPassThroughLists) {
   auto policy = policy_with("int6_search");
   policy.mlp = &find_rule("quant.mlp", "int5_search");

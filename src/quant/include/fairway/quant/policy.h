@@ -30,9 +30,6 @@ enum class Category { embed, mlp, attn, other };
 /// ...
 Category category_of(std::string_view name);
 
-/// Whether `name` is what `pattern` describes: `*` stands for any characters, `?` for one.
-bool matches(std::string_view pattern, std::string_view name);
-
 /// Magnitude pruning of the copy that is exported (section 4).
 struct Pruning {
   double share = 0.0;  ///< of each tensor, its smallest weights
