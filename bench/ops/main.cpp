@@ -54,6 +54,7 @@ void run_cases(const Options& o, const std::string& model, const std::vector<ops
   for (ops::harness::OpCase c : cases) {
     if (c.name.find(o.only) == std::string::npos && c.op->name().find(o.only) == std::string_view::npos)
       continue;
+    if (!std::ranges::binary_search(ops::cpu_kernel_names(), c.op->name())) continue;  // a GPU's
     if (o.bf16) c.products = ops::Products::bf16;
     for (const auto& timing : ops::harness::measure(c, threads, o.isa, o.budget, o.clock)) {
       lines.push_back({model, c.name, threads, timing,

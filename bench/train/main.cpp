@@ -78,7 +78,7 @@ class Step {
         rows_(o.rows > 0 ? o.rows : std::max(1, 4096 / recipe_.model.window)),
         store_(model::make_layout(recipe_.model), engine_.device(), true),
         plan_(store_, engine_.runtime(pipeline::products(recipe_))) {
-    model::initialise(store_, recipe_.model, static_cast<std::uint64_t>(recipe_.seed), engine_.pool());
+    model::initialise(store_, static_cast<std::uint64_t>(recipe_.seed), engine_.pool());
     model::BuildOptions build;
     build.rows = rows_;
     program_ = &plan_.add(model::build(recipe_.model, store_.layout(), build));

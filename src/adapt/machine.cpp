@@ -7,6 +7,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/ops/cuda_work.h"
 #include "fairway/optim/device_adapter.h"
 #include "fairway/tensor/cuda.h"
@@ -78,16 +79,22 @@ struct Machine::State {
                        c.memory_tokens);
     const auto from = weights.flat_values(), to = store.flat_values();
     tensor::copy_bytes(r.device, to.data, weights.device(), from.data, from.bytes());
-    add_refreshes();
-    for (const auto& phase : options.phases) {
-      trainers.push_back(&plan.add(build_trainer(phase)));
-      unfolds.push_back(options.build.fold_scales ? &plan.add(build_unfold(phase)) : nullptr);
+    std::vector<graph::Graph> training;
+    for (const auto& phase : options.phases) training.push_back(build_trainer(phase));
+    if (products_read_a_copy() || (!training.empty() && !training.front().folds.empty()))
+      store.add_compute_weights(options.build.dtype);
+    for (auto& graph : training) {
+      trainers.push_back(&plan.add(std::move(graph)));
+      auto unfold = graph::build_unfold(store.layout(), options.build.dtype, trainers.back()->graph().folds,
+                                        training_levels());
+      unfolds.push_back(unfold.steps.empty() ? nullptr : &plan.add(std::move(unfold)));
     }
     for (const auto n : options.score_lengths) scorers[n] = &plan.add(build_scorer(n));
     if (options.logits) {
       const auto build = base_options(model::Mode::logits, 1);
       logits_program = &plan.add(model::build(config, store.layout(), build));
     }
+    if (store.has_compute_weights()) add_refreshes();
     plan.allocate();
   }
 
@@ -104,29 +111,22 @@ struct Machine::State {
     build.rows = batch;
     return build;
   }
-  /// The one place that decides what training sees of the weights and scoring does not: products read a
-  /// working copy, rounded for a GPU, int6 rows while a fake-quantised phase trains.
+  /// The one place that decides what training sees of the weights and scoring does not: products read compute
+  /// weights, rounded for a GPU, int6 rows while a fake-quantised phase trains.
+  bool products_read_a_copy() const {
+    return options.build.dtype != tensor::DType::f32 || options.fake_quantize || runtime.device.is_cuda();
+  }
+  graph::QuantLevels training_levels() const {
+    if (!options.fake_quantize) return {};
+    return [](const graph::Parameter&) { return 31; };
+  }
   void add_refreshes() {
-    const auto& b = options.build;
-    const bool rounded = b.dtype != tensor::DType::f32;
-    if (!rounded && !b.fold_scales && !options.fake_quantize && !runtime.device.is_cuda()) return;
-    store.add_working_copy(b.dtype);
-    refresh_plain = &plan.add(model::build_refresh(config, store.layout(), refresh_options(false)));
-    if (!options.fake_quantize) return;
-    refresh_quantised = &plan.add(model::build_refresh(config, store.layout(), refresh_options(true)));
-  }
-  model::RefreshOptions refresh_options(bool quantised) const {
-    model::RefreshOptions refresh;
-    refresh.dtype = options.build.dtype;
-    refresh.fold_scales = options.build.fold_scales;
-    if (quantised) refresh.quantize = [](std::string_view) { return 31; };
-    return refresh;
-  }
-  /// Gradients of folded weights become those of the weights and scales that a phase trains.
-  graph::Graph build_unfold(const Selection& phase) const {
-    auto refresh = refresh_options(options.fake_quantize);
-    refresh.trainable = [&phase](std::string_view name) { return phase.contains(name); };
-    return model::build_unfold(config, store.layout(), refresh);
+    const auto& any = !trainers.empty() ? *trainers.front() : *scorers.begin()->second;
+    const auto dtype = options.build.dtype;
+    const auto& folds = any.graph().folds;
+    refresh_plain = &plan.add(graph::build_refresh(store.layout(), dtype, folds));
+    if (options.fake_quantize)
+      refresh_quantised = &plan.add(graph::build_refresh(store.layout(), dtype, folds, training_levels()));
   }
   enum class Working { stale, plain, quantised };
   void prepare(Working wanted) {

@@ -1,9 +1,10 @@
 #include "fairway/adapt/selection.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
+
+#include <fmt/ranges.h>
 
 #include "fairway/base/error.h"
 #include "fairway/base/pattern.h"
@@ -14,11 +15,6 @@ namespace {
 using base::fail_input;
 using graph::Group;
 using graph::Parameter;
-
-bool is_scale(std::string_view name) {
-  static constexpr std::array<std::string_view, 3> scales = {".attn_scale", ".mlp_scale", ".resid_mix"};
-  return std::any_of(scales.begin(), scales.end(), [&](auto s) { return name.ends_with(s); });
-}
 
 /// Blocks that "last:K" names.
 int last_blocks(const std::string& selector, int layers) {
@@ -32,15 +28,11 @@ int last_blocks(const std::string& selector, int layers) {
 
 bool selects(const std::string& selector, const Parameter& p, int layers) {
   if (selector == "all") return true;
-  if (selector == "scales") return is_scale(p.name);
+  if (selector == "scales") return p.role == graph::Role::scale;
   if (selector == "tables") return p.group == Group::table;
   if (selector == "matrices") return p.group == Group::matrix;
   if (selector == "scalars") return p.group == Group::scalar;
-  if (selector.starts_with("last:")) {
-    for (int l = layers - last_blocks(selector, layers); l < layers; ++l)
-      if (p.name.starts_with(fmt::format("blocks.{}.", l))) return true;
-    return false;
-  }
+  if (selector.starts_with("last:")) return p.layer >= layers - last_blocks(selector, layers);
   return base::matches(selector, p.name);
 }
 
@@ -69,14 +61,13 @@ std::vector<LrGroup> lr_groups(const Phase& phase, const graph::ParameterLayout&
 }
 
 /// Packed matrices are one product with one gradient: all parts are trained or none.
-void check_packed(const Selection& s, const graph::ParameterLayout& layout, int layers) {
-  for (int l = 0; l < layers; ++l) {
-    const auto parts = layout.parts(fmt::format("blocks.{}.attn.qkv.weight", l));
-    const auto chosen =
-        std::count_if(parts.begin(), parts.end(), [&](const auto& n) { return s.contains(n); });
-    if (chosen != 0 && chosen != static_cast<std::ptrdiff_t>(parts.size()))
-      fail_input("adapt.train: {} of block {} are one matrix; choose all of them or none",
-                 fmt::format("{}, {} and {}", parts[0], parts[1], parts[2]), l);
+void check_packed(const Selection& s, const graph::ParameterLayout& layout) {
+  for (const auto& p : layout.parameters()) {
+    if (p.packed_into.empty()) continue;
+    for (const auto& other : layout.parts(p.packed_into))
+      if (s.contains(p.name) != s.contains(other))
+        fail_input("adapt.train: {} of block {} are one matrix; choose all of them or none",
+                   fmt::format("{}", fmt::join(layout.parts(p.packed_into), ", ")), p.layer);
   }
 }
 
@@ -118,7 +109,7 @@ Selection select(const Phase& phase, const graph::ParameterLayout& layout, const
     follows = chosen;
   }
   if (s.names.empty()) fail_input("adapt.train = []: name what is trained");
-  check_packed(s, layout, config.layers);
+  check_packed(s, layout);
   return s;
 }
 

@@ -32,11 +32,14 @@ ValueId Builder::constant(std::string name, std::shared_ptr<const tensor::Array>
 }
 
 ValueId Builder::state(std::string name, Meta meta) {
+  for (const auto& v : graph_.values)
+    check(v.kind != BufferKind::state || v.name != name, "program '{}' has two states '{}'", graph_.name,
+          name);
   return add_value({.name = std::move(name), .meta = meta, .kind = BufferKind::state});
 }
 
 ValueId Builder::parameter(std::string_view name) { return stored(name, BufferKind::parameter); }
-ValueId Builder::working(std::string_view name) { return stored(name, BufferKind::working); }
+ValueId Builder::compute_weight(std::string_view name) { return stored(name, BufferKind::compute); }
 
 ValueId Builder::gradient(std::string_view name) {
   if (auto it = gradients_.find(name); it != gradients_.end()) return it->second;
@@ -47,7 +50,7 @@ ValueId Builder::gradient(std::string_view name) {
 }
 
 ValueId Builder::stored(std::string_view name, BufferKind kind) {
-  auto& known = kind == BufferKind::parameter ? parameters_ : working_;
+  auto& known = kind == BufferKind::parameter ? parameters_ : compute_;
   if (auto it = known.find(name); it != known.end()) return it->second;
   const auto& p = layout_.find(name);
   bool trains = false;
@@ -97,7 +100,7 @@ void Builder::write(ops::OperatorPtr op, std::vector<ValueId> in, std::vector<Va
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (out[i] == absent) continue;
     const auto& target = graph_.at(out[i]);
-    check(target.kind == BufferKind::working || target.kind == BufferKind::gradient, "{} writes into a {}",
+    check(target.kind == BufferKind::compute || target.kind == BufferKind::gradient, "{} writes into a {}",
           op->name(), buffer_kind_name(target.kind));
     check(target.meta == made[i], "{} makes {} for '{}', which is {}", op->name(), made[i].shape.str(),
           target.name, target.meta.shape.str());
@@ -147,8 +150,6 @@ void Builder::output(ValueId v, std::string name) {
   value.name = std::move(name);
 }
 
-void Builder::backward(ValueId loss) { Derivation(*this).run(loss); }
-
 namespace {
 
 /// Inputs that name a gradient have served when backward is derived.
@@ -162,7 +163,7 @@ void drop_gradient_only(Graph& graph) {
 void drop_dead_steps(Graph& graph) {
   std::vector<bool> needed(graph.values.size(), false);
   for (const auto& v : graph.values)
-    if (v.output || v.kind == BufferKind::gradient || v.kind == BufferKind::working ||
+    if (v.output || v.kind == BufferKind::gradient || v.kind == BufferKind::compute ||
         v.kind == BufferKind::state)
       needed[static_cast<std::size_t>(v.root)] = true;
   std::vector<Step> kept;
@@ -185,13 +186,15 @@ void drop_dead_steps(Graph& graph) {
 
 }  // namespace
 
-Graph Builder::finish() {
+Graph Builder::finish(const Passes& passes, ValueId loss) {
+  rewrite(graph_, passes);
+  if (loss != absent) Derivation(*this).run(loss);
   drop_gradient_only(graph_);
   drop_dead_steps(graph_);
   Graph result = std::move(graph_);
   graph_ = {};
   parameters_.clear();
-  working_.clear();
+  compute_.clear();
   gradients_.clear();
   return result;
 }

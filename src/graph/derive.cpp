@@ -16,11 +16,6 @@ std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
 void Derivation::run(ValueId loss) {
   auto& g = b_.graph_;
   check(g.at(loss).meta.shape.elements() == 1, "loss has shape {}", g.at(loss).meta.shape.str());
-  producer_.assign(g.values.size(), -1);
-  for (std::size_t s = 0; s < g.steps.size(); ++s)
-    for (auto v : g.steps[s].out)
-      if (v != absent) producer_[at(g.root(v))] = static_cast<std::int32_t>(s);
-
   auto one = std::make_shared<tensor::Array>(Meta{b_.wide(), {1}});
   if (b_.wide() == tensor::DType::f64)
     one->span<double>()[0] = 1.0;
@@ -71,7 +66,7 @@ ValueId Derivation::parameter_gradient(ValueId parameter) {
 
 bool Derivation::is_parameter(ValueId root) const {
   const auto kind = b_.graph_.at(root).kind;
-  return kind == BufferKind::parameter || kind == BufferKind::working;
+  return kind == BufferKind::parameter || kind == BufferKind::compute;
 }
 
 std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
@@ -88,32 +83,6 @@ std::pair<ValueId, Write> Derivation::contribute(ValueId v) {
   return {fresh, Write::set};
 }
 
-ValueId Derivation::available(ValueId v) {
-  auto& g = b_.graph_;
-  const auto root = g.root(v);
-  if (!g.at(root).recompute) return v;
-  rebuilt_.resize(g.values.size(), absent);
-  if (rebuilt_[at(root)] == absent) {
-    check(producer_[at(root)] >= 0, "'{}' is marked recompute but no step makes it", g.at(v).name);
-    Step again = g.steps[static_cast<std::size_t>(producer_[at(root)])];
-    for (auto& in : again.in)
-      if (in != absent) in = available(in);
-    for (auto& out : again.out) {
-      if (out == absent || !g.at(g.root(out)).recompute) {
-        out = absent;
-        continue;
-      }
-      const auto copy = b_.add_value({.meta = g.at(out).meta});
-      rebuilt_.resize(g.values.size(), absent);
-      rebuilt_[at(g.root(out))] = copy;
-      out = copy;
-    }
-    again.is_backward = true;
-    g.steps.push_back(std::move(again));
-  }
-  return b_.reshape(rebuilt_[at(root)], g.at(v).meta.shape);
-}
-
 ValueId Derivation::read(const Step& forward, const ops::Ref& ref) {
   const auto index = static_cast<std::size_t>(ref.index);
   if (ref.from == ops::Ref::From::temporary) {
@@ -122,12 +91,10 @@ ValueId Derivation::read(const Step& forward, const ops::Ref& ref) {
     return temporaries_[index];
   }
   if (ref.from == ops::Ref::From::input) {
-    const auto v = index < forward.in.size() ? forward.in[index] : absent;
-    return v == absent ? absent : available(v);
+    return index < forward.in.size() ? forward.in[index] : absent;
   }
   const auto v = forward.out[index];
-  if (v == absent) return absent;
-  return ref.from == ops::Ref::From::output ? available(v) : gradient_of(v);
+  return ref.from == ops::Ref::From::output || v == absent ? v : gradient_of(v);
 }
 
 namespace {

@@ -22,16 +22,13 @@ class Derivation {
   /// Where a contribution to v's gradient is to be stored, and how.
   std::pair<ValueId, ops::Write> contribute(ValueId v);
   ValueId parameter_gradient(ValueId parameter);
-  bool is_parameter(ValueId root) const;  ///< or its working copy
+  bool is_parameter(ValueId root) const;  ///< or its compute weight
   ValueId read(const Step& forward, const ops::Ref& ref);
-  ValueId available(ValueId v);  ///< v itself, or its rebuilt copy when it is marked recompute
 
   Builder& b_;
-  std::vector<ValueId> gradient_;       ///< per value root
-  std::vector<ValueId> rebuilt_;        ///< per value root: copy made in backward
-  std::vector<std::int32_t> producer_;  ///< per value root: forward step
-  std::vector<bool> taken_;             ///< outputs whose gradient became an input's
-  std::vector<ValueId> temporaries_;    ///< of the forward step at hand
+  std::vector<ValueId> gradient_;     ///< per value root
+  std::vector<bool> taken_;           ///< outputs whose gradient became an input's
+  std::vector<ValueId> temporaries_;  ///< of the forward step at hand
 };
 
 }  // namespace fairway::graph

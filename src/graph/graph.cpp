@@ -8,8 +8,8 @@ std::string_view buffer_kind_name(BufferKind kind) {
   switch (kind) {
     case BufferKind::parameter:
       return "parameter";
-    case BufferKind::working:
-      return "working copy";
+    case BufferKind::compute:
+      return "compute weight";
     case BufferKind::gradient:
       return "gradient";
     case BufferKind::input:

@@ -7,33 +7,26 @@ namespace fairway::graph {
 
 using base::check;
 
-std::string_view group_name(Group group) {
-  switch (group) {
-    case Group::matrix:
-      return "matrix";
-    case Group::table:
-      return "table";
-    default:
-      return "scalar";
-  }
+void ParameterLayout::add(Parameter parameter) {
+  check(!finished_ && !contains(parameter.name), "parameter '{}' added twice or too late", parameter.name);
+  index_.emplace(parameter.name, parameters_.size());
+  parameters_.push_back(std::move(parameter));
 }
 
-void ParameterLayout::add(std::string name, tensor::Shape shape, Group group) {
-  check(!finished_ && !contains(name), "parameter '{}' added twice or too late", name);
-  index_.emplace(name, parameters_.size());
-  parameters_.push_back({std::move(name), shape, group, 0});
-}
-
-void ParameterLayout::add_packed(std::string packed, std::int64_t columns,
-                                 std::vector<std::pair<std::string, std::int64_t>> parts) {
+void ParameterLayout::add_packed(std::string packed, std::vector<Parameter> parts) {
   Packed entry;
+  entry.alias = parts.front();
+  entry.alias.name = packed;
   std::int64_t rows = 0;
-  for (auto& [name, part_rows] : parts) {
-    add(name, {part_rows, columns}, Group::matrix);
-    rows += part_rows;
-    entry.parts.push_back(name);
+  for (auto& part : parts) {
+    check(part.shape.rank() == 2 && part.shape[1] == parts.front().shape[1], "'{}' packs '{}' of {}", packed,
+          part.name, part.shape.str());
+    rows += part.shape[0];
+    entry.parts.push_back(part.name);
+    part.packed_into = packed;
+    add(std::move(part));
   }
-  entry.alias = {packed, {rows, columns}, Group::matrix, 0};
+  entry.alias.shape = {rows, entry.alias.shape[1]};
   packed_index_.emplace(std::move(packed), packed_.size());
   packed_.push_back(std::move(entry));
 }
@@ -75,6 +68,16 @@ std::vector<std::string> ParameterLayout::parts(std::string_view name) const {
   return {std::string(name)};
 }
 
+std::vector<std::string> ParameterLayout::multiplied() const {
+  std::vector<std::string> names;
+  for (const auto& p : parameters_) {
+    if (!p.multiplied) continue;
+    const auto& name = p.packed_into.empty() ? p.name : p.packed_into;
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
+  return names;
+}
+
 std::int64_t ParameterLayout::count() const {
   std::int64_t n = 0;
   for (const auto& p : parameters_) n += p.elements();
@@ -83,16 +86,16 @@ std::int64_t ParameterLayout::count() const {
 
 ParameterStore::ParameterStore(ParameterLayout layout, tensor::Device device, bool with_gradients,
                                tensor::DType dtype)
-    : layout_(std::move(layout)), dtype_(dtype), working_dtype_(dtype) {
+    : layout_(std::move(layout)), dtype_(dtype), compute_dtype_(dtype) {
   const auto bytes = static_cast<std::size_t>(layout_.padded_elements()) * tensor::size_of(dtype);
   values_ = tensor::Buffer(device, bytes);
   if (with_gradients) gradients_ = tensor::Buffer(device, bytes);
 }
 
-void ParameterStore::add_working_copy(tensor::DType dtype) {
-  check(!has_working_copy(), "a second working copy");
-  working_dtype_ = dtype;
-  working_ =
+void ParameterStore::add_compute_weights(tensor::DType dtype) {
+  check(!has_compute_weights(), "compute weights are there already");
+  compute_dtype_ = dtype;
+  compute_ =
       tensor::Buffer(device(), static_cast<std::size_t>(layout_.padded_elements()) * tensor::size_of(dtype));
 }
 
@@ -106,8 +109,8 @@ tensor::View ParameterStore::view(const tensor::Buffer& buffer, tensor::DType dt
 tensor::View ParameterStore::value(std::string_view name) const {
   return view(values_, dtype_, layout_.find(name));
 }
-tensor::View ParameterStore::working(std::string_view name) const {
-  return has_working_copy() ? view(working_, working_dtype_, layout_.find(name)) : value(name);
+tensor::View ParameterStore::compute_weight(std::string_view name) const {
+  return has_compute_weights() ? view(compute_, compute_dtype_, layout_.find(name)) : value(name);
 }
 tensor::View ParameterStore::gradient(std::string_view name) const {
   return view(gradients_, dtype_, layout_.find(name));

@@ -49,8 +49,8 @@ View Program::bound(ValueId v, Plan& plan) const {
   switch (root.kind) {
     case BufferKind::parameter:
       return part(plan.parameters_.value(root.name));
-    case BufferKind::working:
-      return part(plan.parameters_.working(root.name));
+    case BufferKind::compute:
+      return part(plan.parameters_.compute_weight(root.name));
     case BufferKind::gradient:
       return part(plan.parameters_.gradient(root.name));
     case BufferKind::state:
@@ -199,7 +199,20 @@ ops::Cost Program::cost() const {
 Plan::Plan(ParameterStore& parameters, Runtime runtime) : parameters_(parameters), runtime_(runtime) {}
 Plan::~Plan() = default;
 
+/// One compute weight is read by several programs: all agree on what it holds.
+void Plan::check_folds(const Graph& graph) {
+  for (const auto& v : graph.values) {
+    if (v.kind != BufferKind::compute) continue;
+    const auto fold = std::ranges::find(graph.folds, v.name, &Fold::weight);
+    const std::string scale = fold == graph.folds.end() ? "" : fold->scale;
+    const auto known = folds_.try_emplace(v.name, scale).first;
+    check(known->second == scale, "program '{}' reads '{}' with the scale '{}', another one with '{}'",
+          graph.name, v.name, scale, known->second);
+  }
+}
+
 Program& Plan::add(Graph graph) {
+  check_folds(graph);
   programs_.push_back(std::unique_ptr<Program>(new Program(std::move(graph), runtime_)));
   return *programs_.back();
 }
@@ -226,6 +239,8 @@ void Plan::allocate() {
   expect_room();
   std::size_t arena = arena_.bytes();
   for (auto& p : programs_) {
+    check(p->graph_.folds.empty() || parameters_.has_compute_weights(),
+          "program '{}' reads scaled compute weights, of which there are none", p->name());
     arena = std::max(arena, p->memory_.arena_bytes);
     for (const auto& v : p->graph_.values) {
       if (v.kind != BufferKind::state) continue;
@@ -265,9 +280,9 @@ std::vector<MemoryLine> Plan::memory_table() const {
   const auto values = parameters_.flat_values().bytes();
   table.push_back({"parameters", values});
   if (parameters_.has_gradients()) table.push_back({"gradients", values});
-  if (parameters_.has_working_copy())
+  if (parameters_.has_compute_weights())
     table.push_back(
-        {"working copy", parameters_.bytes() - values - (parameters_.has_gradients() ? values : 0)});
+        {"compute weights", parameters_.bytes() - values - (parameters_.has_gradients() ? values : 0)});
   std::size_t arena = 0, states = 0, constants = 0;
   std::set<std::string_view> known_states;
   std::set<const tensor::Array*> known_constants;

@@ -1,10 +1,7 @@
 #include "fairway/ops/linear_square.h"
 
-#include "fairway/ops/activation.h"
 #include "fairway/ops/matmul.h"
-#include "parts.h"
 #include "rule.h"
-#include "square_parts.h"
 
 namespace fairway::ops {
 namespace {
@@ -16,11 +13,6 @@ std::string attributes_of(float slope, float row_scale) {
   return row_scale == 1 ? fmt::format("slope={}", slope)
                         : fmt::format("slope={} row_scale={}", slope, row_scale);
 }
-/// The fused kernel of a GPU takes this product.
-bool is_fused(const Meta& operand, const Meta& result) {
-  return operand.dtype == DType::bf16 && square_product_fits(result.shape.columns(), operand.shape.columns());
-}
-
 /// The operands of LinearSquare's product.
 std::array<Meta, 2> product_of(const LinearSquare& op, std::span<const Meta> in) {
   return {in[op.row_scale ? 2 : 0], in[1]};
@@ -55,13 +47,6 @@ std::vector<BackwardStep> LinearSquare::backward() const {
 std::vector<int> LinearSquare::gradient_only() const {
   return row_scale ? std::vector<int>{0} : std::vector<int>{};
 }
-/// By parts: the rows made after all, then the product's own.
-std::size_t LinearSquare::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  const auto product = product_of(*this, in);
-  if (is_fused(product[0], out[0])) return 0;
-  const std::size_t rows = row_scale ? rounded_up(product[0].bytes()) : 0;
-  return rows + linear.workspace_bytes(product, out.first(1));
-}
 std::string LinearSquare::attributes() const { return attributes_of(slope, row_scale.value_or(1)); }
 
 std::vector<Meta> SquareLinearAdd::infer(std::span<const Meta> in) const {
@@ -85,9 +70,6 @@ std::vector<BackwardStep> SquareLinearAdd::backward() const {
 std::vector<int> SquareLinearAdd::gradient_only() const {
   return slope == 0 ? std::vector<int>{0} : std::vector<int>{};
 }
-std::size_t SquareLinearAdd::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  return add.workspace_bytes(in.subspan(1, 3), out);
-}
 std::string SquareLinearAdd::attributes() const { return attributes_of(slope, row_scale); }
 
 std::vector<Meta> SquareLinearBackward::infer(std::span<const Meta> in) const {
@@ -102,54 +84,4 @@ Cost SquareLinearBackward::cost(std::span<const Meta> in, std::span<const Meta> 
   cost.flops = linear_backward.cost(in.first(2), out).flops;
   return cost;
 }
-/// By parts: the gradient of act, the scaled rows of du, then the product's own.
-std::size_t SquareLinearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const {
-  if (is_fused(in[0], in[2])) return 0;
-  const std::size_t rows = rule::present(in, 3) ? rounded_up(in[0].bytes()) : 0;
-  return rounded_up(in[2].bytes()) + rows + linear_backward.workspace_bytes(in.first(2), out);
-}
-
-namespace {
-
-constexpr Write set[] = {Write::set};
-
-}  // namespace
-
-void linear_square_by_parts(const KernelArgs& args, const SquareParts& parts) {
-  const auto& op = static_cast<const LinearSquare&>(args.op);
-  for (const Write w : args.write)
-    base::check(w == Write::set, "{}: its results are not added to", op.name());
-  const View &act = args.out[0], &h = args.out[1].data ? args.out[1] : act;
-  if (!h.data) return;
-  View workspace = args.workspace;
-  const View rows = op.row_scale ? scaled_rows(parts.scale_rows, *op.row_scale, args.in[2], args.in[3],
-                                               workspace, args.context)
-                                 : args.in[0];
-  const View in[] = {rows, args.in[1]};
-  parts.matmul({linear, in, std::span(&h, 1), set, workspace, args.context});
-  if (!act.data) return;
-  parts.leaky_square({LeakySquare(op.slope), std::span(&h, 1), std::span(&act, 1), set, {}, args.context});
-}
-
-void square_linear_add_by_parts(const KernelArgs& args, const SquareParts& parts) {
-  parts.linear_add({add, args.in.subspan(1, 3), args.out, args.write, args.workspace, args.context});
-}
-
-void square_linear_backward_by_parts(const KernelArgs& args, const SquareParts& parts) {
-  if (!args.out[0].data) return;
-  const auto& op = static_cast<const SquareLinearBackward&>(args.op);
-  const View& h = args.in[2];
-  View workspace = args.workspace;
-  const View dact = take(workspace, h.meta);
-  const bool scaled = args.in.size() > 3 && args.in[3].data;
-  const View rows =
-      scaled ? scaled_rows(parts.scale_rows, op.row_scale, args.in[0], args.in[3], workspace, args.context)
-             : args.in[0];
-  const View product[] = {rows, args.in[1]};
-  parts.matmul({linear_backward, product, std::span(&dact, 1), set, workspace, args.context});
-  const View in[] = {h, dact};
-  parts.leaky_square_backward(
-      {LeakySquareBackward(op.slope, op.from_act), in, args.out, args.write, {}, args.context});
-}
-
 }  // namespace fairway::ops

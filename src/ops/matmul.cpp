@@ -1,7 +1,5 @@
 #include "fairway/ops/matmul.h"
 
-#include "fairway/ops/row_squares.h"
-
 #include <algorithm>
 
 #include "product_cut.h"
@@ -120,6 +118,17 @@ std::string Matmul::attributes() const {
 
 namespace {
 const Matmul linear(false, true);
+}
+
+bool fused_linear_fits(const Meta& x, const Meta& y) {
+  return x.dtype == DType::bf16 && y.shape.rows() <= INT32_MAX / 2 &&
+         fused_linear_fits(y.shape.columns(), x.shape.columns());
+}
+
+Meta row_squares_of(const Meta& rows) {
+  const auto& shape = rows.shape;
+  return {rule::wide(rows.dtype),
+          shape.with(shape.rank() - 1, (shape.columns() + squares_width - 1) / squares_width)};
 }
 
 std::vector<Meta> LinearAdd::infer(std::span<const Meta> in) const {

@@ -1,6 +1,6 @@
 #include "fairway/ops/norm.h"
 
-#include "fairway/ops/row_squares.h"
+#include "fairway/ops/matmul.h"
 
 #include "chunks.h"
 #include "rule.h"

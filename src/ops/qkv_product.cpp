@@ -1,11 +1,8 @@
 #include "fairway/ops/qkv_product.h"
 
 #include "fairway/ops/matmul.h"
-#include "parts.h"
-#include "qkv_parts.h"
 #include "qkv_shapes.h"
 
-#include <algorithm>
 #include <array>
 
 namespace fairway::ops {
@@ -20,6 +17,11 @@ std::array<Meta, 2> product_of(const QkvProduct& op, std::span<const Meta> in) {
 }
 
 }  // namespace
+
+bool qkv_product_fits(const HeadShape& heads, int rope_dims, const Meta& rows) {
+  return rows.dtype == DType::bf16 && rows.shape.rows() <= INT32_MAX / 2 &&
+         qkv_product_fits(heads, rope_dims, rows.shape.columns());
+}
 
 std::vector<Meta> QkvProduct::infer(std::span<const Meta> in) const {
   rule::count(*this, in, row_scale ? 10 : 4, row_scale ? 10 : 8);
@@ -56,36 +58,9 @@ std::vector<BackwardStep> QkvProduct::backward() const {
 std::vector<int> QkvProduct::gradient_only() const {
   return row_scale ? std::vector<int>{0} : std::vector<int>{};
 }
-/// By parts: the projection, the rows made after all, then the product's own.
-std::size_t QkvProduct::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const auto product = product_of(*this, in);
-  if (is_fused(*this, product[0], rule::present(in, 4))) return 0;
-  const auto raw = linear.infer(product);
-  const std::size_t rows = row_scale ? rounded_up(product[0].bytes()) : 0;
-  return rounded_up(raw[0].bytes()) + rows + linear.workspace_bytes(product, raw);
-}
 std::string QkvProduct::attributes() const {
   return QkvPrepare(shape, rope_dims, eps, value_embedding).attributes() +
          (row_scale ? fmt::format(" row_scale={}", *row_scale) : "");
-}
-
-void qkv_product_by_parts(const KernelArgs& args, const QkvParts& parts) {
-  const auto& op = static_cast<const QkvProduct&>(args.op);
-  View workspace = args.workspace;
-  constexpr Write set[] = {Write::set};
-  const View& left = args.in[operand(op)];
-  const View rows =
-      op.row_scale ? scaled_rows(parts.scale_rows, *op.row_scale, left, args.in[9], workspace, args.context)
-                   : left;
-  const View product[] = {rows, args.in[1]};
-  const Meta metas[] = {rows.meta, args.in[1].meta};
-  const View raw = take(workspace, linear.infer(metas).front());
-  parts.matmul({linear, product, std::span(&raw, 1), set, workspace, args.context});
-  std::vector<View> in = {raw};
-  in.insert(in.end(), args.in.begin() + 2,
-            args.in.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(args.in.size(), 8)));
-  const QkvPrepare prepare(op.shape, op.rope_dims, op.eps, op.value_embedding);
-  parts.qkv_prepare({prepare, in, args.out, args.write, {}, args.context});
 }
 
 }  // namespace fairway::ops

@@ -2,6 +2,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/step_kinds.h"
 #include "fairway/pipeline/train_backend.h"
@@ -46,19 +47,19 @@ std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, cons
 /// The training program alone, step by step.
 void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& report) {
   graph::ParameterStore store(model::make_layout(r.model), engine.device(), true);
-  if (engine.device().is_cuda()) store.add_working_copy(engine.activations(r.model));
+  if (engine.device().is_cuda()) store.add_compute_weights(engine.activations(r.model));
   graph::Plan plan(store, engine.runtime(products(r)));
   auto build = engine.build_options(r.model);
   build.rows = report.micro_batch_rows;
   build.z_loss = static_cast<float>(r.train.z_loss);
   auto& program = plan.add(model::build(r.model, store.layout(), build));
-  if (store.has_working_copy())
-    plan.add(model::build_refresh(r.model, store.layout(), engine.refresh_options(r.model)));
+  if (store.has_compute_weights())
+    plan.add(graph::build_refresh(store.layout(), engine.activations(r.model), program.graph().folds));
   graph::ParameterStore host(store.layout(), {}, false);
   initial_weights(r, host, engine.pool());
   write_weights(store, read_weights(host));
   plan.allocate();
-  if (store.has_working_copy()) plan.program("refresh").run();
+  if (store.has_compute_weights()) plan.program("refresh").run();
   const auto tokens = random_tokens(report.micro_batch_tokens, r.model.vocab_size);
   const std::vector<std::int32_t> ids(tokens.begin(), tokens.end());
   const auto fill = [&] {

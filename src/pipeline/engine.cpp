@@ -39,15 +39,7 @@ tensor::DType Engine::activations(const model::ModelConfig& config) const {
 model::BuildOptions Engine::build_options(const model::ModelConfig& config) const {
   model::BuildOptions options;
   options.dtype = activations(config);
-  options.fold_scales = device_.is_cuda();
-  if (device_.is_cuda()) options.fuse = model::Fusion::all();
-  return options;
-}
-
-model::RefreshOptions Engine::refresh_options(const model::ModelConfig& config) const {
-  model::RefreshOptions options;
-  options.dtype = activations(config);
-  options.fold_scales = device_.is_cuda();
+  options.passes = device_.is_cuda() ? graph::all_passes() : graph::cpu_passes();
   return options;
 }
 

@@ -1,6 +1,7 @@
 #include "fairway/pipeline/explain.h"
 
 #include "fairway/base/clock.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/train_backend.h"
 #include "fairway/pipeline/train_setup.h"
@@ -31,7 +32,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   result.parameters = store.layout().count();
   const bool gpu = engine.device().is_cuda();
   result.micro_batch_rows = gpu ? device_micro_batch_rows(recipe, engine) : micro_batch_rows(recipe);
-  if (gpu) store.add_working_copy(engine.activations(recipe.model));
+  if (gpu) store.add_compute_weights(engine.activations(recipe.model));
   const auto products = recipe.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
   graph::Plan plan(store, engine.runtime(products));
 
@@ -60,7 +61,8 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
     initial_weights(recipe, host, engine.pool());
     write_weights(store, read_weights(host));
     if (gpu)
-      plan.add(model::build_refresh(recipe.model, store.layout(), engine.refresh_options(recipe.model)));
+      plan.add(
+          graph::build_refresh(store.layout(), engine.activations(recipe.model), programs[0]->graph().folds));
     plan.allocate();
     if (gpu) plan.program("refresh").run();
   }

@@ -1,5 +1,7 @@
 #include "fairway/pipeline/model_programs.h"
 
+#include "fairway/graph/compute_weights.h"
+
 #include "fairway/tensor/cuda.h"
 
 namespace fairway::pipeline {
@@ -13,18 +15,19 @@ ModelPrograms::ModelPrograms(const model::ModelConfig& config, graph::ParameterS
     return;
   }
   copy_ = std::make_unique<graph::ParameterStore>(weights.layout(), engine.device(), false);
-  copy_->add_working_copy(engine.activations(config));
+  copy_->add_compute_weights(engine.activations(config));
   plan_ = std::make_unique<graph::Plan>(*copy_, engine.runtime(products));
-  refresh_ = &plan_->add(model::build_refresh(config, weights.layout(), engine.refresh_options(config)));
 }
 ModelPrograms::~ModelPrograms() = default;
 
 graph::Program& ModelPrograms::add(model::BuildOptions options) {
   const auto here = engine_.build_options(config_);
   options.dtype = here.dtype;
-  options.fold_scales = here.fold_scales;
-  options.fuse = here.fuse;
-  return plan_->add(model::build(config_, weights_.layout(), options));
+  options.passes = here.passes;
+  auto& program = plan_->add(model::build(config_, weights_.layout(), options));
+  if (copy_ && !refresh_)
+    refresh_ = &plan_->add(graph::build_refresh(weights_.layout(), here.dtype, program.graph().folds));
+  return program;
 }
 
 void ModelPrograms::allocate() {

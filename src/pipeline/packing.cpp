@@ -10,6 +10,13 @@ namespace fairway::pipeline {
 
 namespace {
 
+/// spec/quantization.md section 1: whatever is neither attention's nor the MLP's goes by the rule of tables.
+quant::TensorInfo tensor_info(const graph::Parameter& p) {
+  using enum quant::Category;
+  const bool attends = p.role == graph::Role::attention || p.role == graph::Role::projection;
+  return {p.name, p.shape, attends ? attention : p.role == graph::Role::mlp ? mlp : table};
+}
+
 quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
                              const quant::Sensitivity* sensitivity) {
   quant::QuantPolicy policy;
@@ -25,9 +32,9 @@ quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout&
           "quant.guided_high = {}, quant.guided_low = {}: the training collected no '{}'; train again "
           "with these keys set and to a learning-rate scale below 0.5, or set them to 0",
           c.guided_high, c.guided_low, kSensitivityBuffer);
-    std::map<std::string, std::int64_t> elements;
-    for (const auto& p : layout.parameters()) elements[p.name] = p.shape.elements();
-    quant::guide_bits(policy, *sensitivity, elements, c.guided_high, c.guided_low);
+    std::vector<quant::TensorInfo> tensors;
+    for (const auto& p : layout.parameters()) tensors.push_back(tensor_info(p));
+    quant::guide_bits(policy, *sensitivity, tensors, c.guided_high, c.guided_low);
   }
   return policy;
 }
@@ -85,8 +92,8 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
   for (const auto& p : weights.layout().parameters()) {
     engine.throw_if_stopped();
     const bool bf16 = p.group == graph::Group::table && recipe.optim.tables == "bf16";
-    result.tensors.push_back(stored(quant::quantize(policy, p.name, weights.value(p.name).span<const float>(),
-                                                    p.shape, bf16, engine.pool())));
+    result.tensors.push_back(stored(quant::quantize(
+        policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16, engine.pool())));
   }
   result.tokenizer = tokenizer_section(tokenizer);
   result.recipe_text = to_portable_toml(recipe);

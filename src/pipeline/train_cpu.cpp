@@ -2,6 +2,7 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/train_setup.h"
@@ -21,14 +22,12 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
       plan_(store_, e.runtime(products(r))) {
   initial_weights(r, store_, e.pool());
   if (r.qat.any() && !r.qat.inert) {
-    // Products read the working copy, which either refresh program rewrites before a step.
-    store_.add_working_copy(tensor::DType::f32);
-    model::RefreshOptions refresh;
-    refresh_[0] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
-    refresh.quantize = qat_levels(r);
-    refresh_[1] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
+    // Products read compute weights, which either refresh program rewrites before a step.
+    store_.add_compute_weights(tensor::DType::f32);
+    refresh_[0] = &plan_.add(graph::build_refresh(store_.layout(), tensor::DType::f32, {}));
+    refresh_[1] = &plan_.add(graph::build_refresh(store_.layout(), tensor::DType::f32, {}, qat_levels(r)));
   }
-  model::BuildOptions build;
+  auto build = e.build_options(r.model);
   build.rows = rows_;
   build.z_loss = static_cast<float>(r.train.z_loss);
   program_ = &plan_.add(model::build(r.model, store_.layout(), build));

@@ -2,6 +2,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/packing.h"
 #include "fairway/pipeline/scoring.h"
@@ -23,12 +24,6 @@ model::BuildOptions train_options(const Recipe& r, Engine& engine, int rows) {
   build.rows = rows;
   build.z_loss = static_cast<float>(r.train.z_loss);
   return build;
-}
-
-model::RefreshOptions refresh_of(const Recipe& r, Engine& engine, bool quantised) {
-  auto options = engine.refresh_options(r.model);
-  if (quantised) options.quantize = qat_levels(r);
-  return options;
 }
 
 /// All memory of a training run with micro-batches of `rows` windows, and of the scorer beside it: weights
@@ -96,7 +91,7 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
   graph::ParameterStore host(store_.layout(), {}, false);
   initial_weights(r, host, e.pool());
   write_weights(store_, read_weights(host));
-  store_.add_working_copy(e.activations(r.model));
+  store_.add_compute_weights(e.activations(r.model));
 
   optim::DeviceAverages averages;
   if (r.average.kind == "ema") averages.ema_decay = r.average.decay;
@@ -139,9 +134,11 @@ void CudaTrainBackend::add_programs() {
   program_ = &plan_.add(model::build(recipe_.model, store_.layout(), train_options(recipe_, engine_, rows_)));
   const int kinds = recipe_.qat.any() && !recipe_.qat.inert ? 2 : 1;
   for (int kind = 0; kind < kinds; ++kind) {
-    const auto options = refresh_of(recipe_, engine_, kind == 1);
-    auto& refresh = plan_.add(model::build_refresh(recipe_.model, store_.layout(), options));
-    auto& unfold = plan_.add(model::build_unfold(recipe_.model, store_.layout(), options));
+    const auto dtype = engine_.activations(recipe_.model);
+    const auto& folds = program_->graph().folds;
+    const auto levels = kind == 1 ? qat_levels(recipe_) : graph::QuantLevels{};
+    auto& refresh = plan_.add(graph::build_refresh(store_.layout(), dtype, folds, levels));
+    auto& unfold = plan_.add(graph::build_unfold(store_.layout(), dtype, folds, levels));
     if (kind == 0) note_least_time(refresh.graph(), unfold.graph());
     begin_[static_cast<std::size_t>(kind)].queue = [&refresh, this] {
       optimizer_->enqueue_zero_gradients();

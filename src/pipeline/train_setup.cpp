@@ -58,7 +58,7 @@ void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::sp
 }
 
 void initial_weights(const Recipe& r, graph::ParameterStore& store, base::ThreadPool& pool) {
-  model::initialise(store, r.model, static_cast<std::uint64_t>(r.seed), pool);
+  model::initialise(store, static_cast<std::uint64_t>(r.seed), pool);
   if (!r.train.init.empty()) load_safetensors(store, r.train.init);
   round_tables(r, store.layout(), store.flat_values().span<float>());
 }
@@ -83,11 +83,11 @@ int micro_batch_rows(const Recipe& r) {
   return static_cast<int>(best);
 }
 
-std::function<int(std::string_view)> qat_levels(const Recipe& r) {
-  return [qat = r.qat](std::string_view name) {
-    const int bits = name.find(".attn.") != name.npos  ? qat.attention
-                     : name.find(".mlp.") != name.npos ? qat.mlp
-                                                       : qat.other;
+graph::QuantLevels qat_levels(const Recipe& r) {
+  return [qat = r.qat](const graph::Parameter& p) {
+    const int bits = p.role == graph::Role::attention ? qat.attention
+                     : p.role == graph::Role::mlp     ? qat.mlp
+                                                      : qat.other;
     return bits == 0 ? 0 : (1 << (bits - 1)) - 1;
   };
 }

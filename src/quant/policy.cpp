@@ -42,10 +42,6 @@ const Rule* rule_or_null(std::string_view name) {
   return found == rules.end() ? nullptr : &*found;
 }
 
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
-
 /// The grid of the same family with `more` bits, or the rule itself.
 const Rule& with_more_bits(const Rule& rule, int more) {
   constexpr std::string_view prefix = "int";
@@ -70,22 +66,14 @@ const Rule& find_rule(std::string_view key, std::string_view name) {
   base::fail_input("{} = \"{}\": unknown rule; use one of {}", key, name, fmt::join(rule_names(), ", "));
 }
 
-Category category_of(std::string_view name) {
-  if (contains(name, "tok_emb") || contains(name, "lm_head")) return Category::embed;
-  if (contains(name, ".mlp.")) return Category::mlp;
-  if (contains(name, ".attn.") || (contains(name, ".proj.") && !contains(name, ".mlp.")))
-    return Category::attn;
-  return Category::other;
-}
-
-const Rule& QuantPolicy::rule_for(std::string_view name, std::int64_t elements) const {
+const Rule& QuantPolicy::rule_for(const TensorInfo& tensor) const {
   for (const auto& [pattern, rule] : overrides)
-    if (base::matches(pattern, name)) return *rule;
-  if (elements <= passthrough_limit) return *rule_or_null("fp16");
-  switch (category_of(name)) {
+    if (base::matches(pattern, tensor.name)) return *rule;
+  if (tensor.shape.elements() <= passthrough_limit) return *rule_or_null("fp16");
+  switch (tensor.category) {
     case Category::mlp:
       return *mlp;
-    case Category::attn:
+    case Category::attention:
       return *attention;
     default:
       return *table;
@@ -110,19 +98,19 @@ std::pair<std::string, const Rule*> parse_override(std::string_view key, std::st
   return {std::move(pattern), &find_rule(key, rule)};
 }
 
-void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,
-                const std::map<std::string, std::int64_t>& elements, double high, double low) {
-  std::vector<std::pair<double, std::string>> order;
+void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<const TensorInfo> tensors,
+                double high, double low) {
+  std::vector<std::pair<double, const TensorInfo*>> order;
   for (const auto& [name, value] : sensitivity) {
     if (!std::isfinite(value) || value < 0)
       base::fail_input("sensitivity of {} is {}; it must be a mean of squares", name, value);
-    const auto found = elements.find(name);
-    if (found == elements.end()) continue;
-    const Rule& rule = policy.rule_for(name, found->second);
+    const auto found = std::ranges::find(tensors, name, &TensorInfo::name);
+    if (found == tensors.end()) continue;
+    const Rule& rule = policy.rule_for(*found);
     if (&with_more_bits(rule, 1) != &rule || &with_more_bits(rule, -1) != &rule)
-      order.emplace_back(-value, name);
+      order.emplace_back(-value, &*found);
   }
-  std::sort(order.begin(), order.end());
+  std::ranges::sort(order, {}, [](const auto& o) { return std::pair(o.first, o.second->name); });
   const auto count = [&](double share) {
     return static_cast<std::size_t>(share * static_cast<double>(order.size()));
   };
@@ -130,30 +118,31 @@ void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,
   decltype(policy.overrides) guided;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const int more = i < count(high) ? 1 : i >= first_low ? -1 : 0;
-    const auto& name = order[i].second;
-    if (more != 0) guided.emplace_back(name, &with_more_bits(policy.rule_for(name, elements.at(name)), more));
+    const auto& tensor = *order[i].second;
+    if (more != 0) guided.emplace_back(tensor.name, &with_more_bits(policy.rule_for(tensor), more));
   }
   // Behind the overrides that somebody wrote down, which stay the last word.
   policy.overrides.insert(policy.overrides.end(), guided.begin(), guided.end());
 }
 
-QuantizedTensor quantize(const QuantPolicy& policy, std::string name, std::span<const float> values,
-                         tensor::Shape shape, bool bf16, base::ThreadPool& pool) {
-  const Rule& rule = policy.rule_for(name, shape.elements());
-  if (!policy.prunes(shape)) return rule.quantize(std::move(name), values, shape, pool);
+QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
+                         bool bf16, base::ThreadPool& pool) {
+  const auto& [name, shape, category] = tensor;
+  const Rule& rule = policy.rule_for(tensor);
+  if (!policy.prunes(shape)) return rule.quantize(name, values, shape, pool);
 
   const auto& prune = policy.prune;
   const float threshold =
       std::max(prune_threshold(values, prune.share, bf16), static_cast<float>(prune.below));
   if (prune.after && rule.kind != Kind::fp16) {
-    auto result = rule.quantize(std::move(name), values, shape, pool);
+    auto result = rule.quantize(name, values, shape, pool);
     for (std::size_t i = 0; i < values.size(); ++i)
       if (std::fabs(values[i]) < threshold) result.q[i] = 0;
     return result;
   }
   std::vector<float> pruned(values.begin(), values.end());
   prune_below(pruned, threshold);
-  return rule.quantize(std::move(name), pruned, shape, pool);
+  return rule.quantize(name, pruned, shape, pool);
 }
 
 }  // namespace fairway::quant

@@ -45,7 +45,7 @@ inline graph::Runtime runtime() {
 /// Initial weights with noise, so that no matrix is zero and every gradient is something.
 inline graph::ParameterStore small_weights(const model::ModelConfig& config) {
   graph::ParameterStore store(model::make_layout(config), {}, false);
-  model::initialise(store, config, 3, pool());
+  model::initialise(store, 3, pool());
   const base::Random noise(5, "noise");
   std::uint64_t i = 0;
   for (const auto& p : store.layout().parameters())

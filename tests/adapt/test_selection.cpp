@@ -179,8 +179,7 @@ TEST(Machine, FoldedScalesGiveTheSameGradients) {
                       select_named({"matrices"}, config)};
     options.fake_quantize = quantised;
     Machine plain(config, weights, runtime(), options);
-    options.build.fold_scales = true;
-    options.build.fuse = model::Fusion::all();
+    options.build.passes = graph::all_passes();
     Machine folded(config, weights, runtime(), options);
     for (int phase = 0; phase < 4; ++phase) {
       const auto loss = [&](Machine& machine) {  // of a step that moves nothing

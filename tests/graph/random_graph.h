@@ -5,7 +5,6 @@
 #include "fairway/graph/program.h"
 #include "fairway/ops/activation.h"
 #include "fairway/ops/cross_entropy.h"
-#include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/residual.h"
@@ -24,12 +23,18 @@ constexpr int matrices = 3, scales = 2;
 /// Three square matrices packed as one, one on its own, per-channel scales, a mixing pair and a smear gate.
 inline ParameterLayout random_layout() {
   ParameterLayout layout;
-  layout.add("single", {width, width}, Group::matrix);
-  layout.add_packed("packed", width, {{"part.0", width}, {"part.1", width}, {"part.2", width}});
-  for (int i = 0; i < scales; ++i) layout.add("scale." + std::to_string(i), {width}, Group::scalar);
-  layout.add("scalar", {1}, Group::scalar);
-  layout.add("mix", {2, width}, Group::scalar);
-  layout.add("gamma", {width}, Group::scalar);
+  const tensor::Shape square{width, width};
+  layout.add({.name = "single", .shape = square});
+  layout.add_packed("packed", {{.name = "part.0", .shape = square},
+                               {.name = "part.1", .shape = square},
+                               {.name = "part.2", .shape = square}});
+  const auto vector = [&](std::string name, tensor::Shape shape) {
+    layout.add({.name = std::move(name), .shape = shape, .group = Group::scalar});
+  };
+  for (int i = 0; i < scales; ++i) vector("scale." + std::to_string(i), {width});
+  vector("scalar", {1});
+  vector("mix", {2, width});
+  vector("gamma", {width});
   layout.finish();
   return layout;
 }
@@ -37,7 +42,6 @@ inline ParameterLayout random_layout() {
 struct RandomOptions {
   std::set<std::string> frozen = {};
   bool backward = true;
-  bool recompute = false;
   int steps = 14;
 };
 
@@ -46,7 +50,6 @@ class RandomGraph {
  public:
   RandomGraph(std::uint32_t seed, const ParameterLayout& layout, tensor::DType dtype, RandomOptions options)
       : random_(seed),
-        recompute_random_(seed + 1),
         options_(std::move(options)),
         b_("random", layout, dtype,
            [this](std::string_view name) { return !options_.frozen.count(std::string(name)); }) {}
@@ -66,8 +69,7 @@ class RandomGraph {
     const auto weights = b_.input("weights", {dtype, {rows * width}});
     const auto loss = b_.op1<ops::WeightedSum>({b_.reshape(total, {rows * width}), weights});
     b_.output(loss, "loss");
-    if (options_.backward) b_.backward(loss);
-    return b_.finish();
+    return b_.finish({}, options_.backward ? loss : absent);
   }
 
  private:
@@ -96,10 +98,7 @@ class RandomGraph {
     return b_.slice(b_.parameter("packed"), width * (1 + below(2 * width - 2)), {width, width});
   }
 
-  void keep(ValueId v) {
-    if (options_.recompute && recompute_random_() % 3 == 0) b_.mark_recompute(v);
-    pool_.push_back(v);
-  }
+  void keep(ValueId v) { pool_.push_back(v); }
 
   void add_step() {
     const float eps = 1e-5f;
@@ -142,9 +141,8 @@ class RandomGraph {
         break;
       case 7: {
         const auto up = matrix(), down = matrix();
-        const auto pair = b_.op<ops::LinearSquare>({a, up}, 0.5f);
-        if (options_.recompute && recompute_random_() % 2 == 0) b_.mark_recompute(pair[0]);
-        const auto sum = b_.op1<ops::SquareLinearAdd>({pair[1], pair[0], down, c}, 0.5f);
+        const auto active = b_.op1<ops::LeakySquare>({b_.linear(a, up)}, 0.5f);
+        const auto sum = b_.op1<ops::LinearAdd>({active, down, c});
         keep(b_.op1<ops::RmsNorm>({sum}, 1.0f, eps));
         break;
       }
@@ -156,7 +154,7 @@ class RandomGraph {
     }
   }
 
-  std::mt19937 random_, recompute_random_;
+  std::mt19937 random_;
   RandomOptions options_;
   Builder b_;
   std::vector<ValueId> pool_;

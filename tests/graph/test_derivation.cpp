@@ -107,49 +107,28 @@ TEST(Derivation, FrozenParametersGetNothingAndOthersStayRight) {
   EXPECT_GT(nonzero, 60);
 }
 
-TEST(Derivation, RecomputedValuesGiveTheSameBits) {
-  int rebuilt = 0;
-  for (std::uint32_t seed = 201; seed <= 240; ++seed) {
-    Bench bench(random_layout(), seed);
-    const auto& layout = bench.store.layout();
-    auto& plain = bench.add(random_graph(seed, layout, tensor::DType::f64));
-    auto& again = bench.add(random_graph(seed, layout, tensor::DType::f64, {.recompute = true}));
-    rebuilt += again.graph().steps.size() > plain.graph().steps.size();
-    auto gradients = [&](Program& program) {
-      std::ranges::fill(bench.store.flat_gradients().span<double>(), 0.0);
-      bench.loss(program, seed);
-      return bytes_of(bench.store.flat_gradients());
-    };
-    ASSERT_EQ(gradients(plain), gradients(again)) << "seed " << seed;
-  }
-  EXPECT_GT(rebuilt, 20);
-}
-
 ParameterLayout chain_layout(int layers) {
   ParameterLayout layout;
-  for (int i = 0; i < layers; ++i) layout.add("w." + std::to_string(i), {64, 64}, Group::matrix);
+  for (int i = 0; i < layers; ++i) layout.add({.name = "w." + std::to_string(i), .shape = {64, 64}});
   layout.finish();
   return layout;
 }
 
 /// x -> leaky(W x) ... -> loss.
-Graph chain(const ParameterLayout& layout, int layers, const std::function<bool(std::string_view)>& trainable,
-            bool recompute = false) {
+Graph chain(const ParameterLayout& layout, int layers,
+            const std::function<bool(std::string_view)>& trainable) {
   Builder b("chain", layout, tensor::DType::f32, trainable);
   auto x = b.input("x", {tensor::DType::f32, {256, 64}});
   for (int i = 0; i < layers; ++i) {
     b.scope("layer." + std::to_string(i));
     x = b.linear(x, b.parameter("w." + std::to_string(i)));
     x = b.op1<ops::LeakySquare>({x}, 0.5f);
-    if (recompute) b.mark_recompute(x);
     x = b.op1<ops::RmsNorm>({x}, 1.0f, 1e-5f);
-    if (recompute && i % 4 != 3) b.mark_recompute(x);
   }
   const auto weights = b.input("weights", {tensor::DType::f32, {256 * 64}});
   const auto loss = b.op1<ops::WeightedSum>({b.reshape(x, {256 * 64}), weights});
   b.output(loss, "loss");
-  b.backward(loss);
-  return b.finish();
+  return b.finish({}, loss);
 }
 
 TEST(Derivation, NothingIsDoneBelowTheLowestTrainableParameter) {
@@ -168,15 +147,6 @@ TEST(Derivation, NothingIsDoneBelowTheLowestTrainableParameter) {
   EXPECT_GT(all.count("layer.5"), top.count("layer.5")) << "but its weights get none";
   EXPECT_GT(all.count("layer.0"), 0u);
   EXPECT_TRUE(backward_scopes([](auto) { return false; }).empty());
-}
-
-TEST(Derivation, RecomputeSavesMemory) {
-  constexpr int layers = 16;
-  const auto layout = chain_layout(layers);
-  auto yes = [](std::string_view) { return true; };
-  const auto kept = plan_memory(chain(layout, layers, yes));
-  const auto rebuilt = plan_memory(chain(layout, layers, yes, true));
-  EXPECT_LT(rebuilt.arena_bytes, kept.arena_bytes * 3 / 4);
 }
 
 TEST(Derivation, GradientsAddUpOverRuns) {
@@ -235,8 +205,7 @@ Graph read_elsewhere(const ParameterLayout& layout, std::function<bool(std::stri
   const auto ones = b.input("ones", {tensor::DType::f32, {rows * width}});
   const auto loss = b.op1<ops::WeightedSum>({b.reshape(h, {rows * width}), ones});
   b.output(loss, "loss");
-  b.backward(loss);
-  return b.finish();
+  return b.finish({}, loss);
 }
 
 TEST(Derivation, ATokenIsNeverMadeAndItsGradientArrives) {
@@ -273,7 +242,7 @@ TEST(Derivation, ALossOfSeveralNumbersIsRefused) {
     const auto x = b.input("x", {tensor::DType::f32, shape});
     std::string error;
     try {
-      b.backward(b.op1<ops::LeakySquare>({x}, 0.5f));
+      b.finish({}, b.op1<ops::LeakySquare>({x}, 0.5f));
     } catch (const base::Error& e) {
       error = e.what();
     }

@@ -89,8 +89,7 @@ TEST(MemoryPlan, LiveValuesNeverOverlap) {
   const auto layout = random_layout();
   int shared = 0;
   for (std::uint32_t seed = 1; seed <= 200; ++seed) {
-    const auto graph =
-        random_graph(seed, layout, tensor::DType::f32, {.recompute = seed % 2 == 0, .steps = 20});
+    const auto graph = random_graph(seed, layout, tensor::DType::f32, {.steps = 20});
     const auto plan = plan_memory(graph);
     shared += check_disjoint(graph, plan);
     EXPECT_GE(plan.arena_bytes, plan.live_peak_bytes) << "nothing fits into less than what lives at once";
@@ -132,8 +131,7 @@ TEST(MemoryPlan, SharedArenaGivesTheBitsOfSeparateMemory) {
     ParameterStore store(random_layout(), {}, true);
     fill_random<float>(store.flat_values(), seed, 0.6);
     Plan plan(store, {{}, base::best_isa(), {}, &pool});
-    const auto graph =
-        random_graph(seed, store.layout(), tensor::DType::f32, {.recompute = seed % 2 == 0, .steps = 20});
+    const auto graph = random_graph(seed, store.layout(), tensor::DType::f32, {.steps = 20});
     auto& shared = plan.add(graph);
     auto& separate = plan.add(without_sharing(graph));
     auto& all = plan.add(poison(store.layout(), 1 << 20));

@@ -11,12 +11,14 @@ namespace {
 
 ParameterLayout layout() {
   ParameterLayout l;
-  l.add("bias", {5}, Group::scalar);
-  l.add("w", {3, 7}, Group::matrix);
-  l.add_packed("qkv", 6, {{"q", 6}, {"k", 3}, {"v", 3}});
-  l.add("embed", {11, 6}, Group::table);
-  l.add("gain", {}, Group::scalar);
-  l.add("last", {2, 2}, Group::matrix);
+  l.add({.name = "bias", .shape = {5}, .group = Group::scalar});
+  l.add({.name = "w", .shape = {3, 7}});
+  l.add_packed("qkv", {{.name = "q", .shape = {6, 6}, .multiplied = true},
+                       {.name = "k", .shape = {3, 6}, .multiplied = true},
+                       {.name = "v", .shape = {3, 6}, .multiplied = true}});
+  l.add({.name = "embed", .shape = {11, 6}, .group = Group::table, .multiplied = true});
+  l.add({.name = "gain", .shape = {}, .group = Group::scalar});
+  l.add({.name = "last", .shape = {2, 2}});
   l.finish();
   return l;
 }
@@ -28,15 +30,15 @@ TEST(ParameterLayout, GroupsAreContiguousInOrderAndPadded) {
   EXPECT_EQ(l.range(Group::table).end, l.range(Group::scalar).begin);
   EXPECT_EQ(l.range(Group::scalar).end, l.padded_elements());
   for (const auto group : {Group::matrix, Group::table, Group::scalar}) {
-    EXPECT_EQ(l.range(group).begin % 16, 0) << group_name(group);
-    EXPECT_EQ(l.range(group).end % 16, 0) << group_name(group);
+    EXPECT_EQ(l.range(group).begin % 16, 0) << static_cast<int>(group);
+    EXPECT_EQ(l.range(group).end % 16, 0) << static_cast<int>(group);
   }
   EXPECT_EQ(l.count(), 5 + 21 + 72 + 66 + 1 + 4);
 }
 
 TEST(ParameterLayout, ParametersDoNotOverlapAndAreAligned) {
   const auto l = layout();
-  std::vector<Range> taken;
+  std::vector<base::Range> taken;
   for (const auto& p : l.parameters()) {
     const auto range = l.range(p.group);
     EXPECT_GE(p.offset, range.begin) << p.name;
@@ -61,6 +63,8 @@ TEST(ParameterLayout, PackedPartsFollowEachOtherWithoutPadding) {
   EXPECT_GE(l.find("last").offset, all.offset + 72);
   EXPECT_THAT(l.parts("qkv"), testing::ElementsAre("q", "k", "v"));
   EXPECT_THAT(l.parts("w"), testing::ElementsAre("w"));
+  EXPECT_EQ(l.find("k").packed_into, "qkv");
+  EXPECT_THAT(l.multiplied(), testing::ElementsAre("qkv", "embed")) << "packed ones as one";
   EXPECT_TRUE(l.contains("qkv"));
   EXPECT_EQ(std::ranges::count_if(l.parameters(), [](const auto& p) { return p.name == "qkv"; }), 0)
       << "an alias is not a parameter of its own";
@@ -68,13 +72,16 @@ TEST(ParameterLayout, PackedPartsFollowEachOtherWithoutPadding) {
 
 TEST(ParameterLayout, RefusesUnknownAndRepeatedNames) {
   ParameterLayout l;
-  l.add("a", {2}, Group::scalar);
-  l.add_packed("p", 2, {{"b", 1}, {"c", 1}});
-  EXPECT_THROW(l.add("a", {2}, Group::scalar), base::Error);
-  EXPECT_THROW(l.add("b", {2}, Group::scalar), base::Error);
-  EXPECT_THROW(l.add("p", {2}, Group::scalar), base::Error);
+  const auto vector = [](const char* name) {
+    return Parameter{.name = name, .shape = {2}, .group = Group::scalar};
+  };
+  l.add(vector("a"));
+  l.add_packed("p", {{.name = "b", .shape = {1, 2}}, {.name = "c", .shape = {1, 2}}});
+  for (const auto* name : {"a", "b", "p"}) EXPECT_THROW(l.add(vector(name)), base::Error) << name;
+  EXPECT_THROW(l.add_packed("r", {{.name = "d", .shape = {1, 2}}, {.name = "e", .shape = {1, 3}}}),
+               base::Error);
   l.finish();
-  EXPECT_THROW(l.add("late", {2}, Group::scalar), base::Error);
+  EXPECT_THROW(l.add(vector("late")), base::Error);
   EXPECT_THROW(l.finish(), base::Error);
   EXPECT_THROW(l.find("nothing"), base::Error);
   EXPECT_FALSE(l.contains("nothing"));

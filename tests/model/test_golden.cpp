@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "model/support.h"
+#include "model/folded.h"
 
 namespace fairway::testing {
 namespace {
@@ -11,18 +11,10 @@ namespace {
 struct Case {
   std::string file, parameters, activation;
   int fake_quantize = 0;
-  bool recompute = false, fold = false, fuse = false;
+  bool passes = false;  ///< all of them; of those, a CPU folds scales
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.file; }
-
-model::RefreshOptions refresh_options(const Case& c) {
-  model::RefreshOptions options;
-  options.fold_scales = c.fold;
-  if (c.fake_quantize) options.quantize = [q = c.fake_quantize](std::string_view) { return q; };
-  return options;
-}
-std::string refresh_name(const Case& c) { return c.fake_quantize ? "refresh-quantised" : "refresh"; }
 
 class Golden : public ::testing::TestWithParam<Case> {
  protected:
@@ -43,25 +35,17 @@ TEST_P(Golden, LossAndGradients) {
   const auto rows = static_cast<int>(file.at("input_ids").shape[0]);
   model::BuildOptions options;
   options.rows = rows;
-  options.recompute = c.recompute;
-  options.fold_scales = c.fold;
-  if (c.fuse) options.fuse = model::Fusion::all();
+  if (c.passes) options.passes = graph::all_passes();
   graph::Plan plan(store, runtime_on(pool_));
-  const auto refresh = refresh_options(c);
-  if (c.fake_quantize || c.fold) {
-    store.add_working_copy(tensor::DType::f32);
-    plan.add(model::build_refresh(config, store.layout(), refresh));
-  }
-  auto* unfold = c.fold ? &plan.add(model::build_unfold(config, store.layout(), refresh)) : nullptr;
-  auto& program = plan.add(model::build(config, store.layout(), options));
+  const FoldedProgram folded(plan, config, options, c.fake_quantize);
+  auto& program = *folded.program;
+  EXPECT_EQ(program.graph().folds.size(), c.passes ? 2 * static_cast<std::size_t>(config.layers) : 0);
   plan.allocate();
   put(program, "tokens", file.at("input_ids").as<std::int32_t>());
   put(program, "targets", file.at("target_ids").as<std::int32_t>());
   auto weights = program.view("weights").span<float>();
   std::fill(weights.begin(), weights.end(), 1.0f / static_cast<float>(weights.size()));
-  if (store.has_working_copy()) plan.program(refresh_name(c)).run();
-  program.run();
-  if (unfold) unfold->run();
+  folded.run();
 
   const auto loss = file.floats("loss")[0];
   EXPECT_NEAR(program.view("loss").as<float>()[0], loss, 1e-5 * loss);
@@ -87,35 +71,27 @@ TEST_P(GoldenLogits, Agree) {
   options.mode = model::Mode::logits;
   options.rows = static_cast<int>(file.at("input_ids").shape[0]);
   graph::Plan plan(store, runtime_on(pool_));
-  if (c.fake_quantize) {
-    store.add_working_copy(tensor::DType::f32);
-    plan.add(model::build_refresh(config, store.layout(), refresh_options(c)));
-  }
-  auto& program = plan.add(model::build(config, store.layout(), options));
+  const FoldedProgram folded(plan, config, options, c.fake_quantize);
+  auto& program = *folded.program;
   plan.allocate();
   put(program, "tokens", file.at("input_ids").as<std::int32_t>());
-  if (store.has_working_copy()) plan.program(refresh_name(c)).run();
-  program.run();
+  folded.run();
   EXPECT_LE(max_relative(program.view("logits").span<float>(), file.floats("logits")), 1e-5);
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& test) {
   return test.param.file + (test.param.fake_quantize ? "_quantised" : "") +
-         (test.param.recompute ? "_recompute" : "") + (test.param.fold ? "_folded" : "") +
-         (test.param.fuse ? "_fused" : "");
+         (test.param.passes ? "_passes" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Family, Golden,
     ::testing::Values(Case{"sp1024_pr518", "sp1024_params", "leaky_square"},
                       Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true},
-                      Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, false, true},
-                      Case{"sp1024_pr518", "sp1024_params", "leaky_square", 0, false, true, true},
-                      Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true, true, true},
-                      Case{"sp1024_pr417", "sp1024_params", "relu_square", 0, false, true, true},
                       Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31},
-                      Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, false, true},
+                      Case{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true},
                       Case{"sp1024_pr417", "sp1024_params", "relu_square"},
+                      Case{"sp1024_pr417", "sp1024_params", "relu_square", 0, true},
                       Case{"sp1024_pr518_long", "sp1024_params", "leaky_square"},
                       Case{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa", "relu_square"}),
     case_name);

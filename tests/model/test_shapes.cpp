@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "model/support.h"
+#include "model/folded.h"
 
 namespace fairway::testing {
 namespace {
@@ -119,7 +119,7 @@ TEST(ModelShapes, WithoutProjectionsTheGoldenValuesAgree) {
   auto config = narrow;
   config.bigram_dim = config.width;
   config.ve_dim = config.kv_width();
-  for (const bool fused : {false, true}) {
+  for (const bool folded : {false, true}) {
     graph::ParameterStore store(model::make_layout(config), {}, true);
     for (const auto& p : store.layout().parameters()) {
       const auto values = [&]() -> std::vector<float> {
@@ -136,15 +136,10 @@ TEST(ModelShapes, WithoutProjectionsTheGoldenValuesAgree) {
     }
     model::BuildOptions options;
     options.rows = 2;
-    if (fused) options.fold_scales = true, options.fuse = model::Fusion::all();
-    model::RefreshOptions refresh;
-    refresh.fold_scales = fused;
+    if (folded) options.passes = graph::all_passes();
     graph::Plan plan(store, runtime_on(pool));
-    if (fused) {
-      store.add_working_copy(tensor::DType::f32);
-      plan.add(model::build_refresh(config, store.layout(), refresh));
-    }
-    auto& program = plan.add(model::build(config, store.layout(), options));
+    const FoldedProgram all(plan, config, options);
+    auto& program = *all.program;
     plan.allocate();
     const auto put = [&](const char* name, const auto& values) {
       std::ranges::copy(values, program.view(name).template span<std::int32_t>().begin());
@@ -152,14 +147,12 @@ TEST(ModelShapes, WithoutProjectionsTheGoldenValuesAgree) {
     put("tokens", file.at("input_ids").as<std::int32_t>());
     put("targets", file.at("target_ids").as<std::int32_t>());
     program.fill("weights", 1.0f / (2 * 48));
-    if (fused) plan.program("refresh").run();
-    program.run();
+    all.run();
 
     const auto loss = file.floats("loss")[0];
     EXPECT_NEAR(program.view("loss").as<float>()[0], loss, 1e-5 * loss);
     int compared = 0;
     for (const auto& p : store.layout().parameters()) {
-      if (fused && (p.name.ends_with("_scale") || p.name.ends_with("proj.weight"))) continue;  // still folded
       const auto got = store.gradient(p.name).span<const float>();
       const auto name = p.name;
       ++compared;
@@ -191,7 +184,7 @@ TEST(ModelShapes, EqualWidthsTrainFromTheOriginalsStart) {
   config.bigram_dim = config.width;
   config.ve_dim = config.kv_width();
   graph::ParameterStore store(model::make_layout(config), {}, false);
-  model::initialise(store, config, 1, pool);
+  model::initialise(store, 1, pool);
   EXPECT_EQ(max_magnitude(store.value("bigram.embed.weight").span<float>()), 0);
   const auto ve = store.value("ve_shared.embed.weight").span<float>();
   double squares = 0;

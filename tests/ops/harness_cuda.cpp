@@ -1,49 +1,15 @@
 // The harness on a GPU: parity with the CPU, and times.
 #include <algorithm>
-#include <map>
 
 #include "fairway/base/clock.h"
 #include "fairway/ops/attention.h"
 #include "fairway/ops/embedding.h"
+#include "fairway/ops/registry.h"
 #include "fairway/tensor/cuda.h"
 #include "ops/harness_run.h"
 
 namespace fairway::ops::harness {
 namespace {
-
-/// Inputs that are activations, by operator: what bf16 programs store in bf16. (working_rows is left
-/// out: it reads masters, which are f32.)
-std::vector<std::size_t> activations(std::string_view op) {
-  static const std::map<std::string_view, std::vector<std::size_t>> table = {
-      {"add", {0, 1}},
-      {"attention", {0, 1, 2}},
-      {"attention_decode", {0, 1, 2, 4, 5}},
-      {"copy", {0}},
-      {"gather", {0}},
-      {"leaky_square", {0}},
-      {"linear_add", {0, 1, 2}},
-      {"linear_square", {0, 1, 2}},
-      {"matmul", {0, 1}},
-      {"mix_norm", {0, 1, 3}},
-      {"overwrite_head", {0}},
-      {"qkv_prepare", {0, 4}},
-      {"qkv_product", {0, 1, 5, 8}},
-      {"residual_norm", {0, 1}},
-      {"rms_norm", {0}},
-      {"row_squares", {0}},
-      {"scale_rows", {0}},
-      {"scaled_residual", {0, 1}},
-      {"smear", {0, 2}},
-      {"softcap", {0}},
-      {"softcap_cross_entropy", {0}},
-      {"square_linear_add", {0, 1, 2, 3}},
-      {"square_linear_backward", {0, 1, 2}},
-      {"take_last", {0}},
-      {"xsa", {0, 1}},
-  };
-  const auto found = table.find(op);
-  return found == table.end() ? std::vector<std::size_t>{} : found->second;
-}
 
 /// Two runs under one setting: the same bytes in everything.
 void check_repeats(const OpCase& c, const Setting& s, std::string& problem) {
@@ -77,7 +43,8 @@ std::string gpu_missing() { return tensor::cuda_unavailable_reason(); }
 std::optional<OpCase> bf16_form(const OpCase& c) {
   OpCase narrow = c;
   bool any = false;
-  for (const std::size_t i : activations(c.op->name())) {
+  for (const int input : activation_inputs(c.op->name())) {
+    const auto i = static_cast<std::size_t>(input);
     if (i >= c.inputs.size() || !c.inputs[i].generator || c.inputs[i].meta.dtype != DType::f32) continue;
     narrow.inputs[i].meta.dtype = DType::bf16;
     any = true;

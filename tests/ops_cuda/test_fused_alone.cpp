@@ -3,7 +3,6 @@
 // speed.
 #include "fairway/ops/linear_square.h"
 #include "fairway/ops/matmul.h"
-#include "fairway/ops/row_squares.h"
 #include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
 

@@ -60,7 +60,7 @@ inline OpenModel fresh_model(const Recipe& recipe, const text::Tokenizer& tokeni
   OpenModel model{recipe, tokenizer, nullptr, "fresh", "memory", {}};
   model.weights =
       std::make_unique<graph::ParameterStore>(model::make_layout(recipe.model), tensor::Device{}, false);
-  if (!zero) model::initialise(*model.weights, recipe.model, 1, engine.pool());
+  if (!zero) model::initialise(*model.weights, 1, engine.pool());
   return model;
 }
 

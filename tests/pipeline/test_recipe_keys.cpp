@@ -254,8 +254,9 @@ class Keys : public ::testing::Test {
     std::ranges::sort(files);
     seen["loop.files"] = fmt::format("{}", files);
     std::vector<int> levels;
+    const auto layout = model::make_layout(model::ModelConfig{});
     for (const char* name : {"blocks.0.attn.c_q.weight", "blocks.0.mlp.fc.weight", "bigram.proj.weight"})
-      levels.push_back(qat_levels(r)(name));
+      levels.push_back(qat_levels(r)(layout.find(name)));
     seen["loop.qat_levels"] = fmt::format("{}", levels);
   }
 

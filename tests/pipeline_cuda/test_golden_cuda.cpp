@@ -15,7 +15,7 @@ namespace {
 struct GoldenCase {
   std::string file, parameters, activation;
   int q = 0;
-  bool fold = false, fuse = false;
+  bool passes = false;
 };
 
 void PrintTo(const GoldenCase& c, std::ostream* out) { *out << c.file; }
@@ -31,8 +31,7 @@ TEST_P(GoldenOnGpu, LossLogitsAndGradientsInFp32) {
   load(host, golden(c.parameters));
   Trained trained(config, gpu,
                   {.rows = static_cast<int>(file.at("input_ids").shape[0]),
-                   .fold = c.fold,
-                   .fuse = c.fuse,
+                   .passes = c.passes ? graph::all_passes() : graph::Passes{},
                    .q = c.q,
                    .logits = file.has("logits")});
   const auto tokens = file.at("input_ids").as<std::int32_t>(),
@@ -62,19 +61,16 @@ INSTANTIATE_TEST_SUITE_P(
     Family, GoldenOnGpu,
     ::testing::Values(GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square"},
                       GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true},
-                      GoldenCase{"sp1024_pr518", "sp1024_params", "leaky_square", 0, true, true},
                       GoldenCase{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true},
-                      GoldenCase{"sp1024_pr518_qat", "sp1024_params", "leaky_square", 31, true, true},
                       GoldenCase{"sp1024_pr417", "sp1024_params", "relu_square"},
-                      GoldenCase{"sp1024_pr417", "sp1024_params", "relu_square", 0, true, true},
+                      GoldenCase{"sp1024_pr417", "sp1024_params", "relu_square", 0, true},
                       GoldenCase{"sp1024_pr518_long", "sp1024_params", "leaky_square", 0, true},
-                      GoldenCase{"sp1024_pr518_long", "sp1024_params", "leaky_square", 0, true, true},
                       GoldenCase{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa", "relu_square"},
                       GoldenCase{"sp1024_plain_no_ve_no_xsa", "sp1024_plain_no_ve_no_xsa", "relu_square", 0,
-                                 true, true}),
+                                 true}),
     [](const auto& test) {
       const auto& c = test.param;
-      return c.file + (c.q ? "_quantised" : "") + (c.fold ? "_folded" : "") + (c.fuse ? "_fused" : "");
+      return c.file + (c.q ? "_quantised" : "") + (c.passes ? "_passes" : "");
     });
 
 class Train20OnGpu : public OnGpu {};
@@ -84,7 +80,7 @@ TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   pipeline::Engine gpu(on(first_gpu));
   graph::ParameterStore host(model::make_layout(config), {}, false);
   load(host, golden("sp1024_params"));
-  Trained trained(config, gpu, {.rows = 2, .fold = true, .fuse = true});
+  Trained trained(config, gpu, {.rows = 2, .passes = graph::all_passes()});
   pipeline::write_weights(trained.store, pipeline::read_weights(host));
   const auto& layout = trained.store.layout();
   optim::DeviceAverages averages;

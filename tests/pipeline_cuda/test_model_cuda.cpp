@@ -21,7 +21,7 @@ class BigModelOnGpu : public OnGpu {
     config_ = pipeline::load_recipe("cosine_ttt50", {}).recipe.model;
     gpu_ = std::make_unique<pipeline::Engine>(on(first_gpu));
     host_ = std::make_unique<graph::ParameterStore>(model::make_layout(config_), tensor::Device{}, false);
-    model::initialise(*host_, config_, 1337, gpu_->pool());
+    model::initialise(*host_, 1337, gpu_->pool());
     // Away from the initial values, where whole gradients are zero.
     const base::Random random(1, "away");
     auto values = host_->flat_values().span<float>();
@@ -35,7 +35,7 @@ class BigModelOnGpu : public OnGpu {
   }
 
   const int rows_ = 2;
-  const Trained::Form bf16_{.dtype = tensor::DType::bf16, .rows = rows_, .fold = true, .fuse = true};
+  const Trained::Form bf16_{.dtype = tensor::DType::bf16, .rows = rows_, .passes = graph::all_passes()};
   model::ModelConfig config_;
   std::unique_ptr<pipeline::Engine> gpu_;
   std::unique_ptr<graph::ParameterStore> host_;
@@ -92,7 +92,10 @@ TEST_F(BigModelOnGpu, Bf16FollowsTheCpu) {
   const double expected = reference.run(*host_, tokens_, targets_);
   const auto theirs = reference.gradients();
   for (const bool fuse : {true, false}) {
-    Trained narrow(config_, *gpu_, {.dtype = tensor::DType::bf16, .rows = rows_, .fold = true, .fuse = fuse});
+    Trained narrow(config_, *gpu_,
+                   {.dtype = tensor::DType::bf16,
+                    .rows = rows_,
+                    .passes = fuse ? graph::all_passes() : graph::Passes{}});
     const double loss = narrow.run(*host_, tokens_, targets_);
     const std::string what = fuse ? "27 M in bf16, fused" : "27 M in bf16, separate passes";
     std::cout << "[cuda] " << what << ": loss " << loss << ", on the CPU " << expected << '\n';

@@ -1,6 +1,7 @@
 #pragma once
 // A training program and all around it, on any device.
 
+#include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
 #include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/train_backend.h"
@@ -17,25 +18,26 @@ class Trained {
   struct Form {
     tensor::DType dtype = tensor::DType::f32;
     int rows = 1;
-    bool fold = false, fuse = false;
+    graph::Passes passes = {};
     int q = 0;            ///< levels of late QAT; 0: none
     bool logits = false;  ///< with a program for them
   };
   Trained(const model::ModelConfig& config, pipeline::Engine& engine, const Form& form)
       : store(model::make_layout(config), engine.device(), true), plan(store, engine.runtime()) {
-    const auto [dtype, rows, fold, fuse, q, with_logits] = form;
+    const auto [dtype, rows, passes, q, with_logits] = form;
     model::BuildOptions build;
     build.rows = rows;
-    build.dtype = refresh.dtype = dtype;
-    build.fold_scales = refresh.fold_scales = fold;
-    if (fuse) build.fuse = model::Fusion::all();
-    if (q) refresh.quantize = [q](std::string_view) { return q; };
-    if (fold || q || dtype != tensor::DType::f32) {
-      store.add_working_copy(dtype);
-      before = &plan.add(model::build_refresh(config, store.layout(), refresh));
+    build.dtype = dtype;
+    build.passes = passes;
+    const auto levels = q ? graph::QuantLevels([q](const graph::Parameter&) { return q; }) : graph::QuantLevels{};
+    auto training = model::build(config, store.layout(), build);
+    const auto folds = training.folds;
+    if (!folds.empty() || q || dtype != tensor::DType::f32) {
+      store.add_compute_weights(dtype);
+      before = &plan.add(graph::build_refresh(store.layout(), dtype, folds, levels));
     }
-    if (fold) after = &plan.add(model::build_unfold(config, store.layout(), refresh));
-    program = &plan.add(model::build(config, store.layout(), build));
+    if (!folds.empty()) after = &plan.add(graph::build_unfold(store.layout(), dtype, folds, levels));
+    program = &plan.add(std::move(training));
     if (with_logits) {
       build.mode = model::Mode::logits;
       logits_program = &plan.add(model::build(config, store.layout(), build));
@@ -86,7 +88,6 @@ class Trained {
 
   graph::ParameterStore store;
   graph::Plan plan;
-  model::RefreshOptions refresh;
   graph::Program *program = nullptr, *before = nullptr, *after = nullptr, *logits_program = nullptr;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fairway/quant/policy.h"
+#include "quant/named.h"
 #include "support/safetensors.h"
 
 namespace fairway::quant {
@@ -33,8 +34,8 @@ void compare(const std::string& file, const QuantPolicy& policy) {
   for (const auto& [key, array] : inputs.arrays) {
     const std::string name = key.substr(std::strlen("in/"));
     const auto values = array.as<float>();
-    const bool table = category_of(name) == Category::embed;
-    const auto result = quantize(policy, name, values, shape_of(array), table, pool);
+    const bool table = name.find("tok_emb") != name.npos;
+    const auto result = quantize(policy, named(name, shape_of(array)), values, table, pool);
     const std::string kind = kinds.at(name);
     ASSERT_EQ(kind == "passthrough" ? "fp16" : kind, kind_name(result.kind)) << name;
     if (kind == "passthrough") {

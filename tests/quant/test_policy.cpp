@@ -1,4 +1,5 @@
 #include "fairway/quant/policy.h"
+#include "quant/named.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -27,7 +28,7 @@ std::string error_of(auto&& body) {
 
 TEST(Policy, FollowsThePublishedTable) {
   const auto policy = policy_with("int6_rowmax");
-  const auto rule = [&](const char* name, std::int64_t n) { return policy.rule_for(name, n).name; };
+  const auto rule = [&](const char* name, std::int64_t n) { return policy.rule_for(named(name, n)).name; };
   for (const char* name : {"blocks.0.attn.c_q.weight", "blocks.10.attn.proj.weight", "blocks.3.mlp.fc.weight",
                            "blocks.3.mlp.proj.weight"})
     EXPECT_EQ(rule(name, 131'072), "int6_rowmax") << name;
@@ -46,7 +47,7 @@ TEST(Policy, FollowsThePublishedTable) {
 std::int64_t raw_bytes(const QuantPolicy& policy, const std::string& name, std::int64_t rows,
                        std::int64_t columns) {
   const auto n = rows * columns;
-  return policy.rule_for(name, n).kind == Kind::fp16 ? 2 * n : n + 2 * rows;
+  return policy.rule_for(named(name, n)).kind == Kind::fp16 ? 2 * n : n + 2 * rows;
 }
 
 TEST(Policy, PayloadOfThePublishedModels) {
@@ -73,28 +74,19 @@ TEST(Policy, PayloadOfThePublishedModels) {
   EXPECT_EQ(bytes + 2 * 25'692, 27'204'792);
 }
 
-TEST(Policy, Categories) {
-  EXPECT_EQ(category_of("tok_emb.weight"), Category::embed);
-  EXPECT_EQ(category_of("blocks.1.mlp.proj.weight"), Category::mlp);
-  EXPECT_EQ(category_of("blocks.1.attn.proj.weight"), Category::attn);
-  EXPECT_EQ(category_of("bigram.proj.weight"), Category::attn);
-  EXPECT_EQ(category_of("bigram.embed.weight"), Category::other);
-  EXPECT_EQ(category_of("blocks.1.attn_scale"), Category::other);
-}
-
 TEST(Policy, MixedGridsAndPassThroughLists) {
   auto policy = policy_with("int6_search");
   policy.mlp = &find_rule("quant.mlp", "int5_search");
   for (const char* text : {"tok_emb.weight=fp16", "blocks.10.*=int8", "*.c_q.*=int7_rowmax"})
     policy.overrides.push_back(parse_override("quant.rules", text));
-  const auto rule = [&](const char* name) { return policy.rule_for(name, 300'000).name; };
+  const auto rule = [&](const char* name) { return policy.rule_for(named(name, 300'000)).name; };
   EXPECT_EQ(rule("tok_emb.weight"), "fp16");
   EXPECT_EQ(rule("blocks.10.attn.c_q.weight"), "int8") << "the first match";
   EXPECT_EQ(rule("blocks.1.attn.c_q.weight"), "int7_rowmax");
   EXPECT_EQ(rule("blocks.1.attn.c_k.weight"), "int6_search");
   EXPECT_EQ(rule("blocks.1.mlp.fc.weight"), "int5_search");
   EXPECT_EQ(rule("bigram.embed.weight"), "int8");
-  EXPECT_EQ(policy.rule_for("blocks.10.attn_scale", 512).name, "int8") << "whatever the size";
+  EXPECT_EQ(policy.rule_for(named("blocks.10.attn_scale", 512)).name, "int8") << "whatever the size";
 }
 
 TEST(Policy, UnknownRulesAreInputErrors) {
@@ -128,48 +120,50 @@ TEST(Policy, EveryRuleStoresAndGivesBack) {
   }
 }
 
-std::map<std::string, std::int64_t> ten_matrices(Sensitivity& sensitivity) {
-  std::map<std::string, std::int64_t> elements;
+const TensorInfo matrix = named("blocks.0.mlp.fc.weight", {300, 300});
+
+std::vector<TensorInfo> ten_matrices(Sensitivity& sensitivity) {
+  std::vector<TensorInfo> tensors;
   for (int i = 0; i < 10; ++i) {
     const auto name = "blocks." + std::to_string(i) + ".mlp.fc.weight";
-    elements[name] = 100'000;
+    tensors.push_back(named(name, 100'000));
     sensitivity[name] = i == 4 ? 100.0 : static_cast<double>(i);
   }
-  return elements;
+  return tensors;
 }
 
 TEST(GuidedBits, TheMostSensitiveGetABitMoreTheLeastOneLess) {
   Sensitivity sensitivity{{"tok_emb.weight", 1e9}, {"gone", 1e9}};
-  auto elements = ten_matrices(sensitivity);
-  elements["tok_emb.weight"] = 500'000;
+  auto tensors = ten_matrices(sensitivity);
+  tensors.push_back(named("tok_emb.weight", 500'000));
   auto policy = policy_with("int6_rowmax");
   policy.overrides.push_back(parse_override("quant.rules", "blocks.1.*=int8"));
-  guide_bits(policy, sensitivity, elements, 0.1,
+  guide_bits(policy, sensitivity, tensors, 0.1,
              0.2);  // of nine: blocks.1 is not on a grid that could change
   const auto rule = [&](int i) {
-    return policy.rule_for("blocks." + std::to_string(i) + ".mlp.fc.weight", 100'000).name;
+    return policy.rule_for(named("blocks." + std::to_string(i) + ".mlp.fc.weight", 100'000)).name;
   };
   EXPECT_EQ(rule(4), "int6_rowmax") << "a tenth of nine is none";
   EXPECT_EQ(rule(0), "int5_rowmax");
   EXPECT_EQ(rule(1), "int8");
   EXPECT_EQ(rule(2), "int6_rowmax");
   policy = policy_with("int6_search");
-  guide_bits(policy, sensitivity, elements, 0.1, 0.2);
+  guide_bits(policy, sensitivity, tensors, 0.1, 0.2);
   EXPECT_EQ(rule(4), "int7_search");
   EXPECT_EQ(rule(0), "int5_search");
   EXPECT_EQ(rule(1), "int5_search");
   EXPECT_EQ(rule(2), "int6_search");
   EXPECT_EQ(rule(9), "int6_search");
-  EXPECT_EQ(policy.rule_for("tok_emb.weight", 500'000).name, "int8");
+  EXPECT_EQ(policy.rule_for(named("tok_emb.weight", 500'000)).name, "int8");
 }
 
 TEST(GuidedBits, ValuesMustBeMeansOfSquares) {
   for (const double bad : {-1.0, std::nan("")}) {
     Sensitivity sensitivity;
-    const auto elements = ten_matrices(sensitivity);
+    const auto tensors = ten_matrices(sensitivity);
     sensitivity.begin()->second = bad;
     auto policy = policy_with("int6_rowmax");
-    EXPECT_THAT(error_of([&] { guide_bits(policy, sensitivity, elements, 0.1, 0.2); }),
+    EXPECT_THAT(error_of([&] { guide_bits(policy, sensitivity, tensors, 0.1, 0.2); }),
                 HasSubstr("blocks.0.mlp.fc.weight"));
   }
 }
@@ -187,7 +181,7 @@ TEST(Policy, PruningTouchesOnlyTheExportedCopyOfLargeMatrices) {
     return std::count(q.q.begin(), q.q.end(), std::int8_t{0});
   };
   const auto stored = [&](const QuantPolicy& policy) {
-    return quantize(policy, "blocks.0.mlp.fc.weight", values, {300, 300}, false, pool);
+    return quantize(policy, matrix, values, false, pool);
   };
   const auto pruned = stored(with), plain = stored(without);
   EXPECT_EQ(values, kept);
@@ -206,10 +200,10 @@ TEST(Policy, PruningByThresholdBeforeAndAfter) {
   const auto stored = [&](bool after, const char* rule) {
     auto policy = policy_with(rule);
     policy.prune = {.share = 0.0, .below = 2.5, .after = after};
-    return quantize(policy, "blocks.0.mlp.fc.weight", values, {300, 300}, false, pool);
+    return quantize(policy, matrix, values, false, pool);
   };
   const auto plain =
-      quantize(policy_with("int6_search"), "blocks.0.mlp.fc.weight", values, {300, 300}, false, pool);
+      quantize(policy_with("int6_search"), matrix, values, false, pool);
   const auto before = stored(false, "int6_search"), after = stored(true, "int6_search");
   for (std::size_t i = 0; i < values.size(); ++i) {
     const bool small = std::abs(values[i]) < 2.5f;

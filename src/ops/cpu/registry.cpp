@@ -4,6 +4,7 @@
 #include "table.h"
 
 #include <algorithm>
+#include <map>
 
 namespace fairway::ops {
 namespace {
@@ -27,6 +28,19 @@ Kernel find_kernel(std::string_view op, const tensor::Device& device, base::Isa 
     if (table.entries[i].op == op) return table.entries[i].kernel;
   base::check(false, "operator '{}' has no {} kernel", op, device.is_cuda() ? "CUDA" : base::isa_name(isa));
   return nullptr;
+}
+
+std::vector<int> activation_inputs(std::string_view op) {
+  static const std::map<std::string_view, std::vector<int>> inputs = {
+#define OPERATOR(name, ...) {#name, {__VA_ARGS__}},
+#define GPU_OPERATOR(name, ...) {#name, {__VA_ARGS__}},
+#include "operators.inc"
+#undef OPERATOR
+#undef GPU_OPERATOR
+  };
+  const auto found = inputs.find(op);
+  base::check(found != inputs.end(), "operator '{}' is not registered", op);
+  return found->second;
 }
 
 std::vector<std::string_view> cpu_kernel_names() {

@@ -11,8 +11,8 @@ void leaky_square(const KernelArgs& a) {
 }
 void leaky_square_backward(const KernelArgs& a) {
   const auto& op = static_cast<const LeakySquareBackward&>(a.op);
-  leaky_square_backward(target(a), storage(a, a.in[0]), a.in[0].elements(), op.slope, op.from_result,
-                        data(a, 0), data(a, 1), output(a, 0));
+  leaky_square_backward(target(a), storage(a, a.in[0]), a.in[0].elements(), op.slope, data(a, 0), data(a, 1),
+                        output(a, 0));
   launched(a);
 }
 

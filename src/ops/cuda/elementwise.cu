@@ -48,9 +48,6 @@ struct LeakySquareSlope {
   float below;
   __device__ float operator()(float x, float dy) const { return (x > 0 ? 2.0f : below) * x * dy; }
 };
-struct RootSlope {
-  __device__ float operator()(float y, float dy) const { return 2.0f * sqrtf(y) * dy; }
-};
 struct Times {
   const float* factor;
   __device__ float operator()(float x) const { return factor ? *factor * x : 0.0f; }
@@ -103,9 +100,8 @@ void copy_integers(const Target& t, std::int64_t n, const std::int32_t* x, Outpu
 void leaky_square(const Target& t, Storage s, std::int64_t n, float slope, const void* x, Output y) {
   run_map(t, s, n, y, LeakySquare{slope}, x);
 }
-void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slope, bool from_result,
-                           const void* x, const void* dy, Output dx) {
-  if (from_result) return run_map(t, s, n, dx, RootSlope{}, x, dy);
+void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x,
+                           const void* dy, Output dx) {
   run_map(t, s, n, dx, LeakySquareSlope{2 * slope * slope}, x, dy);
 }
 void softcap(const Target& t, Storage s, std::int64_t n, float cap, const void* x, Output y) {

@@ -44,8 +44,8 @@ void add(const Target&, Storage, std::int64_t n, const void* a, const void* b, O
 void copy(const Target&, Storage, std::int64_t n, const void* x, Output y);
 void copy_integers(const Target&, std::int64_t n, const std::int32_t* x, Output y);
 void leaky_square(const Target&, Storage, std::int64_t n, float slope, const void* x, Output y);
-void leaky_square_backward(const Target&, Storage, std::int64_t n, float slope, bool from_result,
-                           const void* x, const void* dy, Output dx);
+void leaky_square_backward(const Target&, Storage, std::int64_t n, float slope, const void* x, const void* dy,
+                           Output dx);
 void softcap(const Target&, Storage, std::int64_t n, float cap, const void* x, Output y);
 void weighted_sum(const Target&, std::int64_t n, const float* x, const float* w, Output loss);
 void weighted_sum_backward(const Target&, std::int64_t n, const float* w, const float* dloss, Output dx);
@@ -65,14 +65,6 @@ void scaled_residual(const Target&, Storage, std::int64_t rows, std::int64_t col
 void scaled_residual_backward(const Target&, Storage, const Pieces&, std::int64_t columns, const void* branch,
                               const float* scale, bool scalar, const void* dy, Output da, Output ds,
                               float* partial);
-
-// row_squares.cu; squares [rows, ceil(columns / 128)]
-void row_squares(const Target&, Storage, std::int64_t rows, std::int64_t columns, const void* x,
-                 Output squares);
-
-// scale_rows.cu
-void scale_rows(const Target&, Storage, std::int64_t rows, std::int64_t columns, float factor, const void* x,
-                const float* r, Output y);
 
 // sequence.cu; rows of `length` positions
 void smear(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,

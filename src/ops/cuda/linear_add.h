@@ -6,7 +6,7 @@
 namespace fairway::ops::cuda {
 
 struct LinearAddShape {
-  int m = 0, n = 0, k = 0;  ///< square_product_fits(n, k) must hold (square_parts.h)
+  int m = 0, n = 0, k = 0;  ///< fused_linear_fits(n, k) must hold (fairway/ops/matmul.h)
 };
 
 /// y = residual + x w^T rounded to bf16; x [m, k], w [n, k], residual and y [m, n] (which may be the same

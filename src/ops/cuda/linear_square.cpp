@@ -2,12 +2,10 @@
 
 #include "cuda/args.h"
 #include "cuda/linear_square.h"
-#include "square_parts.h"
+#include "fairway/ops/matmul.h"
 
 namespace fairway::ops::cuda {
 namespace {
-
-constexpr SquareParts parts_here{matmul, linear_add, leaky_square, leaky_square_backward, scale_rows};
 
 bool aligned(std::initializer_list<const void*> pointers) {
   for (const void* p : pointers)
@@ -15,16 +13,13 @@ bool aligned(std::initializer_list<const void*> pointers) {
   return true;
 }
 
-SquareShape shape_of(const View& left, const View& result, float slope) {
+SquareShape shape_of(const Operator& op, const View& left, const View& result, float slope) {
+  base::check(fused_linear_fits(left.meta, result.meta), "{} of {} from {}: no kernel fits", op.name(),
+              result.shape().str(), left.shape().str());
   return {.m = static_cast<int>(result.shape().rows()),
           .n = static_cast<int>(result.shape().columns()),
           .k = static_cast<int>(left.shape().columns()),
           .slope = slope};
-}
-
-bool fits(const View& left, const View& result) {
-  return left.dtype() == DType::bf16 && result.shape().rows() <= INT32_MAX / 2 &&
-         square_product_fits(result.shape().columns(), left.shape().columns());
 }
 
 }  // namespace
@@ -34,24 +29,24 @@ void linear_square(const KernelArgs& a) {
   void *act = a.out[0].data, *h = a.out[1].data;
   if (!act && !h) return;
   const View &left = a.in[op.row_scale ? 2 : 0], &result = act ? a.out[0] : a.out[1];
-  if (!fits(left, result)) return linear_square_by_parts(a, parts_here);
   base::check(aligned({left.data, data(a, 1), act, h}), "{}: operands not aligned to 16 bytes", op.name());
   for (const Write w : a.write) base::check(w == Write::set, "{}: its results are not added to", op.name());
-  auto shape = shape_of(left, result, op.slope);
+  auto shape = shape_of(op, left, result, op.slope);
   if (op.row_scale) shape.r = floats(a, 3), shape.row_scale = *op.row_scale;
   check_cuda(linear_square_forward(shape, left.data, data(a, 1), h, act, target(a).stream), op.name());
 }
 
-void square_linear_add(const KernelArgs& a) { square_linear_add_by_parts(a, parts_here); }
+void square_linear_add(const KernelArgs& a) {
+  linear_add({LinearAdd(), a.in.subspan(1, 3), a.out, a.write, {}, a.context});
+}
 
 void square_linear_backward(const KernelArgs& a) {
   const auto& op = static_cast<const SquareLinearBackward&>(a.op);
   void* dh = a.out[0].data;
   if (!dh) return;
-  if (!fits(a.in[0], a.in[2])) return square_linear_backward_by_parts(a, parts_here);
   base::check(aligned({data(a, 0), data(a, 1), data(a, 2), dh}), "{}: operands not aligned to 16 bytes",
               op.name());
-  auto shape = shape_of(a.in[0], a.in[2], op.slope);
+  auto shape = shape_of(op, a.in[0], a.in[2], op.slope);
   shape.r = floats(a, 3), shape.row_scale = op.row_scale, shape.from_act = op.from_act;
   check_cuda(linear_square_backward(shape, data(a, 0), data(a, 1), data(a, 2), dh, a.write[0] == Write::add,
                                     target(a).stream),

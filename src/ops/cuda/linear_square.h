@@ -5,7 +5,8 @@
 
 namespace fairway::ops::cuda {
 
-/// Rows, columns and summed dimension of the product. square_product_fits(n, k) must hold (square_parts.h).
+/// Rows, columns and summed dimension of the product. fused_linear_fits(n, k) must hold
+/// (fairway/ops/matmul.h).
 struct SquareShape {
   int m = 0, n = 0, k = 0;
   float slope = 0;

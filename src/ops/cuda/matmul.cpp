@@ -3,9 +3,7 @@
 #include "cuda/args.h"
 #include "cuda/linear_add.h"
 #include "fairway/ops/cuda_products.h"
-#include "fairway/ops/row_squares.h"
 #include "product_cut.h"
-#include "square_parts.h"
 
 namespace fairway::ops::cuda {
 void matmul(const KernelArgs& args) {
@@ -39,10 +37,8 @@ namespace {
 
 /// The fused kernel takes this product: a short sum, whole slices.
 bool is_fused(const KernelArgs& args) {
-  const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
-  if (args.in[0].dtype() != DType::bf16 || y.rows() > INT32_MAX / 2) return false;
-  if (!square_product_fits(y.columns(), x.columns())) return false;
-  return common_alignment({address(data(args, 0)), address(data(args, 1)), address(data(args, 2)),
+  return fused_linear_fits(args.in[0].meta, args.out[0].meta) &&
+         common_alignment({address(data(args, 0)), address(data(args, 1)), address(data(args, 2)),
                            address(args.out[0].data)}) >= 16;
 }
 
@@ -64,11 +60,8 @@ void linear_add(const KernelArgs& args) {
   if (args.out[0].elements() == 0) return;
   const bool squares = args.out.size() > 1 && args.out[1].data;
   if (!is_fused(args)) {
-    add_by_library(args);
-    if (squares)
-      row_squares(
-          {RowSquares(), args.out.first(1), args.out.subspan(1), args.write.subspan(1), {}, args.context});
-    return;
+    base::check(!squares, "linear_add: no kernel sums squares of rows of {}", args.out[0].shape().str());
+    return add_by_library(args);
   }
   const Shape &x = args.in[0].shape(), &y = args.out[0].shape();
   const LinearAddShape shape{static_cast<int>(y.rows()), static_cast<int>(y.columns()),

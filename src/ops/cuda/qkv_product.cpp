@@ -1,17 +1,15 @@
 #include "cuda/qkv_product.h"
 
 #include "cuda/args.h"
-#include "qkv_parts.h"
+#include "fairway/ops/qkv_product.h"
 
 namespace fairway::ops::cuda {
 
 void qkv_product(const KernelArgs& a) {
   const auto& op = static_cast<const QkvProduct&>(a.op);
   const View& rows = a.in[op.row_scale ? 8 : 0];
-  if (!is_fused(op, rows.meta, data(a, 4) != nullptr)) {
-    constexpr QkvParts parts_here{matmul, qkv_prepare, scale_rows};
-    return qkv_product_by_parts(a, parts_here);
-  }
+  base::check(qkv_product_fits(op.shape, op.rope_dims, rows.meta) && !data(a, 4),
+              "{} of heads of {} from {}: no kernel fits", op.name(), op.shape.head_dim, rows.shape().str());
   for (const Write w : a.write) base::check(w == Write::set, "{}: its results are not added to", op.name());
   FusedQkv f;
   f.rows = static_cast<int>(rows.shape().rows());

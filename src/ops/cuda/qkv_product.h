@@ -6,7 +6,7 @@
 namespace fairway::ops::cuda {
 
 /// Everything bf16 and aligned to 16 bytes but gain, rope, r, vs, w and rr, which are fp32.
-/// qkv_product_fits(heads, kv_heads, 64, rope_dims, depth) must hold (qkv_parts.h).
+/// qkv_product_fits(heads, kv_heads, 64, rope_dims, depth) must hold.
 struct FusedQkv {
   int rows = 0, length = 0;  ///< position of a row: row % length
   int heads = 0, kv_heads = 0, rope_dims = 0;

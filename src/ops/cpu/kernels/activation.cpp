@@ -35,7 +35,7 @@ void leaky_square_backward(const KernelArgs& a) {
       for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
         const auto i = first + j;
         const auto v = load(x + i, part);
-        const auto slope = op.from_result ? two * root(v) : select(v > splat<T>(0), two, below) * v;
+        const auto slope = select(v > splat<T>(0), two, below) * v;
         dx.put(i, part, slope * load(dy + i, part));
       });
     });

@@ -1,9 +1,11 @@
 #pragma once
-// Records a computation and derives its backward. The model is written once against this class; what is
-// trainable, the batch shape and the mode decide what the recording holds.
+// Records a computation in plain operators, lets passes rewrite it and derives its backward. The model is
+// written once against this class; what is trainable, the batch shape and the mode decide what the recording
+// holds.
 
 #include "fairway/graph/graph.h"
 #include "fairway/graph/parameters.h"
+#include "fairway/graph/passes.h"
 
 #include <functional>
 #include <initializer_list>
@@ -18,7 +20,7 @@ class Builder {
   Builder(std::string name, const ParameterLayout& layout, tensor::DType dtype,
           std::function<bool(std::string_view)> trainable = {});
 
-  tensor::DType dtype() const noexcept { return dtype_; }  ///< of activations and working copies
+  tensor::DType dtype() const noexcept { return dtype_; }  ///< of activations and compute weights
   /// Of parameters, gradients, losses and what else stays wide: f64 beside f64, else f32.
   tensor::DType wide() const noexcept {
     return dtype_ == tensor::DType::f64 ? tensor::DType::f64 : tensor::DType::f32;
@@ -26,11 +28,12 @@ class Builder {
 
   ValueId input(std::string name, Meta meta);
   ValueId constant(std::string name, std::shared_ptr<const tensor::Array> data);
+  /// Two states of one name in a program are refused.
   ValueId state(std::string name, Meta meta);
   ValueId parameter(std::string_view name);
   /// The parameter as products read it, in dtype(): rounded, fake-quantised or scaled once per update by a
   /// refresh program. Its gradient is the parameter's (straight through).
-  ValueId working(std::string_view name);
+  ValueId compute_weight(std::string_view name);
   /// The gradient buffer of a trainable parameter, for programs that rewrite it.
   ValueId gradient(std::string_view name);
 
@@ -46,7 +49,7 @@ class Builder {
   std::vector<ValueId> op(std::initializer_list<ValueId> in, Args&&... args) {
     return apply(std::make_shared<const Op>(std::forward<Args>(args)...), in);
   }
-  /// Records a step whose outputs are written into buffers that exist: working copies, gradients (set).
+  /// Records a step whose outputs are written into buffers that exist: compute weights, gradients (set).
   void write(ops::OperatorPtr op, std::vector<ValueId> in, std::vector<ValueId> out);
   /// The only (or first) output.
   template <class Op, class... Args>
@@ -59,18 +62,16 @@ class Builder {
   ValueId reshape(ValueId v, tensor::Shape shape);  ///< same elements, another shape; no step
   /// Elements [offset, offset + shape) of a parameter, as a value of its own; its gradient is that part's.
   ValueId slice(ValueId parameter, std::int64_t offset, tensor::Shape shape);
-  void mark_recompute(ValueId v) { graph_.at(v).recompute = true; }
   void output(ValueId v, std::string name);  ///< keep it, readable by name after a run
   const Meta& meta(ValueId v) const { return graph_.at(v).meta; }
-
-  /// Appends the backward of everything `loss` ([1]) depends on and that stands above a trainable parameter.
-  void backward(ValueId loss);
 
   /// Names of the steps that follow ("blocks.3.attn").
   void scope(std::string name) { scope_ = std::move(name); }
 
-  /// Drops steps whose results nobody reads and returns the graph; the builder is empty afterwards.
-  Graph finish();
+  /// Rewrites the recording by `passes`, then appends the backward of everything that `loss` ([1]; absent:
+  /// none) depends on and that stands above a trainable parameter, and drops steps whose results nobody
+  /// reads. The builder is empty afterwards.
+  Graph finish(const Passes& passes = {}, ValueId loss = absent);
 
  private:
   friend class Derivation;
@@ -84,7 +85,7 @@ class Builder {
   std::function<bool(std::string_view)> trainable_;
   Graph graph_;
   std::string scope_;
-  std::map<std::string, ValueId, std::less<>> parameters_, working_, gradients_;
+  std::map<std::string, ValueId, std::less<>> parameters_, compute_, gradients_;
 };
 
 }  // namespace fairway::graph

@@ -19,7 +19,7 @@ constexpr ValueId absent = -1;
 /// Where a value's memory comes from.
 enum class BufferKind : std::uint8_t {
   parameter,  ///< in the ParameterStore
-  working,  ///< a parameter as products read it: the store's working copy, or the parameter where it has none
+  compute,  ///< a parameter as products read it: the store's compute weight, or the value where there is none
   gradient,  ///< of a parameter, in the ParameterStore; steps add to it
   input,     ///< written by the host before a run; valid for one run
   constant,  ///< written once when the plan is allocated
@@ -36,7 +36,6 @@ struct Value {
   std::int64_t offset = 0;     ///< elements into the root (slices of parameters)
   ValueId root = absent;       ///< value that owns the memory (itself unless a reshape)
   bool output = false;         ///< read by the host after a run
-  bool recompute = false;      ///< backward rebuilds it instead of keeping it
   bool requires_grad = false;  ///< a trainable parameter stands above it
 };
 
@@ -55,11 +54,26 @@ struct Constant {
   std::shared_ptr<const tensor::Array> data;
 };
 
+/// A channel scale that was moved into the matrix before it: the compute weight holds scale . weight, row by
+/// row.
+struct Fold {
+  std::string weight, scale;
+  bool trains = false;  ///< the matrix gets a gradient: its own, or for the scale's sake
+};
+
+/// A place that a pass looked at.
+struct PassNote {
+  std::string pass, scope;
+  std::string missed;  ///< why the plain steps stayed; empty: the pass fired
+};
+
 struct Graph {
   std::string name = {};
   std::vector<Value> values;
   std::vector<Step> steps;
   std::vector<Constant> constants;
+  std::vector<Fold> folds;
+  std::vector<PassNote> notes;
 
   ValueId root(ValueId v) const { return values[static_cast<std::size_t>(v)].root; }
   const Value& at(ValueId v) const { return values[static_cast<std::size_t>(v)]; }

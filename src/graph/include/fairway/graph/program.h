@@ -142,10 +142,13 @@ class Plan {
     tensor::Buffer buffer;
   };
   void expect_room() const;
+  void check_folds(const Graph& graph);
 
   ParameterStore& parameters_;
   Runtime runtime_;
   std::vector<std::unique_ptr<Program>> programs_;
+  std::map<std::string, std::string>
+      folds_;  ///< of each compute weight that a program reads: its scale, or ""
   std::map<std::string, Stored, std::less<>> states_;
   std::vector<std::pair<std::shared_ptr<const tensor::Array>, tensor::Buffer>> constants_;
   tensor::Buffer arena_;

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fairway::model {
 
@@ -22,8 +23,20 @@ bool has_older_shapes(ModelConfig config, const std::map<std::string, std::int64
 
 /// Initial values (spec section 14): keyed by seed and parameter name, rounded once through bf16, the same on
 /// every device and for any number of threads.
-void initialise(graph::ParameterStore& store, const ModelConfig& config, std::uint64_t seed,
-                base::ThreadPool& pool);
+void initialise(graph::ParameterStore& store, std::uint64_t seed, base::ThreadPool& pool);
+
+/// One run of a layer. A layer that runs three times is three slots; where it stands and whose weights it has
+/// are then different things.
+struct Slot {
+  int layer = 0;       ///< whose weights, switches and value embedding
+  int depth = 0;       ///< its norms are scaled by 1/sqrt(depth + 1) (ModelConfig::ln_scale)
+  bool last = false;   ///< nothing but the head reads it: only what is scored is computed
+  bool saved = false;  ///< its output goes on the stack of U-net skips ...
+  int skip = -1;       ///< ... from where another takes it, times this row of skip_weights; -1: takes none
+  std::string cache;   ///< of its keys and values when decoding
+};
+/// The configuration's: each layer once, in order; the first half saves, the second takes.
+std::vector<Slot> execution_slots(const ModelConfig& config);
 
 /// What a program is for.
 enum class Mode {
@@ -36,34 +49,19 @@ enum class Mode {
            ///< keeps key/value caches, the smear's predecessor as states
 };
 
-/// Passes over activations that a program does without: the same numbers but for roundings. What one device
-/// gains from, another may not (Engine::build_options).
-struct Fusion {
-  /// With folded scales: the MLP's activation inside its products (ops/linear_square.h).
-  bool activation = false;
-  /// Heads made where the projection's sums leave the registers (ops/qkv_product.h).
-  bool qkv = false;
-  /// Before either: normed rows are never stored, the product multiplies its sums by scale / rms
-  /// (ops/norm.h).
-  bool norms = false;
-  static constexpr Fusion all() { return {true, true, true}; }
-};
-
 /// The shape and the switches of one program.
 struct BuildOptions {
   Mode mode = Mode::train;
-  int rows = 1;              ///< B
-  int length = 0;            ///< S; 0: the configuration's window
-  int last = 0;              ///< score: n; 0: all positions
-  int capacity = 0;          ///< decode: cache entries; 0: the window
-  bool fold_scales = false;  ///< see RefreshOptions
-  Fusion fuse = {};
-  float z_loss = 0;        ///< train: weight of the squared normaliser (ops/cross_entropy.h)
-  bool recompute = false;  ///< rebuild norms' and activations' outputs in backward instead of keeping them
-  tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
-  /// Trainable parameters by name; empty: all of them in train mode. With folded scales, the matrix of a
-  /// trainable scale gets a gradient too.
-  std::function<bool(std::string_view)> trainable;
+  int rows = 1;      ///< B
+  int length = 0;    ///< S; 0: the configuration's window
+  int last = 0;      ///< score: n; 0: all positions
+  int capacity = 0;  ///< decode: cache entries; 0: the window
+  float z_loss = 0;  ///< train: weight of the squared normaliser (ops/cross_entropy.h)
+  tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has compute weights in bf16
+  graph::Passes passes = {};                 ///< rewrite the recording for a device
+  /// Trainable parameters by name; empty: all of them in train mode.
+  std::function<bool(std::string_view)> trainable = {};
+  std::vector<Slot> slots = {};  ///< empty: execution_slots
 };
 
 /// The program of a configuration. `layout` must be make_layout(config). With memory tokens the first K
@@ -71,30 +69,6 @@ struct BuildOptions {
 /// them; there is no decode program.
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options);
-
-/// What products read instead of the weights themselves.
-struct RefreshOptions {
-  tensor::DType dtype = tensor::DType::f32;  ///< of the store's working copy
-  /// q of the straight-through row quantiser for a linear weight, by the parameter's name (31: int6, 15:
-  /// int5; 0: none); empty: none. Parts of a packed matrix must agree. Tables are never quantised.
-  std::function<int(std::string_view)> quantize;
-  /// attn_scale and mlp_scale are multiplied into the rows of the projections before them, and the residual
-  /// is added inside the product: no pass over activations is left of them.
-  bool fold_scales = false;
-  /// Unfold: the trainable parameters of the training program, as there.
-  std::function<bool(std::string_view)> trainable;
-};
-
-/// The program "refresh" (or "refresh-quantised") that rewrites a store's working copy from its values. Run
-/// it after the weights were set and after each update.
-graph::Graph build_refresh(const ModelConfig& config, const graph::ParameterLayout& layout,
-                           const RefreshOptions& options);
-
-/// With folded scales: the program "unfold" that turns the gradients of folded weights into those of the
-/// weights and of their scales; once per step, after the last micro-batch. `quantize` as in the refresh that
-/// the gradients belong to.
-graph::Graph build_unfold(const ModelConfig& config, const graph::ParameterLayout& layout,
-                          const RefreshOptions& options);
 
 /// The decode program's state that starts a new text when zeroed: what the smear saw last.
 inline constexpr std::string_view previous_norm_state = "smear.previous";

@@ -16,13 +16,11 @@ class LeakySquare final : public Operator {
   std::string attributes() const override;
 };
 
-/// in: x, dy;  out: dx. With from_result (slope 0) the input is y in the place of x: dx = 2 sqrt(y) dy.
+/// in: x, dy;  out: dx
 class LeakySquareBackward final : public Operator {
  public:
-  explicit LeakySquareBackward(float slope, bool from_result = false)
-      : slope(slope), from_result(from_result) {}
+  explicit LeakySquareBackward(float slope) : slope(slope) {}
   const float slope;
-  const bool from_result;
   std::string_view name() const override { return "leaky_square_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::vector<InPlace> in_place() const override { return {{0, 1}, {0, 0}}; }

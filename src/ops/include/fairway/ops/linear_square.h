@@ -5,10 +5,10 @@
 
 namespace fairway::ops {
 
-// A squared leaky ReLU f (activation.h) between two linear layers, h = y W1^T, u = r + f(h) W2^T, recorded as
-// LinearSquare and SquareLinearAdd, so that neither f(h) nor its gradient costs a pass over memory: forward,
-// f(h) is written with h; backward, the gradient of f(h) is turned into that of h where it is summed up.
-// SquareLinearAdd may also follow Matmul and LeakySquare (then f(h) can be rebuilt from h in backward).
+// A squared leaky ReLU f (activation.h) between two linear layers, h = y W1^T, u = r + f(h) W2^T, as
+// LinearSquare and SquareLinearAdd, so that neither f(h) nor its gradient costs a pass over memory: forward
+// writes f(h) with h, backward applies f'(h) where the product's sums leave the registers. For a GPU only;
+// the pass fuse_mlp makes them of plain steps where fused_linear_fits (matmul.h).
 
 // Behind a deferred norm (norm.h) y = row_scale r . m is never made: LinearSquare multiplies the sums of m by
 // the row's factor, and SquareLinearAdd, told of r, gives back the gradient of those sums: times the same
@@ -19,7 +19,8 @@ namespace fairway::ops {
 ///   out: act [..., N] = f(h), h [..., N] = y w^T, each only where it is wanted.
 /// f is taken of h as stored, so that act is exactly LeakySquare of h. The gradient of the pair flows through
 /// h alone (SquareLinearAdd gives it): act must feed nothing else that has a gradient. With row_scale that is
-/// the gradient of m w^T, and what y gets is times row_scale r already. dtypes as Matmul; FLOPs 2 M N K.
+/// the gradient of m w^T, and the gradient returned for y is multiplied by row_scale r already (norm.h).
+/// dtypes as Matmul; FLOPs 2 M N K.
 class LinearSquare final : public Operator {
  public:
   explicit LinearSquare(float slope, std::optional<float> row_scale = {})
@@ -31,7 +32,6 @@ class LinearSquare final : public Operator {
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::vector<BackwardStep> backward() const override;
   std::vector<int> gradient_only() const override;
-  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::string attributes() const override;
 };
 
@@ -52,7 +52,6 @@ class SquareLinearAdd final : public Operator {
   std::vector<BackwardStep> backward() const override;
   std::vector<int> gradient_only() const override;
   std::vector<InPlace> in_place() const override { return {{0, 3}}; }
-  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::string attributes() const override;
 };
 
@@ -68,7 +67,6 @@ class SquareLinearBackward final : public Operator {
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
   std::vector<InPlace> in_place() const override { return {{0, 2}}; }
-  std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
 };
 
 }  // namespace fairway::ops

@@ -32,6 +32,19 @@ class Matmul final : public Operator {
   std::string attributes() const override;
 };
 
+/// Shapes of a GPU's fused linear layers (linear_square.h; the squares of LinearAdd): n columns, a sum over
+/// k.
+constexpr bool fused_linear_fits(std::int64_t n, std::int64_t k) {
+  return n % 128 == 0 && n >= 128 && n <= 8192 && k % 64 == 0 && k >= 64 && k <= 512;
+}
+/// The same of y = x W^T with bf16 operands.
+bool fused_linear_fits(const Meta& x, const Meta& y);
+
+/// Columns whose squares are summed together: what one block of a GPU's product kernel has of a row.
+inline constexpr std::int64_t squares_width = 128;
+/// The sums of squares [..., ceil(D / 128)] of rows [..., D]: f32, f64 beside f64.
+Meta row_squares_of(const Meta& rows);
+
 /// A linear layer whose result is added to a residual: y = r + x W^T, the sum inside the product (beta = 1).
 ///   in:  x [..., K], w [N, K], r [..., N];  out: y [..., N], squares of its rows (row_squares.h; no
 ///   gradient).

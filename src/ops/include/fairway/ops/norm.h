@@ -13,8 +13,8 @@ namespace fairway::ops {
 
 /// y = scale * rms(x).
 ///   in:  0 x [..., D]
-///        1 the sums of squares of its rows (row_squares.h; may be absent). With y unwanted x is not read
-///        then.
+///        1 the sums of squares of its rows (LinearAdd's second output; may be absent). With y unwanted x is
+///        not read then; only on a GPU.
 ///   out: y [..., D], r [...] (f32/f64; saved for backward)
 class RmsNorm final : public Operator {
  public:

@@ -11,6 +11,9 @@ namespace fairway::ops {
 /// scalar, AVX2 and AVX-512). Throws a check error when there is none.
 Kernel find_kernel(std::string_view op, const tensor::Device& device, base::Isa isa);
 
+/// Inputs that are activations: bf16 in a bf16 program. Check error for an operator without kernels.
+std::vector<int> activation_inputs(std::string_view op);
+
 /// All operator names with a CPU kernel, sorted; the harness walks them.
 std::vector<std::string_view> cpu_kernel_names();
 

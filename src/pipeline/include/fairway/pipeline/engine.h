@@ -41,10 +41,8 @@ class Engine {
   /// What activations and products of a model are in: f32 on the CPU; on a GPU bf16 (fp32 sums) where its
   /// attention has the heads' size, else f32.
   tensor::DType activations(const model::ModelConfig& config) const;
-  /// What every program of a model shares here: dtype, and on a GPU scales folded into the weights and
-  /// activations inside products (the store then has a working copy, which refresh_options() fills).
+  /// What every program of a model shares here: dtype and passes.
   model::BuildOptions build_options(const model::ModelConfig& config) const;
-  model::RefreshOptions refresh_options(const model::ModelConfig& config) const;
 
  private:
   std::unique_ptr<base::ThreadPool> pool_;

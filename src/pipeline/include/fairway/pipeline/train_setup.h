@@ -2,7 +2,7 @@
 // What a recipe says to the parts of a training step: for the trainer and for benchmarks that time those
 // parts.
 
-#include "fairway/graph/parameters.h"
+#include "fairway/graph/compute_weights.h"
 #include "fairway/ops/operator.h"
 #include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/recipe.h"
@@ -34,8 +34,8 @@ optim::Ema make_ema(const Recipe& recipe, std::span<const float> initial);
 /// cache-friendly token count.
 int micro_batch_rows(const Recipe& recipe);
 
-/// The row quantiser's q of a linear weight under [qat], by its name (model::RefreshOptions::quantize).
-std::function<int(std::string_view)> qat_levels(const Recipe& recipe);
+/// The row quantiser's q of a matrix under [qat].
+graph::QuantLevels qat_levels(const Recipe& recipe);
 
 /// What matrix products of forward and backward round their operands to.
 ops::Products products(const Recipe& recipe);

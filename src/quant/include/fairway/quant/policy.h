@@ -25,10 +25,19 @@ std::vector<std::string> rule_names();
 /// An input error that names `key` and the choices when there is no such rule.
 const Rule& find_rule(std::string_view key, std::string_view name);
 
-enum class Category { embed, mlp, attn, other };
-/// By the original parameter names: "tok_emb.weight", "blocks.3.attn.c_k.weight", "blocks.3.mlp.fc.weight",
-/// ...
-Category category_of(std::string_view name);
+/// Which of a policy's rules is meant for a tensor.
+enum class Category {
+  attention,  ///< matrices of blocks but for the MLP's, and inner projections
+  mlp,
+  table,  ///< everything else
+};
+
+/// A tensor without its values.
+struct TensorInfo {
+  std::string name;
+  tensor::Shape shape;
+  Category category = Category::table;
+};
 
 /// Magnitude pruning of the copy that is exported (section 4).
 struct Pruning {
@@ -43,13 +52,11 @@ struct QuantPolicy {
   /// First match wins, before everything below and whatever the tensor's size: pass-through lists, mixed
   /// grids.
   std::vector<std::pair<std::string, const Rule*>> overrides;
-  const Rule* attention = nullptr;          ///< matrices of blocks but for the MLP's, and inner projections
-  const Rule* mlp = nullptr;                ///< the MLP's
-  const Rule* table = nullptr;              ///< everything else above the limit
-  std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
+  const Rule *attention = nullptr, *mlp = nullptr, *table = nullptr;  ///< by category
+  std::int64_t passthrough_limit = 65'536;                            ///< at most so many elements: fp16
   Pruning prune;
 
-  const Rule& rule_for(std::string_view name, std::int64_t elements) const;
+  const Rule& rule_for(const TensorInfo& tensor) const;
   /// Whether magnitude pruning touches it: 2-D and above the pass-through limit.
   bool prunes(const tensor::Shape& shape) const;
 };
@@ -66,12 +73,12 @@ using Sensitivity = std::map<std::string, double>;
 /// Gradient-guided bits (PR 398's ablation): of the matrices that `sensitivity` names and that stand on a
 /// grid of 5 to 7 bits, the `high` share with the largest values gets one bit more, the `low` share with the
 /// smallest one bit less. Numbers are rounded down, ties go by name; overrides that are there stay the last
-/// word. `elements`: the size of each tensor. An input error for a value that is no mean of squares.
-void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity,
-                const std::map<std::string, std::int64_t>& elements, double high, double low);
+/// word. `tensors`: all of the model. An input error for a value that is no mean of squares.
+void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<const TensorInfo> tensors,
+                double high, double low);
 
 /// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16.
-QuantizedTensor quantize(const QuantPolicy& policy, std::string name, std::span<const float> values,
-                         tensor::Shape shape, bool bf16, base::ThreadPool& pool);
+QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
+                         bool bf16, base::ThreadPool& pool);
 
 }  // namespace fairway::quant

@@ -1,0 +1,73 @@
+#include "fairway/base/text.h"
+#include "fairway/ops/matmul.h"
+#include "fairway/ops/residual.h"
+#include "passes.h"
+
+#include <algorithm>
+
+namespace fairway::graph::passes {
+namespace {
+
+/// A sum x + s . (h W^T): its step, that of the product.
+struct Place {
+  std::size_t sum = 0, product = 0;
+  ValueId weight = absent, scale = absent;
+};
+
+/// The step `sum` as such a place; else why it is none.
+std::string find(const Rewriter& r, const Graph& g, std::size_t sum, Place& place) {
+  const auto& in = g.steps[sum].in;
+  const auto product = r.maker<ops::Matmul>(in[1]);
+  if (!product) return "what the scale multiplies is no product";
+  if (auto why = r.not_alone(in[1]); !why.empty()) return why;
+  const auto* op = r.as<ops::Matmul>(*product);
+  const auto weight = g.steps[*product].in[1];
+  if (op->transpose_a || !op->transpose_b || !r.is_compute_weight(weight))
+    return "the product is no linear layer";
+  if (!r.is_parameter(in[2]) ||
+      g.at(in[2]).meta.shape.elements() != g.at(g.root(in[2])).meta.shape.elements())
+    return "the scale is no parameter of its own";
+  place = {sum, *product, weight, in[2]};
+  return {};
+}
+
+}  // namespace
+
+void fold_scales(Rewriter& r) {
+  auto& g = r.graph();
+  std::vector<Place> places;
+  for (std::size_t s = 0; s < g.steps.size(); ++s)
+    if (Place place; r.as<ops::ScaledResidual>(s) && find(r, g, s, place).empty()) places.push_back(place);
+  /// A matrix that is read twice (a layer that runs twice) is folded everywhere or nowhere.
+  const auto agree = [&](const Place& place) {
+    const auto same = std::ranges::count_if(places, [&](const Place& other) {
+      return g.root(other.weight) == g.root(place.weight) && g.root(other.scale) == g.root(place.scale);
+    });
+    return same == static_cast<std::ptrdiff_t>(r.readers(place.weight).size());
+  };
+  std::vector<bool> folds;
+  for (const auto& place : places) folds.push_back(agree(place));
+  r.at_each<ops::ScaledResidual>([&](std::size_t sum, const ops::ScaledResidual&) -> Rewriter::Verdict {
+    const auto in = r.step(sum).in;
+    if (r.meta(in[2]).shape.elements() != r.meta(in[0]).shape.columns()) return {};  // one scalar for all
+    const auto found = std::ranges::find(places, sum, &Place::sum);
+    if (Place none; found == places.end()) return find(r, g, sum, none);
+    const auto& place = *found;
+    if (!folds[static_cast<std::size_t>(found - places.begin())])
+      return fmt::format("'{}' is read elsewhere without this scale", g.at(place.weight).name);
+    const auto squares = r.add_value(ops::LinearAdd().infer(
+        std::vector{r.meta(r.step(place.product).in[0]), r.meta(place.weight), r.meta(in[0])})[1]);
+    r.replace(sum, std::make_shared<const ops::LinearAdd>(),
+              {r.step(place.product).in[0], place.weight, in[0]}, {r.step(sum).out[0], squares});
+    r.remove(place.product);
+    // The scale's gradient is made of its matrix's: cheaper than a pass over activations even where the
+    // matrix itself is frozen.
+    auto& weight = g.at(g.root(place.weight));
+    weight.requires_grad = weight.requires_grad || r.requires_grad(place.scale);
+    const Fold fold{weight.name, g.at(g.root(place.scale)).name, weight.requires_grad};
+    if (std::ranges::find(g.folds, fold.weight, &Fold::weight) == g.folds.end()) g.folds.push_back(fold);
+    return "";
+  });
+}
+
+}  // namespace fairway::graph::passes

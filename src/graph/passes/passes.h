@@ -1,0 +1,19 @@
+#pragma once
+#include "rewriter.h"
+
+namespace fairway::graph::passes {
+
+/// x + s . (h W^T), s per channel -> LinearAdd(h, s W, x): no pass over activations is left of the scale.
+/// The compute weight holds s W (Fold); gradients come back through build_unfold.
+void fold_scales(Rewriter& rewriter);
+/// x + s . a, then its RMS norm -> ResidualNorm.
+void residual_norm(Rewriter& rewriter);
+/// Linear, LeakySquare, LinearAdd -> LinearSquare, SquareLinearAdd (ops/linear_square.h), where their kernel
+/// fits.
+void fuse_mlp(Rewriter& rewriter);
+/// Linear, QkvPrepare -> QkvProduct (ops/qkv_product.h), where its kernel fits.
+void fuse_heads(Rewriter& rewriter);
+/// A norm that only fused products read keeps its rows to itself (ops/norm.h, "deferred").
+void defer_norms(Rewriter& rewriter);
+
+}  // namespace fairway::graph::passes
