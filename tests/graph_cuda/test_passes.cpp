@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -75,7 +76,7 @@ Graph block(const ParameterLayout& l, const Sizes& s, const Passes& passes) {
       {linear(mixed[1], "qkv"), b.parameter("gain"), b.constant("rope", rope(s)), absent, ve,
        s.value_embedding ? b.parameter("vs") : absent, s.value_embedding ? b.parameter("w") : absent},
       s.heads, s.rope_dims, 1e-6f, s.value_embedding);
-  const Shape flat{s.batch, s.length, s.heads.q_width()};
+  const tensor::Shape flat{s.batch, s.length, s.heads.q_width()};
   auto attended = b.reshape(q[0], flat);
   if (s.heads.kv_heads == s.heads.heads)
     attended = b.op1<ops::Add>({attended, b.op1<ops::Add>({b.reshape(q[1], flat), b.reshape(q[2], flat)})});
