@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "fairway/pipeline/engine.h"
-#include "fairway/pipeline/order_price.h"
-#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/report/progress.h"
 
 namespace fairway::app {

@@ -11,7 +11,7 @@
 #include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "fairway/ops/cuda_products.h"
-#include "fairway/pipeline/bench.h"
+#include "fairway/pipeline/measure/bench.h"
 #include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 

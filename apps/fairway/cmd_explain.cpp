@@ -4,8 +4,8 @@
 
 #include "cli.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/explain.h"
-#include "fairway/pipeline/step_kinds.h"
+#include "fairway/pipeline/measure/explain.h"
+#include "fairway/pipeline/measure/step_kinds.h"
 #include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 

@@ -13,7 +13,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/stages/packing.h"
 
 namespace {
 

@@ -15,8 +15,8 @@
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/train_setup.h"
-#include "fairway/pipeline/trainer.h"
+#include "fairway/pipeline/train/train_setup.h"
+#include "fairway/pipeline/train/trainer.h"
 
 namespace fairway::bench {
 namespace {

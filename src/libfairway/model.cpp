@@ -1,10 +1,10 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/fairway.h"
-#include "fairway/pipeline/generate.h"
-#include "fairway/pipeline/model_file.h"
-#include "fairway/pipeline/run.h"
-#include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/generate.h"
+#include "fairway/pipeline/stages/model_file.h"
+#include "fairway/pipeline/stages/scoring.h"
 
 #include <optional>
 

@@ -3,7 +3,7 @@
 // looks at weights or state while one is in flight sees too old ones (and fails here).
 
 #include "fairway/base/error.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train/train_backend.h"
 
 #include <deque>
 

@@ -5,10 +5,10 @@
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/corpus.h"
-#include "fairway/pipeline/model_file.h"
-#include "fairway/pipeline/scoring.h"
-#include "fairway/pipeline/trainer.h"
+#include "fairway/pipeline/stages/corpus.h"
+#include "fairway/pipeline/stages/model_file.h"
+#include "fairway/pipeline/stages/scoring.h"
+#include "fairway/pipeline/train/trainer.h"
 #include "support/folder.h"
 
 #include <cstdlib>

@@ -4,12 +4,12 @@
 #include "fairway/artifact/artifact.h"
 #include "fairway/base/hash.h"
 #include "fairway/base/random.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/recipe_schema.h"
-#include "fairway/pipeline/run.h"
-#include "fairway/pipeline/train_backend.h"
-#include "fairway/pipeline/train_setup.h"
+#include "fairway/pipeline/recipe/recipe_schema.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/stages/packing.h"
+#include "fairway/pipeline/train/train_backend.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "stages.h"
 
 #include <fmt/ranges.h>

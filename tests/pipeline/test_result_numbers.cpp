@@ -1,11 +1,11 @@
 // Every number of a run's result is recomputed from its parts in an independent, obvious way.
 #include "fairway/artifact/size_ledger.h"
 #include "fairway/base/hash.h"
-#include "fairway/pipeline/generate.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/generate.h"
 #include "fairway/report/metrics.h"
 #include "stages.h"
-#include "sweep_table.h"
+#include "sweep/sweep_table.h"
 
 #include <gmock/gmock.h>
 

@@ -1,6 +1,6 @@
 // Bits per byte of whole texts, and the decode program against the score program.
 #include "fairway/base/text.h"
-#include "fairway/pipeline/generate.h"
+#include "fairway/pipeline/stages/generate.h"
 #include "fairway/score/ppm.h"
 #include "fairway/text/byte_table.h"
 #include "fairway/text/stream_decoder.h"

@@ -1,7 +1,7 @@
 // The originals' numbers on a GPU in fp32, to the tolerances of tests/golden/README.md: loss, logits, every
 // gradient, and twenty whole optimiser steps.
 #include "fairway/optim/device_optimizer.h"
-#include "fairway/pipeline/train_setup.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "gpu.h"
 #include "model/support.h"
 #include "model/train20.h"

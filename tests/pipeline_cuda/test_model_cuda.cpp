@@ -1,8 +1,8 @@
 // The 27 M model on a GPU in bf16, against our CPU in fp32.
 #include "fairway/base/random.h"
-#include "fairway/pipeline/explain.h"
-#include "fairway/pipeline/recipe.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/measure/explain.h"
+#include "fairway/pipeline/recipe/recipe.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "gpu.h"
 #include "trained.h"
 

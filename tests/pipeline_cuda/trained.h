@@ -3,7 +3,7 @@
 
 #include "fairway/model/family.h"
 #include "fairway/pipeline/engine.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "fairway/tensor/cuda.h"
 
 #include <span>
