@@ -42,15 +42,17 @@ const std::map<std::string, std::set<std::string>>& allowed_layers() {
       {"artifact", {"base", "tensor", "quant"}},
       {"score", {"base", "tensor", "text", "data"}},
       {"report", {"base"}},
-      // Protocols that run models.
-      {"adapt", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "score"}},
-      {"codec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score"}},
+      // A model on a device, and protocols that run one.
+      {"exec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score"}},
+      {"adapt",
+       {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "score", "exec"}},
+      {"codec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score", "exec"}},
       {"pipeline",
        {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "quant", "artifact",
-        "score", "adapt", "codec", "report"}},
+        "score", "exec", "adapt", "codec", "report"}},
       {"libfairway",
        {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "quant", "artifact",
-        "score", "adapt", "codec", "report", "pipeline"}},
+        "score", "exec", "adapt", "codec", "report", "pipeline"}},
   };
   return table;
 }

@@ -19,6 +19,8 @@
 
 namespace fairway::pipeline::testing {
 
+using exec::Engine, exec::ExecutionOptions, exec::read_weights, exec::write_weights;
+
 /// Recipe keys of the small model; `more` comes last.
 inline Recipe small_recipe(std::vector<std::string> more = {}) {
   RecipeOptions options;

@@ -226,7 +226,8 @@ TEST(Generate, HeatFlattensAndColdSharpens) {
     for (o.seed = 0; o.seed < 60; ++o.seed) hits += generate(model, o, engine).tokens == best;
     return hits;
   };
-  Decoder decoder(recipe.model, *model.weights, engine);
+  exec::ModelRunner runner(recipe.model, *model.weights, engine);
+  Decoder decoder(runner);
   const std::int32_t bos = corpus.tokenizer.bos_id();
   const auto logits = decoder.feed({&bos, 1});
   const double top = *std::max_element(logits.begin(), logits.end());

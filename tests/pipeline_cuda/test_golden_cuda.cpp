@@ -24,7 +24,7 @@ class GoldenOnGpu : public OnGpu, public ::testing::WithParamInterface<GoldenCas
 
 TEST_P(GoldenOnGpu, LossLogitsAndGradientsInFp32) {
   const auto& c = GetParam();
-  pipeline::Engine gpu(on(first_gpu));
+  exec::Engine gpu(on(first_gpu));
   const auto file = golden(c.file);
   const auto config = golden_config(file, c.activation);
   graph::ParameterStore host(model::make_layout(config), {}, false);
@@ -81,11 +81,11 @@ class Train20OnGpu : public OnGpu {};
 
 TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   const auto config = golden_config(golden("sp1024_params"), "leaky_square");
-  pipeline::Engine gpu(on(first_gpu));
+  exec::Engine gpu(on(first_gpu));
   graph::ParameterStore host(model::make_layout(config), {}, false);
   load(host, golden("sp1024_params"));
   Trained trained(config, gpu, {.rows = 2, .fold = true, .fuse = true});
-  pipeline::write_weights(trained.store, pipeline::read_weights(host));
+  exec::write_weights(trained.store, exec::read_weights(host));
   const auto& layout = trained.store.layout();
   optim::DeviceAverages averages;
   averages.ema_decay = 0.9;
@@ -111,7 +111,7 @@ TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   expect_train20(layout, {.begin = begin,
                           .forward_backward = [&](auto... batch) { return trained.add(batch...); },
                           .update = update,
-                          .weights = [&] { return pipeline::read_weights(trained.store); },
+                          .weights = [&] { return exec::read_weights(trained.store); },
                           .average = average});
 }
 

@@ -2,10 +2,8 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
-#include "fairway/model/family.h"
 #include "fairway/pipeline/measure/step_kinds.h"
 #include "fairway/pipeline/train/train_backend.h"
-#include "fairway/pipeline/train/train_setup.h"
 #include "fairway/tensor/cuda.h"
 
 #include <algorithm>
@@ -31,12 +29,12 @@ std::vector<std::uint16_t> random_tokens(std::int64_t count, int vocab) {
   return tokens;
 }
 
-std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, const MachineRates& machine) {
+std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, const exec::DeviceRates& rates) {
   std::vector<BenchLine> lines;
   for (auto& kind : step_kinds(steps)) {
     BenchLine line{
         kind.op, kind.inputs, kind.backward, static_cast<int>(kind.steps.size()), kind.cost, kind.seconds, 0};
-    for (const auto step : kind.steps) line.floor_seconds += machine.floor(steps[step].cost);
+    for (const auto step : kind.steps) line.floor_seconds += rates.roofline_seconds(steps[step].cost);
     lines.push_back(std::move(line));
   }
   std::ranges::stable_sort(lines, std::greater{}, &BenchLine::seconds);
@@ -44,23 +42,12 @@ std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, cons
 }
 
 /// The training program alone, step by step.
-void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& report) {
-  graph::ParameterStore store(model::make_layout(r.model), engine.device(), true);
-  if (engine.device().is_cuda()) store.add_working_copy(engine.activations(r.model));
-  graph::Plan plan(store, engine.runtime(products(r)));
-  auto build = engine.build_options(r.model);
-  build.rows = report.micro_batch_rows;
-  build.z_loss = static_cast<float>(r.train.z_loss);
-  auto& program = plan.add(model::build(r.model, store.layout(), build));
-  if (store.has_working_copy())
-    plan.add(model::build_refresh(r.model, store.layout(), engine.refresh_options(r.model)));
-  graph::ParameterStore host(store.layout(), {}, false);
-  initial_weights(r, host, engine.pool());
-  write_weights(store, read_weights(host));
-  plan.allocate();
-  if (store.has_working_copy()) plan.program("refresh").run();
-  const auto tokens = random_tokens(report.micro_batch_tokens, r.model.vocab_size);
+void measure_program(const TrainingModel& model, int repeats, const exec::Engine& engine,
+                     BenchReport& report) {
+  auto& program = *model.program;
+  const auto tokens = random_tokens(report.micro_batch_tokens, model.runner->config().vocab_size);
   const std::vector<std::int32_t> ids(tokens.begin(), tokens.end());
+  model.runner->prepare();
   const auto fill = [&] {
     program.write<std::int32_t>("tokens", ids);
     program.write<std::int32_t>("targets", ids);
@@ -78,7 +65,7 @@ void measure_program(const Recipe& r, int repeats, Engine& engine, BenchReport& 
   for (std::size_t s = 0; s < steps.size(); ++s) {
     steps[s].seconds = median(seconds[s]);
     report.micro_steps_seconds += steps[s].seconds;
-    report.micro_floor_seconds += report.machine.floor(steps[s].cost);
+    report.micro_floor_seconds += report.machine.roofline_seconds(steps[s].cost);
   }
   report.micro_cost = program.cost();
   report.lines = by_kind(steps, report.machine);
@@ -109,42 +96,39 @@ double step_seconds(TrainBackend& backend, data::BatchLoader& loader, int repeat
 }
 
 /// 0 on the CPU.
-std::uint64_t free_device_bytes(const Engine& engine) {
+std::uint64_t free_device_bytes(const exec::Engine& engine) {
   return engine.device().is_cuda() ? tensor::cuda_device(engine.device()).free_bytes : 0;
 }
 
 }  // namespace
 
-BenchReport bench(const Recipe& recipe, int repeats, Engine& engine) {
+BenchReport bench(const Recipe& recipe, int repeats, exec::Engine& engine) {
   if (repeats < 1) base::fail_input("--repeats {}: must be positive", repeats);
   BenchReport report;
   report.device = engine.device().is_cuda() ? tensor::cuda_device(engine.device()).name : base::cpu_model();
   report.step_tokens = recipe.train.batch_tokens;
-  report.machine = measure_machine(engine.activations(recipe.model), engine);
+  report.machine = exec::measure_rates(exec::Form::on(engine, recipe.model).dtype, engine);
   const auto stream = data::TokenStream::from_tokens(
       random_tokens(std::max<std::int64_t>(1 << 20, 2 * recipe.train.batch_tokens), recipe.model.vocab_size));
   data::BatchLoader loader(stream, {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
-  double without_update = 0;
   const auto free_before = free_device_bytes(engine);
-  {
-    base::Stopwatch start;
-    const auto backend = make_train_backend(recipe, engine);
-    loader.next_step();
-    backend->submit(loader, {});
-    backend->collect();
-    report.start_seconds = start.seconds();
-    report.micro_batch_rows = backend->micro_batch_rows();
-    report.memory = backend->memory_table();
-    report.roofline_seconds = backend->roofline_seconds();
-    report.step_seconds = step_seconds(*backend, loader, repeats, report.loss);
-    report.device_bytes = free_before - std::min(free_before, free_device_bytes(engine));
-    report.update_seconds = backend->measure_update(std::max(3, repeats));
-    without_update = report.step_seconds - report.update_seconds;
-  }
+  base::Stopwatch start;
+  const auto backend = make_train_backend(recipe, engine);
+  loader.next_step();
+  backend->submit(loader, {});
+  backend->collect();
+  report.start_seconds = start.seconds();
+  report.micro_batch_rows = backend->model().rows;
+  report.memory = backend->memory_table();
+  report.roofline_seconds = backend->roofline_seconds();
+  report.step_seconds = step_seconds(*backend, loader, repeats, report.loss);
+  report.device_bytes = free_before - std::min(free_before, free_device_bytes(engine));
+  report.update_seconds = backend->measure_update(std::max(3, repeats));
   report.micro_batch_tokens = std::int64_t{report.micro_batch_rows} * recipe.model.window;
-  report.micro_seconds = without_update * static_cast<double>(report.micro_batch_tokens) /
+  report.micro_seconds = (report.step_seconds - report.update_seconds) *
+                         static_cast<double>(report.micro_batch_tokens) /
                          static_cast<double>(report.step_tokens);
-  measure_program(recipe, std::max(3, repeats), engine, report);
+  measure_program(backend->model(), std::max(3, repeats), engine, report);
   return report;
 }
 

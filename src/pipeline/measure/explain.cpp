@@ -1,10 +1,9 @@
 #include "fairway/pipeline/measure/explain.h"
 
 #include "fairway/base/clock.h"
-#include "fairway/model/family.h"
-#include "fairway/pipeline/train/train_backend.h"
+#include "fairway/exec/window_programs.h"
 #include "fairway/pipeline/train/train_setup.h"
-#include "train/train_cuda.h"
+#include "fairway/pipeline/train/training_model.h"
 
 #include <algorithm>
 
@@ -25,44 +24,33 @@ void fill_inputs(graph::Program& program) {
 
 }  // namespace
 
-Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
+Explanation explain(const Recipe& recipe, bool measure, const exec::Engine& engine) {
   Explanation result;
-  graph::ParameterStore store(model::make_layout(recipe.model), engine.device(), true);
-  result.parameters = store.layout().count();
-  const bool gpu = engine.device().is_cuda();
-  result.micro_batch_rows = gpu ? device_micro_batch_rows(recipe, engine) : micro_batch_rows(recipe);
-  if (gpu) store.add_working_copy(engine.activations(recipe.model));
-  const auto products = recipe.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
-  graph::Plan plan(store, engine.runtime(products));
-
-  std::vector<model::BuildOptions> builds(2, engine.build_options(recipe.model));
-  builds[0].mode = model::Mode::train;
-  builds[0].rows = result.micro_batch_rows;
-  builds[0].z_loss = static_cast<float>(recipe.train.z_loss);
-  builds[1].mode = model::Mode::score;
-  if (recipe.model.memory_tokens > 0) builds[1].last = recipe.model.window - recipe.model.memory_tokens;
-  builds[1].rows = std::max(1, (gpu ? 98'304 : 4096) / recipe.model.window);
-  if (recipe.score.stride > 0) {
-    builds.push_back(builds[1]);
-    builds[2].last = std::min(recipe.score.stride, recipe.model.window);
-  }
   std::vector<graph::Program*> programs;
-  for (auto& build : builds) {
-    base::Stopwatch watch;
-    programs.push_back(&plan.add(model::build(recipe.model, store.layout(), build)));
-    Explanation::Program p;
-    p.name = programs.back()->name();
-    p.build_seconds = watch.seconds();
-    result.programs.push_back(std::move(p));
+  const auto note = [&](graph::Program& program, const base::Stopwatch& since) {
+    programs.push_back(&program);
+    result.programs.emplace_back();
+    result.programs.back().name = program.name();
+    result.programs.back().build_seconds = since.seconds();
+  };
+  base::Stopwatch watch;
+  const auto model = make_training_model(recipe, engine);
+  auto& runner = *model.runner;
+  result.parameters = runner.weights().layout().count();
+  result.micro_batch_rows = model.rows;
+  note(*model.program, watch);
+  exec::WindowPrograms scorer(runner);
+  const int scored = recipe.model.window - recipe.model.memory_tokens;
+  std::vector<int> lengths = {scored};
+  if (recipe.score.stride > 0) lengths.push_back(std::min(recipe.score.stride, scored));
+  for (const int length : lengths) {
+    watch.restart();
+    note(scorer.add(length), watch);
   }
   if (measure) {
-    graph::ParameterStore host(store.layout(), {}, false);
-    initial_weights(recipe, host, engine.pool());
-    write_weights(store, read_weights(host));
-    if (gpu)
-      plan.add(model::build_refresh(recipe.model, store.layout(), engine.refresh_options(recipe.model)));
-    plan.allocate();
-    if (gpu) plan.program("refresh").run();
+    initial_weights(recipe, runner.weights(), engine.pool());
+    runner.allocate();
+    runner.prepare();
   }
   for (std::size_t i = 0; i < programs.size(); ++i) {
     auto& p = result.programs[i];
@@ -82,7 +70,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   if (measure)
     result.order = price_of_order(
         *programs[0], [&] { fill_inputs(*programs[0]); }, 5, engine.cuda());
-  result.memory = plan.memory_table();
+  result.memory = runner.memory_table();
   return result;
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 /// Seconds for all windows of a stride (0: plain), from scoring the first `windows` of them.
 double forecast(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus, int stride,
-                int windows, Engine& engine) {
+                int windows, exec::Engine& engine) {
   const std::int64_t window = recipe.model.window, step = stride > 0 ? stride : window;
   auto targets = static_cast<std::int64_t>(corpus.validation.tokens.size()) - 1;
   if (recipe.score.tokens > 0) targets = std::min(targets, recipe.score.tokens);
@@ -28,7 +28,7 @@ double forecast(const Recipe& recipe, graph::ParameterStore& weights, const Corp
 
 /// Few windows first; more where those were too quick to judge by.
 double forecast(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus, int stride,
-                Engine& engine) {
+                exec::Engine& engine) {
   constexpr int few = 32, many = 512;
   const double rough = forecast(recipe, weights, corpus, stride, few, engine);
   if (rough < 0.5 * recipe.budget.eval_seconds) return rough;
@@ -56,7 +56,7 @@ ScorePlan shortened(const ScorePlan& asked, int window, double allowed,
 }
 
 ScorePlan plan_scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
-                      Engine& engine) {
+                      exec::Engine& engine) {
   ScorePlan asked{recipe.score.plain, recipe.score.stride, {}};
   const double allowed = recipe.budget.eval_seconds;
   if (allowed <= 0) return asked;

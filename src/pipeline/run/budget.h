@@ -1,7 +1,7 @@
 #pragma once
 // What a run may use against what it uses.
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/pipeline/stages/corpus.h"
 
@@ -27,12 +27,12 @@ ScorePlan shortened(const ScorePlan& asked, int window, double allowed,
 /// the text itself: a warning, or with budget.enforce wider strides, then no sliding windows (each is still a
 /// valid score of the whole text), and a failure when plain windows alone are too much.
 ScorePlan plan_scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
-                      Engine& engine);
+                      exec::Engine& engine);
 
 /// Collects what was used; result.json's "budget".
 class BudgetReport {
  public:
-  BudgetReport(const Recipe& recipe, Engine& engine) : recipe_(recipe), engine_(engine) {}
+  BudgetReport(const Recipe& recipe, exec::Engine& engine) : recipe_(recipe), engine_(engine) {}
   /// Each warns when it is over.
   void train_seconds(double used);
   void eval_seconds(double used, const ScorePlan& plan);
@@ -45,7 +45,7 @@ class BudgetReport {
  private:
   bool enter(const char* key, nlohmann::ordered_json used, double allowed);
   const Recipe& recipe_;
-  Engine& engine_;
+  exec::Engine& engine_;
   nlohmann::ordered_json json_ = nlohmann::ordered_json::object();
   std::vector<std::string> over_;
 };

@@ -56,7 +56,7 @@ Json score_json(const score::ScoreResult& s) { return Json::parse(s.to_json()); 
 
 /// Scores of one set of weights.
 Json scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
-            const std::string& label, const ScorePlan& plan, Engine& engine) {
+            const std::string& label, const ScorePlan& plan, exec::Engine& engine) {
   Json result;
   auto add = [&](const char* kind, int stride) {
     engine.progress().note(fmt::format("scoring {} ({})", label, kind));
@@ -80,7 +80,7 @@ std::string memory_plan(const std::vector<graph::MemoryLine>& table, const tenso
 
 class RunStages {
  public:
-  RunStages(const RunOptions& options, Engine& engine)
+  RunStages(const RunOptions& options, exec::Engine& engine)
       : o_(options),
         recipe_(options.recipe.recipe),
         engine_(engine),
@@ -287,7 +287,7 @@ class RunStages {
 
   const RunOptions& o_;
   const Recipe& recipe_;
-  Engine& engine_;
+  exec::Engine& engine_;
   RunFolder folder_;
   BudgetReport budget_;
   std::optional<Corpus> corpus_;
@@ -300,10 +300,10 @@ class RunStages {
 
 }  // namespace
 
-RunResult run(const RunOptions& options, Engine& engine) { return RunStages(options, engine).go(); }
+RunResult run(const RunOptions& options, exec::Engine& engine) { return RunStages(options, engine).go(); }
 
 RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std::vector<std::string>& set,
-                          Engine& engine) {
+                          exec::Engine& engine) {
   const auto checkpoint = checkpoint_of(given);
   base::check_output("--out", out, std::array{checkpoint});
   if (artifact::file_kind(checkpoint) != artifact::FileKind::checkpoint)
@@ -331,7 +331,7 @@ RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std:
   return {json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", false};
 }
 
-RunResult score_file(const ScoreRequest& request, Engine& engine) {
+RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
   const auto model = open_model(request.model, request.raw ? Weights::raw : Weights::exported);
   auto recipe = model.recipe;
   if (!request.tail.empty()) recipe.score.tail = request.tail;

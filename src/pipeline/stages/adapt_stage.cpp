@@ -21,7 +21,7 @@ std::span<const std::uint16_t> scored_tokens(const Recipe& recipe, const ScoredT
 }
 
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
-                            const text::Tokenizer& tokenizer, const ScoredText& text, Engine& engine,
+                            const text::Tokenizer& tokenizer, const ScoredText& text, exec::Engine& engine,
                             const AdaptExtras& extras) {
   const auto table = score_bytes(recipe.score, tokenizer, recipe.model.vocab_size);
   const auto tokens = scored_tokens(recipe, text);
@@ -32,7 +32,6 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   options.stride = recipe.score.stride;
   options.ppm_weight = recipe.score.ppm_weight;  // a recipe has it with sliding scores only
   options.tail = recipe.score.tail == "published" ? score::Tail::published : score::Tail::clean;
-  options.build = engine.build_options(recipe.model);
   options.budget_seconds = recipe.budget.eval_seconds;
   options.budget =
       recipe.budget.enforce && extras.enforce_budget ? adapt::Budget::enforce : adapt::Budget::report;
@@ -43,7 +42,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   options.audit_windows = extras.audit_windows;
   AdaptResult result;
   result.kind = recipe.score.stride > 0 ? "sliding" : "plain";
-  result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine.runtime(), tokens, options);
+  result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine, tokens, options);
   note_byte_rule(table.rule, tokenizer, result.run.score.verdict);
   return result;
 }
@@ -83,7 +82,7 @@ void take_evaluation(Recipe& recipe, Recipe from) {
 
 }  // namespace
 
-AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
+AdaptSubject open_subject(const AdaptRequest& request, exec::Engine& engine) {
   const bool is_run = base::is_folder(request.model);
   auto model = open_model(request.model);
   auto recipe = is_run ? load_recipe((request.model / "recipe.toml").string()).recipe : model.recipe;
@@ -105,7 +104,7 @@ AdaptSubject open_subject(const AdaptRequest& request, Engine& engine) {
   return subject;
 }
 
-std::string adapt_file(const AdaptRequest& request, Engine& engine) {
+std::string adapt_file(const AdaptRequest& request, exec::Engine& engine) {
   const auto subject = open_subject(request, engine);
   const auto& recipe = subject.recipe;
   if (recipe.adapt.when == "never")

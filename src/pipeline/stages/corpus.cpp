@@ -36,7 +36,7 @@ data::ReaderOptions reader_options(const DataConfig& c) {
 /// Documents of all patterns in order; at most `max_bytes` of text (0: all).
 std::vector<data::Document> read_texts(const std::vector<std::string>& patterns, const DataConfig& c,
                                        std::int64_t max_bytes, std::vector<SourceFile>& sources,
-                                       Engine& engine) {
+                                       exec::Engine& engine) {
   std::vector<data::Document> documents;
   std::int64_t bytes = 0;
   const auto options = reader_options(c);
@@ -106,7 +106,7 @@ std::string joined(const std::vector<data::Document>& documents) {
 }
 
 text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Document>& documents,
-                              Engine& engine) {
+                              exec::Engine& engine) {
   if (!recipe.data.tokenizer.empty()) return text::Tokenizer::load(recipe.data.tokenizer);
   if (documents.empty())
     fail_input(
@@ -140,7 +140,7 @@ std::int64_t decoded_bytes(const text::Tokenizer& tokenizer, std::span<const std
 /// Documents of token shards: from each <s> to the next, with the bytes that their tokens decode to. Shards
 /// may begin inside a document; their first token is nobody's target.
 std::vector<score::DocumentText> decoded_documents(std::span<const std::uint16_t> tokens,
-                                                   const text::Tokenizer& tokenizer, Engine& engine) {
+                                                   const text::Tokenizer& tokenizer, exec::Engine& engine) {
   std::vector<score::DocumentText> documents;
   for (std::size_t i = 0; i < tokens.size(); ++i)
     if (i == 0 || tokens[i] == tokenizer.bos_id())
@@ -166,7 +166,7 @@ void add_shards(const std::string& pattern, std::vector<SourceFile>& sources) {
 
 /// What is read twice: warnings, and lines of the manifest.
 Json say_repetitions(const std::vector<SourceFile>& train, const std::vector<DocumentKey>& trained,
-                     const ScoredText& validation, Engine& engine) {
+                     const ScoredText& validation, exec::Engine& engine) {
   Json notes = Json::array();
   const auto add = [&](const char* what, const std::vector<std::string>& lines) {
     for (const auto& line : lines) {
@@ -187,7 +187,7 @@ Json split_json(std::uint64_t documents, std::uint64_t tokens, std::uint64_t byt
 }  // namespace
 
 ScoredText scored_documents(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
-                            Engine& engine) {
+                            exec::Engine& engine) {
   ScoredText result;
   std::vector<std::int64_t> begins;
   result.tokens = data::tokenize_documents(documents, tokenizer, engine.pool(), &begins);
@@ -232,7 +232,7 @@ bool is_shard_pattern(std::string_view pattern) { return pattern.ends_with(".bin
 namespace {
 
 ScoredText read_split(const std::vector<std::string>& patterns, const DataConfig& config,
-                      const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
+                      const text::Tokenizer& tokenizer, int vocab_size, exec::Engine& engine) {
   if (all_shards(patterns, "--text")) {
     ScoredText result;
     for (const auto& pattern : patterns) {
@@ -252,13 +252,13 @@ ScoredText read_split(const std::vector<std::string>& patterns, const DataConfig
 }  // namespace
 
 ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
-                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine) {
+                            const text::Tokenizer& tokenizer, int vocab_size, exec::Engine& engine) {
   auto result = read_split(patterns, config, tokenizer, vocab_size, engine);
   for (const auto& line : repeated_sources(result.sources)) engine.progress().warning(line);
   return result;
 }
 
-Corpus prepare_corpus(const Recipe& recipe, Engine& engine) {
+Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine) {
   const auto& c = recipe.data;
   Json manifest;
   if (all_shards(c.train, "data.train")) {

@@ -2,7 +2,6 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
-#include "fairway/pipeline/model_programs.h"
 #include "fairway/text/stream_decoder.h"
 
 #include <algorithm>
@@ -16,29 +15,27 @@ constexpr int prefill_length = 32;  // a chunk of the prompt in one program run
 }
 
 struct Decoder::State {
-  State(const model::ModelConfig& c, graph::ParameterStore& weights, Engine& engine)
-      : config(c), programs(config, weights, engine) {
+  explicit State(exec::ModelRunner& r) : runner(r), config(r.config()) {
+    const auto& c = config;
     if (c.memory_tokens > 0)
       base::fail_input("model.memory_tokens = {}: a model with memory tokens does not generate text",
                        c.memory_tokens);
     for (const int length : {1, prefill_length}) {
       if (length > c.window) continue;
-      model::BuildOptions build;
-      build.mode = model::Mode::decode;
-      build.length = length;
-      (length == 1 ? single : chunk) = &programs.add(build);
+      (length == 1 ? single : chunk) = &runner.add({.mode = model::Mode::decode, .length = length});
     }
-    programs.allocate();
+    runner.allocate();
     logits.resize(static_cast<std::size_t>(c.vocab_size));
   }
 
   void reset() {
     seen.clear();
-    if (config.smear) programs.plan().zero_state(model::previous_norm_state);
+    if (config.smear) runner.zero_state(model::previous_norm_state);
   }
 
   /// Reads tokens that fit into the cache.
   std::span<const float> read(std::span<const std::int32_t> tokens) {
+    runner.prepare();
     while (!tokens.empty()) {
       const bool whole = chunk && tokens.size() >= prefill_length;
       auto& program = whole ? *chunk : *single;
@@ -54,18 +51,17 @@ struct Decoder::State {
     return logits;
   }
 
-  const model::ModelConfig config;
-  ModelPrograms programs;
+  exec::ModelRunner& runner;
+  const model::ModelConfig& config;
   std::vector<float> logits;
   graph::Program *single = nullptr, *chunk = nullptr;
   std::vector<std::int32_t> seen;  ///< what the cache holds
 };
 
-Decoder::Decoder(const model::ModelConfig& config, graph::ParameterStore& weights, Engine& engine)
-    : state_(std::make_unique<State>(config, weights, engine)) {
-  reset();
-}
+Decoder::Decoder(exec::ModelRunner& runner) : state_(std::make_unique<State>(runner)) { reset(); }
 Decoder::~Decoder() = default;
+
+exec::ModelRunner& Decoder::runner() const { return state_->runner; }
 
 void Decoder::reset() { state_->reset(); }
 
@@ -112,7 +108,7 @@ std::int32_t sample(std::span<const float> logits, const GenerateOptions& o, con
 
 }  // namespace
 
-Generated generate(const OpenModel& model, const GenerateOptions& options, Engine& engine) {
+Generated generate(const OpenModel& model, const GenerateOptions& options, Decoder& decoder) {
   if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
     base::fail_input("--temperature {}: must be a number that is not negative", options.temperature);
   if (options.top_k < 0) base::fail_input("--top-k {}: must not be negative (0: all)", options.top_k);
@@ -124,7 +120,7 @@ Generated generate(const OpenModel& model, const GenerateOptions& options, Engin
   prompt.insert(prompt.end(), ids.begin(), ids.end());
   if (prompt.empty()) base::fail_input("the tokenizer has no <s>; give a --prompt to start from");
 
-  Decoder decoder(model.recipe.model, *model.weights, engine);
+  decoder.reset();
   const base::Random random(options.seed, "sample");
   text::StreamDecoder text(model.tokenizer, options.prompt, ids);
   const auto show = [&](const std::string& part) {
@@ -136,7 +132,7 @@ Generated generate(const OpenModel& model, const GenerateOptions& options, Engin
   const auto pieces = std::min(logits.size(), static_cast<std::size_t>(model.tokenizer.vocab_size()));
   base::Stopwatch watch;
   for (int i = 0; i < options.tokens; ++i) {
-    engine.throw_if_stopped();
+    decoder.runner().engine().throw_if_stopped();
     logits = logits.first(pieces);
     if (!std::ranges::all_of(logits, [](float v) { return std::isfinite(v); }))
       base::fail("{}: the model's predictions are not finite; its weights are damaged", model.source);
@@ -150,6 +146,12 @@ Generated generate(const OpenModel& model, const GenerateOptions& options, Engin
   result.text = text.text();
   result.tokens_per_second = static_cast<double>(result.tokens.size()) / std::max(1e-9, watch.seconds());
   return result;
+}
+
+Generated generate(const OpenModel& model, const GenerateOptions& options, const exec::Engine& engine) {
+  exec::ModelRunner runner(model.recipe.model, *model.weights, engine);
+  Decoder decoder(runner);
+  return generate(model, options, decoder);
 }
 
 }  // namespace fairway::pipeline

@@ -79,7 +79,7 @@ quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& w
 
 artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
                                  const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                                 Engine& engine, const quant::Sensitivity* sensitivity) {
+                                 exec::Engine& engine, const quant::Sensitivity* sensitivity) {
   const auto policy = policy_of(recipe.quant, weights.layout(), sensitivity);
   artifact::Artifact result;
   for (const auto& p : weights.layout().parameters()) {
@@ -98,7 +98,7 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
 std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::ParameterStore& weights,
                                                 const text::Tokenizer& tokenizer,
                                                 const std::string& data_manifest,
-                                                const std::filesystem::path& out, Engine& engine,
+                                                const std::filesystem::path& out, exec::Engine& engine,
                                                 const quant::Sensitivity* sensitivity) {
   engine.progress().note("quantising and packing");
   const auto coder = artifact::parse_coder(recipe.quant.coder);
@@ -111,7 +111,7 @@ std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::Par
 
 artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                          const std::filesystem::path& out, Engine& engine,
+                          const std::filesystem::path& out, exec::Engine& engine,
                           const quant::Sensitivity* sensitivity) {
   return start_packing(recipe, weights, tokenizer, data_manifest, out, engine, sensitivity).get();
 }

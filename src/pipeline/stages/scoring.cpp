@@ -1,62 +1,16 @@
 #include "fairway/pipeline/stages/scoring.h"
 
-#include "fairway/pipeline/model_programs.h"
+#include "fairway/exec/micro_batch.h"
 
 #include <algorithm>
-#include <map>
 
 namespace fairway::pipeline {
 
-struct ProgramScorer::State {
-  State(const model::ModelConfig& config, graph::ParameterStore& weights, Engine& engine, ops::Products p)
-      : programs_of(config, weights, engine, p) {}
-  ModelPrograms programs_of;
-  std::map<int, graph::Program*> programs;  ///< by scored length
-  int rows = 1;
-};
-
-namespace {
-
-model::BuildOptions score_options(const model::ModelConfig& config, Engine& engine, int last) {
-  const int tokens = engine.device().is_cuda() ? 98'304 : 4096;  // enough for products at full rate
-  auto build = engine.build_options(config);
-  build.mode = model::Mode::score;
-  build.rows = std::max(1, tokens / config.window);
-  build.last = last;
-  return build;
-}
-
-}  // namespace
-
-ProgramScorer::ProgramScorer(const model::ModelConfig& config, graph::ParameterStore& weights,
-                             const std::vector<std::int32_t>& lengths, Engine& engine, ops::Products products)
-    : state_(std::make_unique<State>(config, weights, engine, products)) {
-  for (const auto n : lengths) {
-    const auto build = score_options(config, engine, n);
-    state_->rows = build.rows;
-    state_->programs[n] = &state_->programs_of.add(build);
-  }
-  state_->programs_of.allocate();
-}
-
-std::size_t ProgramScorer::planned_bytes(const model::ModelConfig& config, Engine& engine) {
-  graph::ParameterStore nothing(model::make_layout(config), {}, false);
-  graph::Plan plan(nothing, engine.runtime());
-  plan.add(model::build(config, nothing.layout(), score_options(config, engine, config.window)));
-  return plan.planned_bytes() + nothing.bytes();  // a copy, and one that is rounded
-}
-
-ProgramScorer::~ProgramScorer() = default;
-
-int ProgramScorer::rows() const { return state_->rows; }
-
-void ProgramScorer::score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets,
-                          int score_last, std::span<float> nll) {
-  auto& program = *state_->programs.at(score_last);
-  program.write("tokens", inputs);
-  program.write("targets", targets);
-  program.run();
-  program.read("nll", nll);
+std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& engine) {
+  const int rows = exec::rows_for(exec::full_rate_tokens(engine.device()), config.window);
+  const auto weights = static_cast<std::size_t>(model::make_layout(config).padded_elements()) * sizeof(float);
+  return exec::planned_bytes(config, engine, ops::Products::f32, exec::score_spec(rows, config.window)) +
+         2 * weights;  // a copy, and one that is rounded
 }
 
 text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size) {
@@ -81,9 +35,10 @@ void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score
       "\"exact\" (--rule exact) counts what they decode to");
 }
 
-score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
-                              const text::Tokenizer& tokenizer, const ScoredText& text,
-                              const ScoreConfig& options, int stride, Engine& engine) {
+score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenizer& tokenizer,
+                              const ScoredText& text, const ScoreConfig& options, int stride) {
+  auto& runner = scorer.runner();
+  const auto& config = runner.config();
   const auto tail = options.tail == "published" ? score::Tail::published : score::Tail::clean;
   const auto table = score_bytes(options, tokenizer, config.vocab_size);
   std::span<const std::uint16_t> tokens = text.tokens;
@@ -94,12 +49,13 @@ score::ScoreResult score_text(const model::ModelConfig& config, graph::Parameter
   const auto plan = stride > 0
                         ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), tail, lead)
                         : score::WindowPlan::plain(n, config.window, tail, lead);
-  ProgramScorer scorer(config, weights, plan.score_lengths(), engine);
+  for (const int length : plan.score_lengths()) scorer.add(length);
+  runner.allocate();
   score::ScoreOptions score_options;
   score_options.byte_rule = std::string(text::byte_rule_name(table.rule));
   score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
-  score_options.progress = &engine.progress();
-  score_options.stop = engine.stop();
+  score_options.progress = &runner.engine().progress();
+  score_options.stop = runner.engine().stop();
   if (stride > 0) {
     score_options.ppm_weight = options.ppm_weight;
     score_options.vocab_size = config.vocab_size;
@@ -107,6 +63,14 @@ score::ScoreResult score_text(const model::ModelConfig& config, graph::Parameter
   auto result = score::score(plan, tokens, scorer, byte_counter(table), score_options);
   note_byte_rule(table.rule, tokenizer, result.verdict);
   return result;
+}
+
+score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
+                              const text::Tokenizer& tokenizer, const ScoredText& text,
+                              const ScoreConfig& options, int stride, const exec::Engine& engine) {
+  exec::ModelRunner runner(config, weights, engine);
+  exec::WindowPrograms scorer(runner);
+  return score_text(scorer, tokenizer, text, options, stride);
 }
 
 }  // namespace fairway::pipeline

@@ -16,7 +16,7 @@ namespace {
 
 class Verification {
  public:
-  Verification(const VerifyRequest& request, Engine& engine)
+  Verification(const VerifyRequest& request, exec::Engine& engine)
       : r_(request), engine_(engine), subject_(open_subject(request.subject, engine)) {}
 
   VerifyReport run() {
@@ -98,7 +98,7 @@ class Verification {
   }
 
   const VerifyRequest& r_;
-  Engine& engine_;
+  exec::Engine& engine_;
   const AdaptSubject subject_;
   AdaptResult result_;
   std::vector<VerifyCheck> checks_;
@@ -106,7 +106,7 @@ class Verification {
 
 }  // namespace
 
-VerifyReport verify(const VerifyRequest& request, Engine& engine) {
+VerifyReport verify(const VerifyRequest& request, exec::Engine& engine) {
   return Verification(request, engine).run();
 }
 

@@ -49,7 +49,7 @@ class CellProgress final : public base::ProgressSink {
 
 class SweepRun {
  public:
-  SweepRun(const Sweep& sweep, const SweepOptions& options, const ExecutionOptions& execution)
+  SweepRun(const Sweep& sweep, const SweepOptions& options, const exec::ExecutionOptions& execution)
       : sweep_(sweep), o_(options), execution_(execution) {
     if (execution_.progress) sink_ = execution_.progress;
     for (const auto& v : sweep.variants)
@@ -106,7 +106,7 @@ class SweepRun {
 
   void run_cell(const SweepVariant& variant, SweepCell& cell, std::size_t jobs) {
     try {
-      ExecutionOptions execution = execution_;
+      exec::ExecutionOptions execution = execution_;
       if (jobs > 1) {
         const int threads = execution.threads > 0
                                 ? execution.threads
@@ -115,7 +115,7 @@ class SweepRun {
       }
       CellProgress progress(*sink_, mutex_, fmt::format("{}, seed {}", cell.variant, cell.seed), jobs == 1);
       execution.progress = &progress;
-      Engine engine(execution);
+      exec::Engine engine(execution);
       engine.throw_if_stopped();
       RunOptions run_options;
       run_options.recipe = cell_recipe(sweep_, variant, cell.seed, o_.more);
@@ -157,7 +157,7 @@ class SweepRun {
 
   const Sweep& sweep_;
   const SweepOptions& o_;
-  ExecutionOptions execution_;
+  exec::ExecutionOptions execution_;
   base::SilentProgress silent_;
   base::ProgressSink* sink_ = &silent_;
   std::vector<const SweepVariant*> plan_;
@@ -169,7 +169,8 @@ class SweepRun {
 
 }  // namespace
 
-SweepResult run_sweep(const Sweep& sweep, const SweepOptions& options, const ExecutionOptions& execution) {
+SweepResult run_sweep(const Sweep& sweep, const SweepOptions& options,
+                      const exec::ExecutionOptions& execution) {
   return SweepRun(sweep, options, execution).go();
 }
 

@@ -13,26 +13,14 @@
 
 namespace fairway::pipeline {
 
-CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
+CpuTrainBackend::CpuTrainBackend(const Recipe& r, exec::Engine& e)
     : recipe_(r),
       engine_(e),
-      rows_(pipeline::micro_batch_rows(r)),
-      store_(model::make_layout(r.model), e.device(), true),
-      plan_(store_, e.runtime(products(r))) {
+      model_(make_training_model(r, e)),
+      runner_(*model_.runner),
+      store_(runner_.weights()) {
   initial_weights(r, store_, e.pool());
-  if (r.qat.any() && !r.qat.inert) {
-    // Products read the working copy, which either refresh program rewrites before a step.
-    store_.add_working_copy(tensor::DType::f32);
-    model::RefreshOptions refresh;
-    refresh_[0] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
-    refresh.quantize = qat_levels(r);
-    refresh_[1] = &plan_.add(model::build_refresh(r.model, store_.layout(), refresh));
-  }
-  model::BuildOptions build;
-  build.rows = rows_;
-  build.z_loss = static_cast<float>(r.train.z_loss);
-  program_ = &plan_.add(model::build(r.model, store_.layout(), build));
-  plan_.allocate();
+  runner_.allocate();
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),
                      store_.flat_gradients().span<float>(), e.pool());
   if (r.average.kind == "ema") ema_.emplace(make_ema(r, values()));
@@ -44,17 +32,13 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
 
 /// Forward and backward of a whole step; the mean loss.
 double CpuTrainBackend::micro_steps(const data::BatchLoader& loader) {
-  store_.zero_gradients();
-  double loss = 0;
-  const auto tokens = program_->view("tokens"), targets = program_->view("targets"),
-             weights = program_->view("weights");
-  for (std::int64_t row = 0; row < loader.rows_per_step(); row += rows_) {
-    loader.rows(row, tokens.span<std::int32_t>(), targets.span<std::int32_t>());
-    target_weights(recipe_, weights.span<float>());
-    program_->run();
-    loss += static_cast<double>(program_->view("loss").as<float>()[0]);
-  }
-  return loss;
+  runner_.zero_gradients();
+  runner_.forward_backward(*model_.program, loader.rows_per_step() / model_.rows,
+                           [&](std::int64_t i, const exec::MicroBatch& batch) {
+                             loader.rows(i * model_.rows, batch.tokens, batch.targets);
+                             target_weights(recipe_, batch.weights);
+                           });
+  return runner_.take_loss();
 }
 
 void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& plan) {
@@ -64,9 +48,10 @@ void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& pl
     done_->loss = std::numeric_limits<double>::quiet_NaN();
     return;
   }
-  if (auto* refresh = refresh_[plan.fake_quantise ? 1 : 0]) refresh->run();
+  runner_.prepare(plan.fake_quantise ? exec::ComputeWeights::quantised : exec::ComputeWeights::plain);
   done_->loss = micro_steps(loader);
   if (std::isfinite(done_->loss)) done_->gradient = optimizer_->step(plan.progress).gradient;
+  runner_.weights_changed();
   bad_ = !done_->finite();
   if (bad_) return;
   average(plan.average);
@@ -116,7 +101,7 @@ std::vector<optim::StateBuffer> CpuTrainBackend::state() {
 }
 
 std::vector<graph::MemoryLine> CpuTrainBackend::memory_table() const {
-  auto table = plan_.memory_table();
+  auto table = runner_.memory_table();
   table.push_back({"optimiser and averages", state_bytes_});
   return table;
 }

@@ -12,14 +12,13 @@ namespace fairway::pipeline {
 
 class CpuTrainBackend final : public TrainBackend {
  public:
-  CpuTrainBackend(const Recipe& recipe, Engine& engine);
+  CpuTrainBackend(const Recipe& recipe, exec::Engine& engine);
 
   void submit(const data::BatchLoader& loader, const StepPlan& plan) override;
   StepOutcome collect() override;
   int depth() const override { return 0; }
-  int micro_batch_rows() const override { return rows_; }
+  const TrainingModel& model() const override { return model_; }
   std::vector<graph::MemoryLine> memory_table() const override;
-  graph::ParameterStore& weights() override { return store_; }
   bool read_average(std::span<float> flat) override;
   std::int64_t average_count() const override;
   quant::Sensitivity sensitivity() override;
@@ -34,12 +33,10 @@ class CpuTrainBackend final : public TrainBackend {
   std::span<float> values() const { return store_.flat_values().span<float>(); }
 
   const Recipe recipe_;
-  Engine& engine_;
-  const int rows_;
-  graph::ParameterStore store_;
-  graph::Plan plan_;
-  graph::Program* program_ = nullptr;
-  graph::Program* refresh_[2] = {};  ///< of the working copy: plain, fake-quantised; none without late QAT
+  exec::Engine& engine_;
+  const TrainingModel model_;
+  exec::ModelRunner& runner_;
+  graph::ParameterStore& store_;
   std::optional<optim::Optimizer> optimizer_;
   std::optional<optim::Ema> ema_;
   std::optional<optim::Swa> swa_;

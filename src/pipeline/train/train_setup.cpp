@@ -1,7 +1,6 @@
 #include "fairway/pipeline/train/train_setup.h"
 
-#include "fairway/base/error.h"
-#include "fairway/model/family.h"
+#include "fairway/exec/model_runner.h"
 #include "fairway/pipeline/stages/model_file.h"
 
 namespace fairway::pipeline {
@@ -58,6 +57,11 @@ void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::sp
 }
 
 void initial_weights(const Recipe& r, graph::ParameterStore& store, base::ThreadPool& pool) {
+  if (store.device().is_cuda()) {
+    graph::ParameterStore host(store.layout(), {}, false);
+    initial_weights(r, host, pool);
+    return exec::write_weights(store, host.flat_values().span<float>());
+  }
   model::initialise(store, r.model, static_cast<std::uint64_t>(r.seed), pool);
   if (!r.train.init.empty()) load_safetensors(store, r.train.init);
   round_tables(r, store.layout(), store.flat_values().span<float>());
@@ -65,22 +69,6 @@ void initial_weights(const Recipe& r, graph::ParameterStore& store, base::Thread
 
 optim::Ema make_ema(const Recipe& r, std::span<const float> initial) {
   return {r.average.decay, initial, r.average.dtype == "bf16" ? optim::Storage::bf16 : optim::Storage::f32};
-}
-
-int micro_batch_rows(const Recipe& r) {
-  const auto rows = r.train.batch_tokens / r.model.window;
-  if (r.train.micro_batch > 0) {
-    if (rows % r.train.micro_batch)
-      base::fail_input("train.micro_batch = {} does not divide the step's {} windows; choose a divisor",
-                       r.train.micro_batch, rows);
-    return r.train.micro_batch;
-  }
-  // 4,096 tokens keep every product near its peak rate on a CPU; more only takes memory.
-  constexpr std::int64_t tokens = 4096;
-  std::int64_t best = 1;
-  for (std::int64_t n = 1; n <= rows; ++n)
-    if (rows % n == 0 && n * r.model.window <= tokens) best = n;
-  return static_cast<int>(best);
 }
 
 std::function<int(std::string_view)> qat_levels(const Recipe& r) {

@@ -71,7 +71,7 @@ std::string_view train_end_name(TrainEnd end) {
 }
 
 struct Trainer::State {
-  State(const Recipe& r, const Corpus& c, Engine& e, std::unique_ptr<TrainBackend> b)
+  State(const Recipe& r, const Corpus& c, exec::Engine& e, std::unique_ptr<TrainBackend> b)
       : recipe(r),
         corpus(c),
         engine(e),
@@ -109,7 +109,7 @@ struct Trainer::State {
   base::Stopwatch since_construction;  // first: the backend's start counts
   const Recipe recipe;
   const Corpus& corpus;
-  Engine& engine;
+  exec::Engine& engine;
   const TrainSchedule schedule;
   std::unique_ptr<TrainBackend> backend;
   data::BatchLoader loader;
@@ -215,7 +215,7 @@ void Trainer::State::roll_back(const StepOutcome& outcome, const InFlight& bad) 
 /// Nothing when a stop is requested: the training must still be saved.
 std::optional<double> Trainer::State::validate() {
   graph::ParameterStore copy(backend->weights().layout(), {}, false);
-  write_weights(copy, read_weights(backend->weights()));
+  exec::write_weights(copy, exec::read_weights(backend->weights()));
   try {
     return score_text(recipe.model, copy, corpus.tokenizer, corpus.validation, recipe.score, 0, engine).loss;
   } catch (const base::Error& e) {
@@ -292,7 +292,7 @@ void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
   clock.start();
 }
 
-Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine,
+Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, exec::Engine& engine,
                  std::unique_ptr<TrainBackend> backend)
     : state_(std::make_unique<State>(recipe, corpus, engine, std::move(backend))) {}
 Trainer::~Trainer() = default;
@@ -300,7 +300,7 @@ Trainer::~Trainer() = default;
 graph::ParameterStore& Trainer::weights() { return state_->backend->weights(); }
 quant::Sensitivity Trainer::sensitivity() { return state_->backend->sensitivity(); }
 std::vector<graph::MemoryLine> Trainer::memory_table() const { return state_->backend->memory_table(); }
-int Trainer::micro_batch_rows() const { return state_->backend->micro_batch_rows(); }
+int Trainer::micro_batch_rows() const { return state_->backend->model().rows; }
 std::int64_t Trainer::steps_done() const { return state_->steps; }
 void Trainer::replay(std::vector<double> elapsed_ms) { state_->replayed = std::move(elapsed_ms); }
 std::span<const double> Trainer::progress_log() const { return state_->elapsed_ms; }
@@ -308,7 +308,7 @@ std::span<const double> Trainer::progress_log() const { return state_->elapsed_m
 std::unique_ptr<graph::ParameterStore> Trainer::raw_weights() {
   const auto& raw = state_->backend->weights();
   auto result = std::make_unique<graph::ParameterStore>(raw.layout(), tensor::Device{}, false);
-  write_weights(*result, read_weights(raw));
+  exec::write_weights(*result, exec::read_weights(raw));
   return result;
 }
 
@@ -317,7 +317,7 @@ std::unique_ptr<graph::ParameterStore> Trainer::exported_weights() {
   auto& raw = s.backend->weights();
   auto result = std::make_unique<graph::ParameterStore>(raw.layout(), tensor::Device{}, false);
   const auto average = s.average();
-  write_weights(*result, average ? *average : read_weights(raw));
+  exec::write_weights(*result, average ? *average : exec::read_weights(raw));
   return result;
 }
 
@@ -382,7 +382,7 @@ TrainMetadata Trainer::State::metadata() const {
   if (ended) m.end = train_end_name(*ended);
   m.qat_step = qat_step;
   m.loader = loader.state();
-  m.rows = backend->micro_batch_rows();
+  m.rows = backend->model().rows;
   m.build = build_version();
   m.device = backend->weights().device().str();
   m.isa = std::string(base::isa_name(engine.isa()));
@@ -393,7 +393,7 @@ TrainMetadata Trainer::State::metadata() const {
 
 void Trainer::save(const std::filesystem::path& path) {
   auto& s = *state_;
-  const auto weights = read_weights(s.backend->weights());
+  const auto weights = exec::read_weights(s.backend->weights());
   const auto average = s.average();
   if (!all_finite(weights) || (average && !all_finite(*average)))
     fail("step {}: weights are not finite and not saved; {} is still the state before", s.steps,
@@ -459,7 +459,7 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
     fail_input("{}: holds more tensors than the recipe's model; only the version that made it can go on",
                what);
   const auto log = saved(kProgressBuffer, static_cast<std::size_t>(meta.step) * sizeof(double));
-  write_weights(backend->weights(), flat);
+  exec::write_weights(backend->weights(), flat);
   backend->restore_state(saved);
   elapsed_ms.resize(static_cast<std::size_t>(meta.step));
   if (!log.empty()) std::memcpy(elapsed_ms.data(), log.data(), log.size());

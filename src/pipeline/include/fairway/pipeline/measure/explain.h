@@ -1,7 +1,7 @@
 #pragma once
 // What a recipe's programs do, step by step.
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/measure/order_price.h"
 #include "fairway/pipeline/recipe/recipe.h"
 
@@ -29,6 +29,6 @@ struct Explanation {
 
 /// Builds every program of the recipe; with `measure` also runs each twice and times the second run, and on a
 /// GPU finds what fixed orders of sums cost.
-Explanation explain(const Recipe& recipe, bool measure, Engine& engine);
+Explanation explain(const Recipe& recipe, bool measure, const exec::Engine& engine);
 
 }  // namespace fairway::pipeline

@@ -4,7 +4,7 @@
 //   train.keep_checkpoints = 0), replay.json, model.fairway,
 //   sample.txt, result.json, report.html
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 
 #include <filesystem>
@@ -31,12 +31,12 @@ struct RunResult {
 /// Throws `interrupted` after the current step was finished and saved. A used folder without `resume`, a
 /// folder that another process is working in, or a changed recipe with `resume` is an input error (but for
 /// keys that say how to work, not what to compute: micro-batches, logging, validation, checkpoints).
-RunResult run(const RunOptions& options, Engine& engine);
+RunResult run(const RunOptions& options, exec::Engine& engine);
 
 /// Packs a checkpoint (or that of a run folder) into an artifact; the recipe is the checkpoint's with `set`
 /// applied to its quant keys.
 RunResult pack_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& out,
-                          const std::vector<std::string>& set, Engine& engine);
+                          const std::vector<std::string>& set, exec::Engine& engine);
 
 struct ScoreRequest {
   std::filesystem::path model;        ///< artifact, checkpoint or a run's folder
@@ -50,6 +50,6 @@ struct ScoreRequest {
   std::int64_t tokens = 0;            ///< only the first so many; 0: all
 };
 /// JSON with loss, tokens, bytes, bits per byte, rule and verdict for each kind of window asked for.
-RunResult score_file(const ScoreRequest& request, Engine& engine);
+RunResult score_file(const ScoreRequest& request, exec::Engine& engine);
 
 }  // namespace fairway::pipeline

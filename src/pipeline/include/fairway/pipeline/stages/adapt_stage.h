@@ -2,7 +2,7 @@
 // Test-time training of a model on the text it is scored on, by the recipe's [adapt] table.
 
 #include "fairway/adapt/evaluate.h"
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/pipeline/stages/corpus.h"
 
@@ -30,7 +30,7 @@ struct AdaptResult {
 /// Adapts a copy of `weights` to `text` and scores it, with the recipe's [adapt], [score] and budget: windows
 /// of score.stride (0: side by side), score.tail, score.tokens. Errors as adapt::evaluate.
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
-                            const text::Tokenizer& tokenizer, const ScoredText& text, Engine& engine,
+                            const text::Tokenizer& tokenizer, const ScoredText& text, exec::Engine& engine,
                             const AdaptExtras& extras = {});
 
 /// The tokens of `text` that score.tokens leaves.
@@ -53,9 +53,9 @@ struct AdaptSubject {
   ScoredText text;
   std::string source;
 };
-AdaptSubject open_subject(const AdaptRequest& request, Engine& engine);
+AdaptSubject open_subject(const AdaptRequest& request, exec::Engine& engine);
 
 /// JSON of `fairway adapt`: "score" (the model as it is) and "adapted".
-std::string adapt_file(const AdaptRequest& request, Engine& engine);
+std::string adapt_file(const AdaptRequest& request, exec::Engine& engine);
 
 }  // namespace fairway::pipeline

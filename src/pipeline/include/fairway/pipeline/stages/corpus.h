@@ -4,7 +4,7 @@
 #include "fairway/base/path.h"
 #include "fairway/data/documents.h"
 #include "fairway/data/loader.h"
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/score/ledger.h"
 #include "fairway/text/byte_table.h"
@@ -47,7 +47,7 @@ struct ScoredText {
 
 /// Documents ready for scoring.
 ScoredText scored_documents(const std::vector<data::Document>& documents, const text::Tokenizer& tokenizer,
-                            Engine& engine);
+                            exec::Engine& engine);
 
 struct Corpus {
   text::Tokenizer tokenizer;
@@ -62,11 +62,11 @@ struct Corpus {
 
 /// Reads, splits and tokenises what the recipe names; trains the tokenizer when the recipe asks for that.
 /// Throws input errors naming file and key.
-Corpus prepare_corpus(const Recipe& recipe, Engine& engine);
+Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine);
 
 /// Documents of text files, or the tokens of shards, ready for scoring. `patterns` as in data.train.
 ScoredText read_scored_text(const std::vector<std::string>& patterns, const DataConfig& config,
-                            const text::Tokenizer& tokenizer, int vocab_size, Engine& engine);
+                            const text::Tokenizer& tokenizer, int vocab_size, exec::Engine& engine);
 
 /// True when the pattern names token shards (.bin).
 bool is_shard_pattern(std::string_view pattern);

@@ -1,7 +1,7 @@
 #pragma once
 // Text from a model: the decode program with its key/value state.
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/model_runner.h"
 #include "fairway/pipeline/stages/model_file.h"
 
 #include <functional>
@@ -16,9 +16,10 @@ namespace fairway::pipeline {
 /// half.
 class Decoder {
  public:
-  /// `weights` and `engine` must outlive the decoder.
-  Decoder(const model::ModelConfig& config, graph::ParameterStore& weights, Engine& engine);
+  /// Adds its programs to `runner`, which must outlive the decoder.
+  explicit Decoder(exec::ModelRunner& runner);
   ~Decoder();
+  exec::ModelRunner& runner() const;
   void reset();
   /// Reads tokens and returns the soft-capped logits [vocab_size] for the next one; valid until the next
   /// call.
@@ -46,6 +47,9 @@ struct Generated {
 };
 
 /// Samples until `tokens` or the next document begins. The same seed gives the same text.
-Generated generate(const OpenModel& model, const GenerateOptions& options, Engine& engine);
+/// `decoder`: of a runner that reads the model's weights.
+Generated generate(const OpenModel& model, const GenerateOptions& options, Decoder& decoder);
+/// The same with programs of its own.
+Generated generate(const OpenModel& model, const GenerateOptions& options, const exec::Engine& engine);
 
 }  // namespace fairway::pipeline

@@ -3,8 +3,8 @@
 
 #include "fairway/artifact/artifact.h"
 #include "fairway/artifact/checkpoint.h"
+#include "fairway/exec/engine.h"
 #include "fairway/graph/parameters.h"
-#include "fairway/pipeline/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/text/tokenizer.h"
 

@@ -2,7 +2,7 @@
 // Weights to artifact: prune, quantise, pack, read back.
 
 #include "fairway/artifact/artifact.h"
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/quant/policy.h"
 #include "fairway/text/tokenizer.h"
@@ -28,12 +28,12 @@ quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& w
 /// `sensitivity` a recipe with gradient-guided bits is an input error.
 artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
                                  const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                                 Engine& engine, const quant::Sensitivity* sensitivity = nullptr);
+                                 exec::Engine& engine, const quant::Sensitivity* sensitivity = nullptr);
 
 /// make_artifact, then written atomically; the ledger says where the bytes went.
 artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                          const std::filesystem::path& out, Engine& engine,
+                          const std::filesystem::path& out, exec::Engine& engine,
                           const quant::Sensitivity* sensitivity = nullptr);
 
 /// pack() in two: the weights are quantised when it returns and may change; a thread of its own compresses
@@ -41,7 +41,7 @@ artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
 std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::ParameterStore& weights,
                                                 const text::Tokenizer& tokenizer,
                                                 const std::string& data_manifest,
-                                                const std::filesystem::path& out, Engine& engine,
+                                                const std::filesystem::path& out, exec::Engine& engine,
                                                 const quant::Sensitivity* sensitivity = nullptr);
 
 }  // namespace fairway::pipeline

@@ -29,6 +29,6 @@ struct VerifyReport {
 
 /// Adapts and scores as the recipe says, then again with the text changed from random places on. Input errors
 /// as adapt_and_score; a failed check is not an error.
-VerifyReport verify(const VerifyRequest& request, Engine& engine);
+VerifyReport verify(const VerifyRequest& request, exec::Engine& engine);
 
 }  // namespace fairway::pipeline

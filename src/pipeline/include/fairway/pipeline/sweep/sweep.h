@@ -1,7 +1,7 @@
 #pragma once
 // A matrix of runs: named variants of a base recipe, each with several seeds (docs/recipes.md, "Sweeps").
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 
 #include <filesystem>
@@ -95,7 +95,8 @@ struct SweepResult {
 /// Runs the matrix and writes OUT/sweep.json and OUT/sweep.html. A cell that fails is reported in it and the
 /// others go on; a stop request saves the cells at work and throws `interrupted`. Cells run on engines of
 /// their own made from `execution`.
-SweepResult run_sweep(const Sweep& sweep, const SweepOptions& options, const ExecutionOptions& execution);
+SweepResult run_sweep(const Sweep& sweep, const SweepOptions& options,
+                      const exec::ExecutionOptions& execution);
 
 /// The table as people read it.
 std::string sweep_text(const Sweep& sweep, const SweepResult& result);

@@ -4,12 +4,10 @@
 
 #include "fairway/artifact/checkpoint.h"
 #include "fairway/data/loader.h"
-#include "fairway/graph/program.h"
 #include "fairway/optim/gradient.h"
 #include "fairway/optim/schedule.h"
-#include "fairway/pipeline/engine.h"
-#include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/pipeline/stages/corpus.h"
+#include "fairway/pipeline/train/training_model.h"
 #include "fairway/quant/policy.h"
 
 #include <functional>
@@ -64,16 +62,17 @@ class TrainBackend {
   /// step late. Results never depend on it.
   virtual int depth() const = 0;
 
-  virtual int micro_batch_rows() const = 0;
-  /// The least time that a step's work takes at the device's measured rates (MachineRates::floor of each of
-  /// its parts); 0: not measured here.
+  /// What the steps run on.
+  virtual const TrainingModel& model() const = 0;
+  /// The least time that a step's work takes at the device's measured rates (DeviceRates::roofline_seconds of
+  /// each of its parts); 0: not measured here.
   virtual double roofline_seconds() const { return 0; }
   virtual std::vector<graph::MemoryLine> memory_table() const = 0;
 
   // Below: only while no step is in flight.
 
-  /// The masters, on the backend's device.
-  virtual graph::ParameterStore& weights() = 0;
+  /// The weights that steps change, on the backend's device.
+  graph::ParameterStore& weights() const { return model().runner->weights(); }
   /// Copies the average to `flat` (host, the layout's padded elements, tables rounded as they are stored);
   /// false when nothing was averaged yet.
   virtual bool read_average(std::span<float> flat) = 0;
@@ -84,7 +83,7 @@ class TrainBackend {
   /// Everything but the weights that decides the steps to come, on the host, under the same names and with
   /// the same bytes on every device. Valid until the next call of any other function.
   virtual std::vector<artifact::CheckpointBuffer> save_state() = 0;
-  /// Takes back what save_state gave. The weights are set first (write_weights).
+  /// Takes back what save_state gave. The weights are set first (exec::write_weights).
   virtual void restore_state(const SavedState& saved) = 0;
   /// Seconds that a step takes outside its micro-batches, median of `repeats`; for benchmarks: weights and
   /// state change as by that many steps.
@@ -93,10 +92,6 @@ class TrainBackend {
 
 /// The backend of the engine's device, with the recipe's initial weights. Throws an input error where the
 /// device has none.
-std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, Engine& engine);
-
-/// All values of a store, wherever it is, from and to the host.
-std::vector<float> read_weights(const graph::ParameterStore& store);
-void write_weights(graph::ParameterStore& store, std::span<const float> flat);
+std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, exec::Engine& engine);
 
 }  // namespace fairway::pipeline

@@ -25,14 +25,10 @@ std::vector<optim::FlatRange> bf16_ranges(const Recipe& recipe, const graph::Par
 void round_tables(const Recipe& recipe, const graph::ParameterLayout& layout, std::span<float> flat);
 
 /// What a run starts from: fresh weights of the recipe's seed, or those of train.init; tables rounded as
-/// they are stored. `store` is on the host.
+/// they are stored.
 void initial_weights(const Recipe& recipe, graph::ParameterStore& store, base::ThreadPool& pool);
 
 optim::Ema make_ema(const Recipe& recipe, std::span<const float> initial);
-
-/// Rows of a micro-step on the CPU: the recipe's, or the most that keep its activations within a
-/// cache-friendly token count.
-int micro_batch_rows(const Recipe& recipe);
 
 /// The row quantiser's q of a linear weight under [qat], by its name (model::RefreshOptions::quantize).
 std::function<int(std::string_view)> qat_levels(const Recipe& recipe);

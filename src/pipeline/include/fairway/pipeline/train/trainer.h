@@ -1,7 +1,7 @@
 #pragma once
 // The training loop: schedule, metrics, validation, checkpoints. A TrainBackend executes the steps.
 
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/pipeline/stages/corpus.h"
 #include "fairway/pipeline/train/train_backend.h"
@@ -64,7 +64,7 @@ class Trainer {
  public:
   /// `corpus` and `engine` must outlive the trainer. Weights are fresh, or from recipe.train.init. `backend`:
   /// none: the one of the engine's device.
-  Trainer(const Recipe& recipe, const Corpus& corpus, Engine& engine,
+  Trainer(const Recipe& recipe, const Corpus& corpus, exec::Engine& engine,
           std::unique_ptr<TrainBackend> backend = nullptr);
   ~Trainer();
 

@@ -5,13 +5,12 @@
 #include "fairway/base/progress.h"
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/program.h"
-#include "fairway/model/family.h"
 
 #include <memory>
 #include <optional>
 #include <stop_token>
 
-namespace fairway::pipeline {
+namespace fairway::exec {
 
 /// None of these decides a run's bits, but for `isa` and `device` (recorded with each result).
 struct ExecutionOptions {
@@ -33,18 +32,14 @@ class Engine {
   const tensor::Device& device() const noexcept { return device_; }
   base::ProgressSink& progress() const noexcept { return *progress_; }
   const std::stop_token& stop() const noexcept { return stop_; }
+  /// For an engine that serves several calls: the stop request of the next one.
+  void set_stop(std::stop_token stop) noexcept { stop_ = std::move(stop); }
   /// Throws `interrupted` when a stop was requested.
   void throw_if_stopped() const;
   graph::Runtime runtime(ops::Products products = ops::Products::f32) const;
   /// The GPU's queue; null on the CPU.
   ops::cuda::State* cuda() const noexcept { return cuda_.get(); }
-  /// What activations and products of a model are in: f32 on the CPU; on a GPU bf16 (fp32 sums) where its
-  /// attention has the heads' size, else f32.
-  tensor::DType activations(const model::ModelConfig& config) const;
-  /// What every program of a model shares here: dtype, and on a GPU scales folded into the weights and
-  /// activations inside products (the store then has a working copy, which refresh_options() fills).
-  model::BuildOptions build_options(const model::ModelConfig& config) const;
-  model::RefreshOptions refresh_options(const model::ModelConfig& config) const;
+  void synchronize() const;  ///< waits for work queued on a GPU
 
  private:
   std::unique_ptr<base::ThreadPool> pool_;
@@ -56,4 +51,20 @@ class Engine {
   std::stop_token stop_;
 };
 
-}  // namespace fairway::pipeline
+/// Work for the queue, as a whole: on a GPU the first run launches it (which loads its kernels), the second
+/// records it, from then on one call replays it. On the CPU it just runs.
+class Recorded {
+ public:
+  Recorded() = default;
+  Recorded(const Engine& engine, std::function<void()> queue)
+      : state_(engine.cuda()), queue_(std::move(queue)) {}
+  void run();
+
+ private:
+  ops::cuda::State* state_ = nullptr;
+  std::function<void()> queue_;
+  bool warm_ = false;
+  std::unique_ptr<ops::cuda::Recording> recording_;
+};
+
+}  // namespace fairway::exec

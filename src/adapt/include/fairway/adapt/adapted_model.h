@@ -1,6 +1,6 @@
 #pragma once
-// The model of an adaptation: weights, one optimiser at a time, and the programs of the shapes that are
-// needed, in one plan. The only part of this layer that knows how programs and devices work.
+// The model of an adaptation: a model on a device with a training program for each phase, and steps that are
+// queued and collected in order.
 
 #include <cstdint>
 #include <memory>
@@ -9,22 +9,19 @@
 
 #include "fairway/adapt/selection.h"
 #include "fairway/dist/communicator.h"
-#include "fairway/graph/program.h"
-#include "fairway/model/family.h"
+#include "fairway/exec/window_programs.h"
 #include "fairway/score/knowledge.h"
-#include "fairway/score/score.h"
 
 namespace fairway::adapt {
 
-struct MachineOptions {
+struct AdaptedModelOptions {
   /// The most windows that a step or a call of the scorer has; programs are no larger.
   std::int64_t train_windows = 1, score_windows = 1;
-  bool fake_quantize = false;  ///< training sees int6 matrices
-  /// How programs are built: dtype, folded scales, fused activations. The rest is chosen here.
-  model::BuildOptions build;
+  bool fake_quantize = false;               ///< training sees int6 matrices
   std::vector<Selection> phases;            ///< one training program each
   std::vector<std::int32_t> score_lengths;  ///< one scoring program each
   bool logits = false;                      ///< a program for whole distributions
+  std::optional<exec::Form> form = {};      ///< for tests; none: the engine's
 };
 
 /// A window to learn from and its part in the step's mean.
@@ -33,32 +30,28 @@ struct WeightedLesson {
   double weight = 0;  ///< of the window's mean loss
 };
 
-/// An optimiser on any device; a Machine makes it and calls it.
+/// An optimiser on any device; an AdaptedModel makes it and calls it.
 class Updater {
  public:
   virtual ~Updater() = default;
-  virtual void enqueue(double lr) = 0;       ///< a step with the machine's gradients
+  virtual void enqueue(double lr) = 0;       ///< a step with the model's gradients
   virtual optim::GradientNorm report() = 0;  ///< of the oldest step not yet reported; waits for it
   virtual void reset() = 0;                  ///< as new
 };
 
-/// A copy of all weights on the machine's device.
-using Snapshot = tensor::Buffer;
-
-class Machine final : public score::WindowScorer {
+class AdaptedModel {
  public:
-  /// Copies `weights`; tables that a phase keeps in bf16 are rounded.
-  Machine(const model::ModelConfig& config, const graph::ParameterStore& weights,
-          const graph::Runtime& runtime, MachineOptions options);
-  ~Machine() override;
+  /// Copies `weights`; tables that a phase keeps in bf16 are rounded. `engine` must outlive the model.
+  AdaptedModel(const model::ModelConfig& config, const graph::ParameterStore& weights,
+               const exec::Engine& engine, AdaptedModelOptions options);
+  ~AdaptedModel();
 
-  int rows() const override;  ///< of the scoring programs
+  exec::ModelRunner& runner();  ///< weights, snapshots, memory
+  score::WindowScorer& scorer();
   int train_rows() const;
-  void score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets, int score_last,
-             std::span<float> nll) override;
   /// Queues an optimiser step of a phase on any number of windows: gradients of the sum of weight * mean loss
   /// of each window, their sum over `ranks`, the update. When a gradient is not finite, neither this nor the
-  /// steps in the queue behind it change anything.
+  /// steps in the queue behind it change anything. At most depth() + 1 steps are queued.
   void step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
             dist::Communicator& ranks);
   struct StepOutcome {
@@ -76,18 +69,13 @@ class Machine final : public score::WindowScorer {
   /// Gradients of a phase's parameters in the last step.
   std::vector<std::span<float>> gradients(int phase);
   std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
-
-  void save(Snapshot& to) const;  ///< allocates on first use
-  void load(const Snapshot& from);
-
-  const graph::ParameterStore& weights() const;
   const graph::Program& training_program(int phase) const;
+
   /// Seconds of so much work, from some of it on tokens of no text; weights are as before.
   double forecast_batches(int phase, double count);  ///< forward and backward of train_rows() windows
   /// What a step does once, with an optimiser of its own.
   double forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count);
-  double forecast_scoring(int score_last, double count);  ///< calls of rows() windows
-  std::vector<graph::MemoryLine> memory_table() const;
+  double forecast_scoring(int score_last, double count);  ///< calls of the scorer
 
  private:
   struct State;

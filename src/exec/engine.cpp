@@ -1,10 +1,10 @@
-#include "fairway/pipeline/engine.h"
+#include "fairway/exec/engine.h"
 
 #include "fairway/base/error.h"
-#include "fairway/ops/attention.h"
 #include "fairway/ops/registry.h"
+#include "fairway/tensor/cuda.h"
 
-namespace fairway::pipeline {
+namespace fairway::exec {
 
 Engine::Engine(const ExecutionOptions& options)
     : isa_(options.isa.value_or(base::best_isa())),
@@ -31,24 +31,19 @@ graph::Runtime Engine::runtime(ops::Products products) const {
   return {device_, isa_, products, pool_.get(), cuda_.get()};
 }
 
-tensor::DType Engine::activations(const model::ModelConfig& config) const {
-  return device_.is_cuda() && config.head_dim() == ops::bf16_head_dim ? tensor::DType::bf16
-                                                                      : tensor::DType::f32;
+void Engine::synchronize() const {
+  if (cuda_) cuda_->synchronize();
 }
 
-model::BuildOptions Engine::build_options(const model::ModelConfig& config) const {
-  model::BuildOptions options;
-  options.dtype = activations(config);
-  options.fold_scales = device_.is_cuda();
-  if (device_.is_cuda()) options.fuse = model::Fusion::all();
-  return options;
+void Recorded::run() {
+  base::check(static_cast<bool>(queue_), "work that was not planned");
+  if (!state_ || !warm_) {
+    queue_();
+    warm_ = true;
+    return;
+  }
+  if (!recording_) recording_ = std::make_unique<ops::cuda::Recording>(*state_, queue_);
+  recording_->replay();
 }
 
-model::RefreshOptions Engine::refresh_options(const model::ModelConfig& config) const {
-  model::RefreshOptions options;
-  options.dtype = activations(config);
-  options.fold_scales = device_.is_cuda();
-  return options;
-}
-
-}  // namespace fairway::pipeline
+}  // namespace fairway::exec

@@ -1,4 +1,4 @@
-#include "fairway/pipeline/machine.h"
+#include "fairway/exec/device_rates.h"
 
 #include "fairway/base/random.h"
 #include "fairway/ops/matmul.h"
@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-namespace fairway::pipeline {
+namespace fairway::exec {
 
 namespace {
 
@@ -27,7 +27,7 @@ void fill_with_numbers(const tensor::View& view, const tensor::Device& device) {
 }
 
 /// Seconds of the one step of a graph over an input.
-double seconds_of(graph::Graph graph, Engine& engine) {
+double seconds_of(graph::Graph graph, const Engine& engine) {
   graph::ParameterLayout layout;
   layout.finish();
   graph::ParameterStore none(layout, engine.device(), false);
@@ -60,26 +60,26 @@ graph::Graph copy(std::int64_t n) {
 
 }  // namespace
 
-double MachineRates::floor(const ops::Cost& cost) const {
+double DeviceRates::roofline_seconds(const ops::Cost& cost) const {
   return std::max(cost.flops / flops_per_second, cost.bytes / bytes_per_second);
 }
 
-double MachineRates::floor(const graph::Graph& graph) const {
+double DeviceRates::roofline_seconds(const graph::Graph& graph) const {
   double seconds = 0;
-  for (const auto& step : graph.steps) seconds += floor(graph.cost(step));
+  for (const auto& step : graph.steps) seconds += roofline_seconds(graph.cost(step));
   return seconds;
 }
 
-MachineRates measure_machine(tensor::DType products, Engine& engine) {
+DeviceRates measure_rates(tensor::DType products, const Engine& engine) {
   const bool gpu = engine.device().is_cuda();
   const std::int64_t n = !gpu                              ? 1536
                          : products == tensor::DType::bf16 ? 8192
                                                            : 4096,
                      elements = gpu ? 1 << 27 : 1 << 25;
-  MachineRates rates;
+  DeviceRates rates;
   rates.flops_per_second = 2.0 * static_cast<double>(n * n * n) / seconds_of(square(n, products), engine);
   rates.bytes_per_second = 8.0 * static_cast<double>(elements) / seconds_of(copy(elements), engine);
   return rates;
 }
 
-}  // namespace fairway::pipeline
+}  // namespace fairway::exec
