@@ -103,8 +103,8 @@ report::ProgressPrinter& Context::progress() {
   return *progress_;
 }
 
-pipeline::ExecutionOptions Context::execution() {
-  pipeline::ExecutionOptions execution;
+exec::ExecutionOptions Context::execution() {
+  exec::ExecutionOptions execution;
   execution.threads = options.threads;
   execution.isa = chosen_isa(options.isa);
   execution.device = chosen_device(options.device);
@@ -113,8 +113,8 @@ pipeline::ExecutionOptions Context::execution() {
   return execution;
 }
 
-pipeline::Engine& Context::engine() {
-  if (!engine_) engine_ = std::make_unique<pipeline::Engine>(execution());
+exec::Engine& Context::engine() {
+  if (!engine_) engine_ = std::make_unique<exec::Engine>(execution());
   return *engine_;
 }
 

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "fairway/pipeline/engine.h"
-#include "fairway/pipeline/order_price.h"
-#include "fairway/pipeline/recipe.h"
+#include "fairway/exec/engine.h"
+#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/report/progress.h"
 
 namespace fairway::app {
@@ -36,9 +36,9 @@ class Context {
   const std::stop_token& stop() const { return stop_; }
   report::ProgressPrinter& progress();
   /// Threads, device and instruction set as asked for. Throws an input error naming the option.
-  pipeline::Engine& engine();
+  exec::Engine& engine();
   /// The same for who makes engines of his own.
-  pipeline::ExecutionOptions execution();
+  exec::ExecutionOptions execution();
   /// Of a command that printed its result but has failures to tell.
   void set_exit_code(int code) { exit_code_ = code; }
   int exit_code() const { return exit_code_; }
@@ -50,7 +50,7 @@ class Context {
  private:
   std::stop_token stop_;
   std::unique_ptr<report::ProgressPrinter> progress_;
-  std::unique_ptr<pipeline::Engine> engine_;
+  std::unique_ptr<exec::Engine> engine_;
   int exit_code_ = 0;
 };
 

@@ -6,8 +6,8 @@
 
 #include "cli.h"
 #include "fairway/base/error.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/verify.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/stages/verify.h"
 
 namespace fairway::app {
 namespace {

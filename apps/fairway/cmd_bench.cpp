@@ -11,7 +11,7 @@
 #include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "fairway/ops/cuda_products.h"
-#include "fairway/pipeline/bench.h"
+#include "fairway/pipeline/measure/bench.h"
 #include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 
@@ -147,7 +147,7 @@ std::string summary_text(const pipeline::Recipe& recipe, const pipeline::BenchRe
       r.device_bytes ? fmt::format(", {} taken on the GPU", base::human_bytes(r.device_bytes)) : "");
 }
 
-void tune_products(const std::string& file, pipeline::Engine& engine) {
+void tune_products(const std::string& file, exec::Engine& engine) {
   if (!engine.cuda())
     base::fail_input("--tune-products {}: products are tuned on a GPU; use --device cuda", file);
   std::string lines;

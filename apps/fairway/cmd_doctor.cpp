@@ -18,7 +18,7 @@
 #include "fairway/base/text.h"
 #include "fairway/base/thread_pool.h"
 #include "fairway/ops/cuda.h"
-#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/stages/model_file.h"
 #include "fairway/tensor/cuda.h"
 
 namespace fairway::app {

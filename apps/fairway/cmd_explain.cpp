@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/explain.h"
-#include "fairway/pipeline/step_kinds.h"
+#include "fairway/pipeline/measure/explain.h"
+#include "fairway/pipeline/measure/step_kinds.h"
 #include "fairway/report/fit.h"
 #include "fairway/report/table.h"
 
@@ -30,6 +32,12 @@ Json program_json(const pipeline::Explanation::Program& program) {
                      {"flops", s.cost.flops},
                      {"bytes", s.cost.bytes},
                      {"seconds", s.seconds}});
+  Json passes = Json::array();
+  for (const auto& note : program.passes)
+    passes.push_back({{"pass", note.pass},
+                      {"scope", note.scope},
+                      {"fired", note.missed.empty()},
+                      {"why_not", note.missed}});
   return {{"name", program.name},
           {"flops", program.cost.flops},
           {"bytes", program.cost.bytes},
@@ -38,7 +46,29 @@ Json program_json(const pipeline::Explanation::Program& program) {
           {"in_place", program.in_place},
           {"build_seconds", program.build_seconds},
           {"seconds", program.seconds},
+          {"passes", passes},
           {"steps", steps}};
+}
+
+/// Where passes fired, and why they did not elsewhere: one line for each pass and reason.
+std::string passes_text(const pipeline::Explanation::Program& program) {
+  std::vector<std::pair<std::pair<std::string, std::string>, std::vector<std::string>>> lines;
+  for (const auto& note : program.passes) {
+    const std::pair key{note.pass, note.missed};
+    auto found = std::ranges::find(lines, key, &decltype(lines)::value_type::first);
+    if (found == lines.end()) found = lines.insert(lines.end(), {key, {}});
+    found->second.push_back(note.scope);
+  }
+  std::string text;
+  for (const auto& [key, scopes] : lines) {
+    const auto where = scopes.size() == 1 ? "in " + scopes[0]
+                                          : fmt::format("in {} places, {} to {}", scopes.size(),
+                                                        scopes.front(), scopes.back());
+    const auto what = key.second.empty() ? "fired" : "did not fire: " + key.second + ",";
+    text += report::wrap(fmt::format("pass {} {} {}", key.first, what, where), report::output_width(stdout)) +
+            "\n";
+  }
+  return text;
 }
 
 std::string title_of(const pipeline::Explanation::Program& program) {
@@ -130,7 +160,8 @@ void explain(const std::string& recipe, const pipeline::RecipeOptions& options, 
                   base::with_commas(made.parameters), made.micro_batch_rows, loaded.recipe.model.window);
   for (const auto& program : made.programs) {
     json["programs"].push_back(program_json(program));
-    text += (wide ? steps_text(program, measure) : kinds_text(program, measure)) + "\n";
+    text +=
+        (wide ? steps_text(program, measure) : kinds_text(program, measure)) + passes_text(program) + "\n";
   }
   Table memory{"Memory of these programs (training adds the optimiser and the averages)",
                {{"what"}, {"bytes", Align::right}, {"", Align::right}},

@@ -4,7 +4,7 @@
 
 #include "cli.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/stages/model_file.h"
 
 namespace fairway::app {
 

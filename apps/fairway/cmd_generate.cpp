@@ -6,7 +6,7 @@
 
 #include "cli.h"
 #include "fairway/base/error.h"
-#include "fairway/pipeline/generate.h"
+#include "fairway/pipeline/stages/generate.h"
 
 namespace fairway::app {
 namespace {

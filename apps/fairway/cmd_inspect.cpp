@@ -10,7 +10,7 @@
 #include "fairway/artifact/safetensors.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/stages/model_file.h"
 #include "fairway/report/result.h"
 #include "fairway/report/table.h"
 

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
 
 namespace fairway::app {
 

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli.h"
-#include "fairway/pipeline/recipe_schema.h"
+#include "fairway/pipeline/recipe/recipe_schema.h"
 #include "fairway/report/table.h"
 
 namespace fairway::app {

@@ -5,7 +5,7 @@
 #include "cli.h"
 #include "fairway/base/error.h"
 #include "fairway/base/path.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
 
 namespace fairway::app {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "cli.h"
 #include "fairway/base/error.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
 
 namespace fairway::app {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "cli.h"
 #include "fairway/base/error.h"
-#include "fairway/pipeline/sweep.h"
+#include "fairway/pipeline/sweep/sweep.h"
 
 namespace fairway::app {
 namespace {

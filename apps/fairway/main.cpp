@@ -13,7 +13,7 @@
 #include "cli.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/model_file.h"
+#include "fairway/pipeline/stages/model_file.h"
 #include "signals.h"
 
 namespace fairway::app {

@@ -13,7 +13,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/stages/packing.h"
 
 namespace {
 
@@ -36,7 +36,7 @@ void fill(graph::ParameterStore& store, double spread) {
 
 void run(double spread) {
   const auto recipe = pipeline::load_recipe("cosine_ttt50").recipe;
-  pipeline::Engine engine({});
+  exec::Engine engine({});
   graph::ParameterStore store(model::make_layout(recipe.model), tensor::Device{}, false);
   fill(store, spread);
   const auto tokenizer = text::Tokenizer::load(recipe.data.tokenizer);

@@ -26,7 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROTOCOLS = ("two_phase_ttt", "ema_ttt20", "streaming_min3", "cosine_ttt50")
-# Of [adapt], as src/pipeline/recipe_schema_adapt.cpp has them.
+# Of [adapt], as src/pipeline/recipe/recipe_schema_adapt.cpp has them.
 DEFAULTS = dict(train=["all"], optimizer="adamw", lr=5e-4, lr_groups=[], beta1=0.9, beta2=0.999, eps=1e-8)
 DEFAULTS |= dict(weight_decay=0.0, momentum=0.9, clip=1.0, epochs=1)
 

@@ -15,8 +15,8 @@
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/train_setup.h"
-#include "fairway/pipeline/trainer.h"
+#include "fairway/pipeline/train/train_setup.h"
+#include "fairway/pipeline/train/trainer.h"
 
 namespace fairway::bench {
 namespace {
@@ -60,8 +60,8 @@ pipeline::Recipe recipe_of(const Options& o) {
   return pipeline::load_recipe(o.recipe, options).recipe;
 }
 
-pipeline::ExecutionOptions execution_of(const Options& o) {
-  pipeline::ExecutionOptions e;
+exec::ExecutionOptions execution_of(const Options& o) {
+  exec::ExecutionOptions e;
   e.threads = o.threads;
   if (o.isa.empty()) return e;
   e.isa = base::parse_isa(o.isa);
@@ -125,7 +125,7 @@ class Step {
   }
 
   const pipeline::Recipe recipe_;
-  pipeline::Engine engine_;
+  exec::Engine engine_;
   const int rows_;
   graph::ParameterStore store_;
   graph::Plan plan_;

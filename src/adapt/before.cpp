@@ -23,7 +23,7 @@ std::vector<Evaluation::RankLessons> lessons_of(Evaluation& evaluation, const st
 void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::int64_t window,
                score::Knowledge& knowledge) {
   const auto& phase = evaluation.protocol().phases[static_cast<std::size_t>(index)];
-  const auto updater = evaluation.machine().make_updater(index, phase.optimizer);
+  const auto updater = evaluation.model().make_updater(index, phase.optimizer);
   auto& result = evaluation.training(fmt::format("phase {}", index + 1), index);
   base::Stopwatch watch;
   Position at{.epochs = phase.epochs, .count = plan.steps(), .steps = phase.epochs * plan.schedule_steps()};
@@ -77,15 +77,15 @@ void adapt_before(Evaluation& evaluation, const EpochPlan& plan, const score::Wi
 }
 
 Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::WindowPlan& windows,
-             const Machine& machine) {
+             AdaptedModel& model) {
   Work work;
   const double in_step = static_cast<double>(plan.windows()) / static_cast<double>(plan.steps());
   for (const auto& phase : protocol.phases) {
     const double steps = static_cast<double>(phase.epochs) * static_cast<double>(plan.steps());
-    work.training.push_back({steps, steps * std::ceil(in_step / machine.train_rows())});
+    work.training.push_back({steps, steps * std::ceil(in_step / model.train_rows())});
   }
   // All but the first of a sliding evaluation's windows score the stride.
-  work.scoring = {{windows.stride(), std::ceil(static_cast<double>(windows.size()) / machine.rows())}};
+  work.scoring = {{windows.stride(), std::ceil(static_cast<double>(windows.size()) / model.scorer().rows())}};
   work.windows = windows.size();
   return work;
 }

@@ -17,14 +17,13 @@ std::vector<Selection> selections_of(const Protocol& p, const graph::ParameterLa
   return all;
 }
 
-MachineOptions machine_options(const Protocol& p, const std::vector<Selection>& selections,
-                               const score::WindowPlan& windows, const EvaluateOptions& options,
-                               std::int64_t train_windows, std::int64_t score_windows) {
-  MachineOptions m;
+AdaptedModelOptions model_options(const Protocol& p, const std::vector<Selection>& selections,
+                                  const score::WindowPlan& windows, const EvaluateOptions& options,
+                                  std::int64_t train_windows, std::int64_t score_windows) {
+  AdaptedModelOptions m;
   m.train_windows = train_windows;
   m.score_windows = score_windows;
   m.fake_quantize = p.fake_quantize;
-  m.build = options.build;
   m.phases = selections;
   m.score_lengths = windows.score_lengths();
   m.logits = options.audit_windows > 0;
@@ -34,7 +33,7 @@ MachineOptions machine_options(const Protocol& p, const std::vector<Selection>& 
 }  // namespace
 
 Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& config,
-                       const graph::ParameterStore& weights, const graph::Runtime& runtime,
+                       const graph::ParameterStore& weights, const exec::Engine& engine,
                        score::TokenView tokens, const EvaluateOptions& options,
                        const score::WindowPlan& windows, std::int64_t train_windows,
                        std::int64_t score_windows)
@@ -43,11 +42,11 @@ Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& confi
       tokens_(tokens),
       windows_(windows),
       selections_(selections_of(protocol, weights.layout(), config)),
-      machine_(config, weights, runtime,
-               machine_options(protocol, selections_, windows, options, train_windows, score_windows)),
+      model_(config, weights, engine,
+             model_options(protocol, selections_, windows, options, train_windows, score_windows)),
       ledger_(score::ledger_options(windows, options.text)),
       gate_(tokens, ledger_),
-      runner_(tokens, windows.window(), machine_),
+      runner_(tokens, windows.window(), model_.scorer()),
       ranks_(options.ranks ? options.ranks : &single_) {
   if (options.ppm_weight > 0) ppm_.emplace(config.vocab_size, options.ppm_weight);
   if (options.keep_scores)
@@ -60,10 +59,10 @@ void Evaluation::forecast(const Work& work) {
     const auto [steps, batches] = work.training[phase];
     if (steps == 0) continue;
     const int at = static_cast<int>(phase);
-    seconds += machine_.forecast_batches(at, batches) +
-               machine_.forecast_updates(at, protocol_.phases[phase].optimizer, steps);
+    seconds += model_.forecast_batches(at, batches) +
+               model_.forecast_updates(at, protocol_.phases[phase].optimizer, steps);
   }
-  for (const auto& [length, calls] : work.scoring) seconds += machine_.forecast_scoring(length, calls);
+  for (const auto& [length, calls] : work.scoring) seconds += model_.forecast_scoring(length, calls);
   result_.forecast_seconds = seconds;
   const base::Random random(protocol_.seed, "adapt/audit");
   if (work.windows > 0)
@@ -109,21 +108,21 @@ void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, 
         1.0 / (static_cast<double>(batch.lessons.size()) * static_cast<double>(batches.size()));
     for (const auto& lesson : batch.lessons) lessons.push_back({lesson, weight});
   }
-  machine_.step(phase, lessons, updater, lr, *ranks_);
+  model_.step(phase, lessons, updater, lr, *ranks_);
   waiting_.push_back(std::move(done));
-  while (machine_.queued() > machine_.depth()) settle_one();
+  while (model_.queued() > model_.depth()) settle_one();
   result_.train_seconds += watch.seconds();
   result_.tokens_trained += windows * windows_.window();
 }
 
 void Evaluation::settle() {
   base::Stopwatch watch;
-  while (machine_.queued() > 0) settle_one();
+  while (model_.queued() > 0) settle_one();
   result_.train_seconds += watch.seconds();
 }
 
 void Evaluation::settle_one() {
-  auto [loss, gradient] = machine_.collect();
+  auto [loss, gradient] = model_.collect();
   ranks_->sum(std::span(&loss, 1));
   ++steps_;
   if (!std::isfinite(loss)) base::fail("adaptation step {}: the loss is {} (lower adapt.lr)", steps_, loss);
@@ -134,7 +133,7 @@ void Evaluation::settle_one() {
 }
 
 void Evaluation::run_windows(std::span<const score::Window> windows, const score::WindowSink& sink) {
-  const auto piece = static_cast<std::size_t>(machine_.rows()) * 8;
+  const auto piece = static_cast<std::size_t>(model_.scorer().rows()) * 8;
   while (!windows.empty()) {
     check_time("scoring");
     base::Stopwatch watch;
@@ -160,7 +159,7 @@ double distribution_error(float nll, std::span<const float> logits, std::int32_t
 void Evaluation::audit(const score::Window& w, std::span<const float> nll) {
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(windows_.window()));
   tokens_.copy(w.start, std::span(inputs).first(static_cast<std::size_t>(w.length)));
-  const auto logits = machine_.logits(inputs);
+  const auto logits = model_.logits(inputs);
   const auto vocabulary = logits.size() / inputs.size();
   for (std::size_t i = 0; i < nll.size(); ++i) {
     const auto position = static_cast<std::size_t>(w.score_from) + i;
@@ -221,7 +220,7 @@ EvaluateResult Evaluation::result() {
 }
 
 EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& config,
-                        const graph::ParameterStore& weights, const graph::Runtime& runtime,
+                        const graph::ParameterStore& weights, const exec::Engine& engine,
                         score::TokenView tokens, const EvaluateOptions& options) {
   validate(protocol);
   base::check(static_cast<bool>(options.count), "evaluate without a byte counter");
@@ -230,9 +229,9 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
     const StreamPlan plan(protocol, n, config.window, options.stride, options.tail);
     const auto& p = protocol;
     const std::int64_t chunk = std::int64_t{p.chunk_windows} * config.window / plan.windows().stride();
-    Evaluation evaluation(p, config, weights, runtime, tokens, options, plan.windows(),
+    Evaluation evaluation(p, config, weights, engine, tokens, options, plan.windows(),
                           std::min(p.batch_windows, p.chunk_windows), chunk);
-    evaluation.forecast(work_of(p, plan, evaluation.machine()));
+    evaluation.forecast(work_of(p, plan, evaluation.model()));
     adapt_streaming(evaluation, plan);
     return evaluation.result();
   }
@@ -240,9 +239,9 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
                            ? score::WindowPlan::sliding(n, config.window, options.stride, options.tail)
                            : score::WindowPlan::plain(n, config.window, options.tail);
   const EpochPlan plan(protocol, windows.targets(), config.window);
-  Evaluation evaluation(protocol, config, weights, runtime, tokens, options, windows,
+  Evaluation evaluation(protocol, config, weights, engine, tokens, options, windows,
                         std::int64_t{protocol.virtual_ranks} * protocol.batch_windows, windows.size());
-  evaluation.forecast(work_of(protocol, plan, windows, evaluation.machine()));
+  evaluation.forecast(work_of(protocol, plan, windows, evaluation.model()));
   adapt_before(evaluation, plan, windows);
   return evaluation.result();
 }

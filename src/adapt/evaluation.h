@@ -1,5 +1,5 @@
 #pragma once
-// What both kinds of protocol share: one text, one ledger, one machine, the clock.
+// What both kinds of protocol share: one text, one ledger, one model, the clock.
 
 #include <deque>
 #include <functional>
@@ -8,8 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "fairway/adapt/adapted_model.h"
 #include "fairway/adapt/evaluate.h"
-#include "fairway/adapt/machine.h"
 #include "fairway/adapt/text_plan.h"
 #include "fairway/base/clock.h"
 #include "fairway/score/knowledge.h"
@@ -32,11 +32,11 @@ struct Work {
 class Evaluation {
  public:
   Evaluation(const Protocol& protocol, const model::ModelConfig& config, const graph::ParameterStore& weights,
-             const graph::Runtime& runtime, score::TokenView tokens, const EvaluateOptions& options,
+             const exec::Engine& engine, score::TokenView tokens, const EvaluateOptions& options,
              const score::WindowPlan& windows, std::int64_t train_windows, std::int64_t score_windows);
 
   const Protocol& protocol() const { return protocol_; }
-  Machine& machine() { return machine_; }
+  AdaptedModel& model() { return model_; }
   score::TextGate& gate() { return gate_; }
   const Selection& selection(int phase) const { return selections_[static_cast<std::size_t>(phase)]; }
   dist::Communicator& ranks() { return *ranks_; }
@@ -55,7 +55,7 @@ class Evaluation {
                   std::function<void(double)> done);
   /// Waits for all steps. Before an updater goes.
   void settle();
-  /// Runs windows with the machine's present weights.
+  /// Runs windows with the model's present weights.
   void run_windows(std::span<const score::Window> windows, const score::WindowSink& sink);
   /// Enters targets [first, first + nll.size()) into the ledger, with the count model's part where there is
   /// one.
@@ -77,7 +77,7 @@ class Evaluation {
   const score::TokenView tokens_;
   const score::WindowPlan windows_;
   std::vector<Selection> selections_;
-  Machine machine_;
+  AdaptedModel model_;
   score::ScoreLedger ledger_;
   score::TextGate gate_;
   score::WindowRunner runner_;
@@ -98,7 +98,7 @@ void adapt_streaming(Evaluation& evaluation, const StreamPlan& plan);
 
 /// Calls of each program.
 Work work_of(const Protocol& protocol, const EpochPlan& plan, const score::WindowPlan& windows,
-             const Machine& machine);
-Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& machine);
+             AdaptedModel& model);
+Work work_of(const Protocol& protocol, const StreamPlan& plan, AdaptedModel& model);
 
 }  // namespace fairway::adapt

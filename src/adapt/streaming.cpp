@@ -22,7 +22,7 @@ struct Trajectory {
   double factor = 1;  ///< of the learning rate; 0: the artifact's weights all along
   std::unique_ptr<Updater> updater;
   score::Knowledge knowledge;
-  Snapshot weights;  ///< while another trajectory has the machine
+  exec::Snapshot weights;  ///< while another trajectory has the model
   Position at;
 };
 
@@ -30,13 +30,13 @@ class Stream {
  public:
   Stream(Evaluation& evaluation, const StreamPlan& plan) : e_(evaluation), p_(e_.protocol()), plan_(plan) {
     base::check(e_.ranks().size() == 1, "streaming adaptation on {} ranks", e_.ranks().size());
-    e_.machine().save(base_);
+    e_.model().runner().save(base_);
     trajectories_.resize(p_.pass_lr.size());
     for (std::size_t k = 0; k < trajectories_.size(); ++k) {
       auto& t = trajectories_[k];
       t.number = static_cast<int>(k);
       t.factor = p_.pass_lr[k];
-      if (t.factor > 0) t.updater = e_.machine().make_updater(0, p_.phases[0].optimizer);
+      if (t.factor > 0) t.updater = e_.model().make_updater(0, p_.phases[0].optimizer);
     }
     const auto k = trajectories_.size();
     weights_.assign(k, 1.0 / static_cast<double>(k));
@@ -59,11 +59,11 @@ class Stream {
 
  private:
   void together(int rank) {
-    e_.machine().load(base_);
+    e_.model().runner().load(base_);
     active_ = -1;
     for (auto& t : trajectories_) {
       restart(t);
-      if (trajectories_.size() > 1 && t.factor > 0) e_.machine().save(t.weights);
+      if (trajectories_.size() > 1 && t.factor > 0) e_.model().runner().save(t.weights);
     }
     std::vector<std::vector<float>> nll(trajectories_.size());
     for (std::size_t b = 0; b < chunks_.size() && !e_.done(); ++b) {
@@ -89,7 +89,7 @@ class Stream {
     std::vector<std::vector<std::vector<float>>> nll(n, std::vector<std::vector<float>>(passes));
     std::vector<std::vector<score::Knowledge>> knowledge(n, std::vector<score::Knowledge>(passes));
     for (auto& t : trajectories_) {
-      e_.machine().load(base_);
+      e_.model().runner().load(base_);
       restart(t);
       const auto k = static_cast<std::size_t>(t.number);
       for (std::size_t b = 0; b < n; ++b) {
@@ -116,14 +116,14 @@ class Stream {
     for (const auto& chunk : chunks_) t.at.steps += steps_of(p_, chunk);
   }
 
-  /// Gives the machine to a trajectory.
+  /// Gives the model to a trajectory.
   void activate(Trajectory& t) {
     if (trajectories_.size() == 1 || active_ == t.number) return;
     if (active_ >= 0) {
       auto& before = trajectories_[static_cast<std::size_t>(active_)];
-      if (before.factor > 0) e_.machine().save(before.weights);
+      if (before.factor > 0) e_.model().runner().save(before.weights);
     }
-    e_.machine().load(t.factor > 0 ? t.weights : base_);
+    e_.model().runner().load(t.factor > 0 ? t.weights : base_);
     active_ = t.number;
   }
 
@@ -183,7 +183,7 @@ class Stream {
   Evaluation& e_;
   const Protocol& p_;
   const StreamPlan& plan_;
-  Snapshot base_;
+  exec::Snapshot base_;
   std::vector<Trajectory> trajectories_;
   std::vector<double> weights_;  // of the mixture
   std::vector<Chunk> chunks_;    // of the present shard
@@ -194,7 +194,7 @@ class Stream {
 
 void adapt_streaming(Evaluation& evaluation, const StreamPlan& plan) { Stream(evaluation, plan).run(); }
 
-Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& machine) {
+Work work_of(const Protocol& protocol, const StreamPlan& plan, AdaptedModel& model) {
   Work work;
   const auto passes = static_cast<double>(protocol.pass_lr.size());
   const auto trained =
@@ -204,14 +204,14 @@ Work work_of(const Protocol& protocol, const StreamPlan& plan, const Machine& ma
     const auto chunks = plan.chunks(r);
     for (std::int64_t i = 0; i < chunks; ++i) {
       const auto chunk = plan.chunk(r, i);
-      scoring += std::ceil(static_cast<double>(chunk.scored.size()) / machine.rows());
+      scoring += std::ceil(static_cast<double>(chunk.scored.size()) / model.scorer().rows());
       work.windows += static_cast<std::int64_t>(chunk.scored.size());
       if (i + 1 == chunks) continue;
       const auto windows =
           std::min<double>(protocol.batch_windows, static_cast<double>(chunk.trained.size()));
       const auto in_chunk = static_cast<double>(steps_of(protocol, chunk));
       steps += in_chunk;
-      batches += in_chunk * std::ceil(windows / machine.train_rows());
+      batches += in_chunk * std::ceil(windows / model.train_rows());
     }
   }
   work.training = {{steps * trained, batches * trained}};

@@ -10,7 +10,7 @@ namespace fairway::graph {
 namespace {
 
 constexpr Pass fold_scales{"fold_scales", "a channel scale moves into the matrix before it",
-                           passes::fold_scales};
+                           passes::fold_scales, true};
 constexpr Pass residual_norm{"residual_norm", "a residual sum and the norm of it in one step",
                              passes::residual_norm};
 constexpr Pass fuse_mlp{"fuse_mlp", "the activation of the MLP inside its products", passes::fuse_mlp};

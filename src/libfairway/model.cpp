@@ -1,10 +1,10 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/fairway.h"
-#include "fairway/pipeline/generate.h"
-#include "fairway/pipeline/model_file.h"
-#include "fairway/pipeline/run.h"
-#include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/generate.h"
+#include "fairway/pipeline/stages/model_file.h"
+#include "fairway/pipeline/stages/scoring.h"
 
 #include <optional>
 
@@ -29,8 +29,8 @@ auto translated(F&& body) {
   }
 }
 
-pipeline::ExecutionOptions execution(int threads, std::stop_token stop = {}) {
-  pipeline::ExecutionOptions options;
+exec::ExecutionOptions execution(int threads, std::stop_token stop = {}) {
+  exec::ExecutionOptions options;
   options.threads = threads;
   options.stop = std::move(stop);
   return options;
@@ -41,8 +41,30 @@ pipeline::ExecutionOptions execution(int threads, std::stop_token stop = {}) {
 struct Model::Impl {
   Impl(const std::string& path, int thread_count)
       : threads(thread_count), model(pipeline::open_model(path)) {}
+
+  /// What runs the model; made by the first call that needs it, with programs as calls ask for them.
+  struct Running {
+    Running(const pipeline::OpenModel& model, int threads)
+        : engine(execution(threads)), runner(model.recipe.model, *model.weights, engine), scorer(runner) {}
+    exec::Engine engine;
+    exec::ModelRunner runner;
+    exec::WindowPrograms scorer;
+    std::optional<pipeline::Decoder> decoder;
+  };
+  Running& run(std::stop_token stop = {}) {
+    if (!running) running = std::make_unique<Running>(model, threads);
+    running->engine.set_stop(std::move(stop));
+    return *running;
+  }
+  pipeline::Decoder& decode(std::stop_token stop = {}) {
+    auto& r = run(std::move(stop));
+    if (!r.decoder) r.decoder.emplace(r.runner);
+    return *r.decoder;
+  }
+
   int threads;
   pipeline::OpenModel model;
+  std::unique_ptr<Running> running;
 };
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -69,27 +91,25 @@ std::string Model::decode(std::span<const std::int32_t> tokens) const {
 Score Model::score(std::string_view text, const ScoreOptions& options, std::stop_token stop) const {
   return translated([&] {
     const auto& m = impl_->model;
-    pipeline::Engine engine(execution(impl_->threads, std::move(stop)));
-    const auto scored =
-        pipeline::scored_documents({{.text = std::string(text), .where = "text"}}, m.tokenizer, engine);
+    auto& running = impl_->run(std::move(stop));
+    const auto scored = pipeline::scored_documents({{.text = std::string(text), .where = "text"}},
+                                                   m.tokenizer, running.engine);
     const int stride = options.stride >= 0 ? options.stride : m.recipe.score.stride;
     auto config = m.recipe.score;
     config.tokens = 0;  // a limit of the recipe was for its run
-    const auto r =
-        pipeline::score_text(m.recipe.model, *m.weights, m.tokenizer, scored, config, stride, engine);
+    const auto r = pipeline::score_text(running.scorer, m.tokenizer, scored, config, stride);
     return Score{r.loss, r.bits_per_byte, r.tokens, r.bytes, r.rule, r.verdict.text()};
   });
 }
 
 std::vector<float> Model::logits(std::span<const std::int32_t> tokens) const {
   return translated([&] {
-    const auto& m = impl_->model;
     if (tokens.empty()) base::fail_input("logits need at least one token");
     for (const auto t : tokens)
       if (t < 0 || t >= vocab_size())
         base::fail_input("token {} is outside the vocabulary of {}", t, vocab_size());
-    pipeline::Engine engine(execution(impl_->threads));
-    pipeline::Decoder decoder(m.recipe.model, *m.weights, engine);
+    auto& decoder = impl_->decode();
+    decoder.reset();
     const auto values = decoder.feed(tokens);
     return std::vector<float>(values.begin(), values.end());
   });
@@ -98,7 +118,6 @@ std::vector<float> Model::logits(std::span<const std::int32_t> tokens) const {
 std::string Model::generate(std::string_view prompt, const GenerateOptions& options,
                             std::stop_token stop) const {
   return translated([&] {
-    pipeline::Engine engine(execution(impl_->threads, std::move(stop)));
     pipeline::GenerateOptions g;
     g.tokens = options.tokens;
     g.temperature = options.temperature;
@@ -106,7 +125,7 @@ std::string Model::generate(std::string_view prompt, const GenerateOptions& opti
     g.seed = options.seed;
     g.prompt = std::string(prompt);
     g.on_text = options.on_text;
-    return pipeline::generate(impl_->model, g, engine).text;
+    return pipeline::generate(impl_->model, g, impl_->decode(std::move(stop))).text;
   });
 }
 
@@ -138,7 +157,7 @@ std::string train(const std::string& recipe, const std::string& out, const Train
     StepSink sink(options.on_step);
     auto e = execution(options.threads, std::move(stop));
     e.progress = &sink;
-    pipeline::Engine engine(e);
+    exec::Engine engine(e);
     pipeline::RunOptions run;
     run.recipe = pipeline::load_recipe(recipe, {.set = options.set, .scale = options.scale, .seed = {}});
     run.out = out;

@@ -19,7 +19,7 @@ class Reference {
   explicit Reference(bool fake_quantize)
       : config(small_config()),
         store(model::make_layout(config), {}, true),
-        plan_(store, runtime()),
+        plan_(store, engine().runtime()),
         fake_quantize_(fake_quantize) {
     const auto fresh = small_weights(config);
     std::ranges::copy(fresh.flat_values().span<float>(), store.flat_values().span<float>().begin());

@@ -4,7 +4,6 @@
 #include "fairway/adapt/evaluate.h"
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
-#include "fairway/base/thread_pool.h"
 #include "fairway/model/family.h"
 
 #include <cstring>
@@ -31,21 +30,21 @@ inline model::ModelConfig small_config() {
   return c;
 }
 
-inline base::ThreadPool& pool() {
-  static base::ThreadPool threads(2);
-  return threads;
+inline exec::ExecutionOptions with_threads(int threads) {
+  exec::ExecutionOptions options;
+  options.threads = threads;
+  return options;
 }
 
-inline graph::Runtime runtime() {
-  graph::Runtime r;
-  r.pool = &pool();
-  return r;
+inline const exec::Engine& engine() {
+  static const exec::Engine two_threads(with_threads(2));
+  return two_threads;
 }
 
 /// Initial weights with noise, so that no matrix is zero and every gradient is something.
 inline graph::ParameterStore small_weights(const model::ModelConfig& config) {
   graph::ParameterStore store(model::make_layout(config), {}, false);
-  model::initialise(store, 3, pool());
+  model::initialise(store, 3, engine().pool());
   const base::Random noise(5, "noise");
   std::uint64_t i = 0;
   for (const auto& p : store.layout().parameters())
@@ -83,7 +82,7 @@ inline EvaluateResult evaluate_small(const Protocol& protocol, const std::vector
                                      const EvaluateOptions& options) {
   const auto config = small_config();
   const auto weights = small_weights(config);
-  return evaluate(protocol, config, weights, runtime(), std::span<const std::int32_t>(tokens), options);
+  return evaluate(protocol, config, weights, engine(), std::span<const std::int32_t>(tokens), options);
 }
 
 // The four published protocols, small.

@@ -43,8 +43,7 @@ TEST(Evaluate, AnInfiniteGradientWithAFiniteLossIsAFailure) {
   const auto tokens = small_text(12 * S + 1);
   const auto options = small_options(0, score::Tail::clean);
   try {
-    evaluate(streaming_matrices(), config, weights, runtime(), std::span<const std::int32_t>(tokens),
-             options);
+    evaluate(streaming_matrices(), config, weights, engine(), std::span<const std::int32_t>(tokens), options);
     FAIL() << "went on";
   } catch (const base::Error& e) {
     EXPECT_EQ(e.kind(), base::ErrorKind::failure);
@@ -53,7 +52,7 @@ TEST(Evaluate, AnInfiniteGradientWithAFiniteLossIsAFailure) {
   auto still = streaming_matrices();
   still.pass_lr = {0};
   EXPECT_TRUE(std::isfinite(
-      evaluate(still, config, weights, runtime(), std::span<const std::int32_t>(tokens), options).score.loss))
+      evaluate(still, config, weights, engine(), std::span<const std::int32_t>(tokens), options).score.loss))
       << "the loss is finite";
 }
 

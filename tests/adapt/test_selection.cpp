@@ -1,6 +1,6 @@
 // What each published protocol trains, in full size, and that frozen means no work.
 #include "adapt/small.h"
-#include "fairway/adapt/machine.h"
+#include "fairway/adapt/adapted_model.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace fairway::adapt {
 namespace {
 
-using testing::runtime;
+using testing::engine;
 using testing::small_config;
 using testing::small_weights;
 
@@ -78,15 +78,15 @@ TEST(Selection, MistakesAreInputErrors) {
   EXPECT_THAT(error({"all"}, {"*=two"}), ::testing::HasSubstr("PATTERN=FACTOR"));
 }
 
-TEST(Machine, FrozenMeansNoWork) {
+TEST(AdaptedModel, FrozenMeansNoWork) {
   const auto config = small_config();
-  MachineOptions options;
+  AdaptedModelOptions options;
   options.phases = {select_named({"last:1"}, config), select_named({"all"}, config)};
   options.score_lengths = {config.window};
-  Machine machine(config, small_weights(config), runtime(), options);
+  AdaptedModel model(config, small_weights(config), engine(), options);
   auto backward_in = [&](int phase, const std::string& scope) {
     int n = 0;
-    for (const auto& step : machine.training_program(phase).steps())
+    for (const auto& step : model.training_program(phase).steps())
       n += step.is_backward && step.scope.starts_with(scope) ? 1 : 0;
     return n;
   };
@@ -97,69 +97,70 @@ TEST(Machine, FrozenMeansNoWork) {
   EXPECT_GT(backward_in(0, "blocks.2"), 0);
 }
 
-TEST(Machine, WeightsComeBackToTheBit) {
+TEST(AdaptedModel, WeightsComeBackToTheBit) {
   const auto config = small_config();
   const auto weights = small_weights(config);
   const auto bytes = [](const graph::ParameterStore& s) {
     const auto v = s.flat_values();
     return std::string(static_cast<const char*>(v.data), v.bytes());
   };
-  MachineOptions options;
+  AdaptedModelOptions options;
   options.phases = {select_named({"all"}, config)};
   options.fake_quantize = true;
-  Machine machine(config, weights, runtime(), options);
-  Snapshot base, moved;
-  machine.save(base);
+  AdaptedModel model(config, weights, engine(), options);
+  exec::Snapshot base, moved;
+  model.runner().save(base);
   const auto tokens = testing::small_text(17);
   score::ScoreLedger ledger({.targets = 16, .text = {{{0, 1000}}}});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   score::Knowledge knowledge;
   const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
-  const auto updater = machine.make_updater(0, {});
+  const auto updater = model.make_updater(0, {});
   dist::SingleRank ranks;
   auto step = [&] {
-    machine.step(0, std::span(&lesson, 1), *updater, 1e-3, ranks);
-    EXPECT_EQ(machine.queued(), 1);
-    EXPECT_TRUE(machine.collect().gradient.finite);
+    model.step(0, std::span(&lesson, 1), *updater, 1e-3, ranks);
+    EXPECT_EQ(model.queued(), 1);
+    EXPECT_TRUE(model.collect().gradient.finite);
   };
   step();
-  machine.save(moved);
-  const auto after = bytes(machine.weights());
+  model.runner().save(moved);
+  const auto after = bytes(model.runner().weights());
   EXPECT_NE(after, bytes(weights));
-  machine.load(base);
-  EXPECT_EQ(bytes(machine.weights()), bytes(weights));  // the master weights are not the quantised ones
+  model.runner().load(base);
+  EXPECT_EQ(bytes(model.runner().weights()),
+            bytes(weights));  // the master weights are not the quantised ones
   updater->reset();
   step();
-  EXPECT_EQ(bytes(machine.weights()), after) << "the optimiser was not as new";
+  EXPECT_EQ(bytes(model.runner().weights()), after) << "the optimiser was not as new";
 }
 
-TEST(Machine, ForecastsChangeNoWeight) {
+TEST(AdaptedModel, ForecastsChangeNoWeight) {
   const auto config = small_config();
   const auto weights = small_weights(config);
   for (const auto rule : {optim::RangeRule::sgd, optim::RangeRule::adam, optim::RangeRule::adamw}) {
-    MachineOptions options;
+    AdaptedModelOptions options;
     options.phases = {select_named({"all"}, config)};
     options.train_windows = options.score_windows = 3;
     options.score_lengths = {4};
     options.fake_quantize = true;
-    Machine machine(config, weights, runtime(), options);
+    AdaptedModel model(config, weights, engine(), options);
     optim::RangeOptimizerConfig optimizer;
     optimizer.rule = rule;
     optimizer.weight_decay = 0.1;
-    EXPECT_GT(machine.forecast_batches(0, 10), 0);
+    EXPECT_GT(model.forecast_batches(0, 10), 0);
     double gradient = 0;
-    const auto parts = machine.gradients(0);
+    const auto parts = model.gradients(0);
     for (const float g : parts[0]) gradient += std::abs(static_cast<double>(g));
     EXPECT_GT(gradient, 0) << "batches of zeros are no measure";
-    EXPECT_GT(machine.forecast_updates(0, optimizer, 10), 0);
-    EXPECT_GT(machine.forecast_scoring(4, 10), 0);
-    const auto after = machine.weights().flat_values().span<const float>();
+    EXPECT_GT(model.forecast_updates(0, optimizer, 10), 0);
+    EXPECT_GT(model.forecast_scoring(4, 10), 0);
+    const auto after = model.runner().weights().flat_values().span<const float>();
     EXPECT_TRUE(std::ranges::equal(after, weights.flat_values().span<const float>()));
   }
 }
 
 /// What a GPU's programs do to be fast changes no gradient that a phase trains, whatever else it freezes.
-TEST(Machine, FoldedScalesGiveTheSameGradients) {
+TEST(AdaptedModel, FoldedScalesGiveTheSameGradients) {
   const auto config = small_config();
   const auto weights = small_weights(config);
   dist::SingleRank ranks;
@@ -172,20 +173,20 @@ TEST(Machine, FoldedScalesGiveTheSameGradients) {
   for (std::int64_t w = 0; w < windows; ++w)
     lessons.push_back({gate.before_its_score(w * 16, 16, knowledge), 1.0 / windows});
   for (const bool quantised : {false, true}) {
-    MachineOptions options;
+    AdaptedModelOptions options;
     options.train_windows = windows;
     options.phases = {select_named({"all"}, config), select_named({"scales"}, config),
                       select_named({"last:1", "scales", "tok_emb.weight"}, config),
                       select_named({"matrices"}, config)};
     options.fake_quantize = quantised;
-    Machine plain(config, weights, runtime(), options);
-    options.build.passes = graph::all_passes();
-    Machine folded(config, weights, runtime(), options);
+    AdaptedModel plain(config, weights, engine(), options);
+    options.form = exec::Form{tensor::DType::f32, graph::all_passes()};
+    AdaptedModel folded(config, weights, engine(), options);
     for (int phase = 0; phase < 4; ++phase) {
-      const auto loss = [&](Machine& machine) {  // of a step that moves nothing
-        const auto updater = machine.make_updater(phase, {});
-        machine.step(phase, lessons, *updater, 0, ranks);
-        return machine.collect().loss;
+      const auto loss = [&](AdaptedModel& model) {  // of a step that moves nothing
+        const auto updater = model.make_updater(phase, {});
+        model.step(phase, lessons, *updater, 0, ranks);
+        return model.collect().loss;
       };
       EXPECT_NEAR(loss(plain), loss(folded), 1e-5);
       const auto want = plain.gradients(phase), got = folded.gradients(phase);

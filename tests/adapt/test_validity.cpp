@@ -206,10 +206,8 @@ TEST(Evaluate, SeveralThreadsGiveTheSameBits) {
   const auto options = small_options(4, score::Tail::clean);
   std::vector<float> first;
   for (int threads : {1, 3}) {
-    base::ThreadPool own(threads);
-    auto r = runtime();
-    r.pool = &own;
-    const auto nll = evaluate(p, config, weights, r, std::span<const std::int32_t>(tokens), options).nll;
+    const exec::Engine own(with_threads(threads));
+    const auto nll = evaluate(p, config, weights, own, std::span<const std::int32_t>(tokens), options).nll;
     if (first.empty()) first = nll;
     EXPECT_EQ(nll, first);
   }

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "fairway/base/error.h"
-#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/recipe/recipe.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace fairway;

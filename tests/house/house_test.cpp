@@ -49,6 +49,21 @@ TEST(Rules, OtherIncludeMistakesAreFound) {
               ElementsAre(HasSubstr("belong in")));
 }
 
+TEST(Rules, IncludesOfHigherRoomsAreFound) {
+  const auto found = [](std::string path, std::string text) {
+    return room_violations(source("src/pipeline/" + std::move(path), "pipeline", std::move(text)));
+  };
+  EXPECT_THAT(found("recipe/x.cpp", "#include \"recipe/y.h\"\n#include \"run/z.h\"\n"),
+              ElementsAre("src/pipeline/recipe/x.cpp:2: room recipe may not include run/z.h"));
+  EXPECT_THAT(found("include/fairway/pipeline/stages/x.h",
+                    "#include \"fairway/pipeline/recipe/y.h\"\n#include \"fairway/pipeline/sweep/z.h\"\n"
+                    "#include \"fairway/pipeline/engine.h\"\n#include \"fairway/base/error.h\"\n"),
+              ElementsAre(HasSubstr("x.h:2: room stages may not include sweep/z.h")));
+  EXPECT_THAT(found("x.cpp", "#include \"recipe/y.h\"\n"),
+              ElementsAre(HasSubstr("the top of pipeline may not include recipe/y.h")));
+  EXPECT_THAT(found("magic/x.cpp", ""), ElementsAre(HasSubstr("not in the table")));
+}
+
 TEST(Rules, PrintsAndExitsAreFound) {
   const auto found = [](std::string text) {
     return library_violations(source("src/base/x.cpp", "base", std::move(text)));
@@ -95,6 +110,8 @@ TEST_F(House, LayersIncludeOnlyWhatTheyMay) {
   expect_kept(all({"src", "apps", "bench", "examples"}),
               [](const Source& s) { return include_violations(s, root); });
 }
+
+TEST_F(House, RoomsIncludeOnlyRoomsBelow) { expect_kept(all({"src"}), room_violations); }
 
 TEST_F(House, TheTableHasNoCircles) {
   // Depth-first: a layer's allowance must not lead back to it.

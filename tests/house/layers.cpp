@@ -42,15 +42,30 @@ const std::map<std::string, std::set<std::string>>& allowed_layers() {
       {"artifact", {"base", "tensor", "quant"}},
       {"score", {"base", "tensor", "text", "data"}},
       {"report", {"base"}},
-      // Protocols that run models.
-      {"adapt", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "score"}},
-      {"codec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score"}},
+      // A model on a device, and protocols that run one.
+      {"exec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score"}},
+      {"adapt",
+       {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "score", "exec"}},
+      {"codec", {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "score", "exec"}},
       {"pipeline",
        {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "quant", "artifact",
-        "score", "adapt", "codec", "report"}},
+        "score", "exec", "adapt", "codec", "report"}},
       {"libfairway",
        {"base", "tensor", "dist", "text", "data", "ops", "graph", "model", "optim", "quant", "artifact",
-        "score", "adapt", "codec", "report", "pipeline"}},
+        "score", "exec", "adapt", "codec", "report", "pipeline"}},
+  };
+  return table;
+}
+
+const std::map<std::string, std::set<std::string>>& allowed_rooms() {
+  static const std::map<std::string, std::set<std::string>> table = {
+      {"", {}},
+      {"recipe", {}},
+      {"stages", {"recipe"}},
+      {"train", {"recipe", "stages"}},
+      {"measure", {"recipe", "stages", "train"}},
+      {"run", {"recipe", "stages", "train"}},
+      {"sweep", {"recipe", "run"}},
   };
   return table;
 }
@@ -136,6 +151,28 @@ Lines include_violations(const Source& source, const fs::path& root) {
       found.push_back(where() + "there is no " + header);
     if (in_library && layer != source.layer && !table->second.contains(layer))
       found.push_back(where() + "layer " + source.layer + " may not include " + header);
+  }
+  return found;
+}
+
+Lines room_violations(const Source& source) {
+  static const std::regex include(
+      R"re((?:^|\n)[ \t]*#[ \t]*include[ \t]*"(?:fairway/pipeline/)?((?:(\w+)/)?\w+\.h)")re");
+  if (source.layer != "pipeline") return {};
+  // src/pipeline/ROOM/x.cpp, src/pipeline/include/fairway/pipeline/ROOM/x.h
+  const fs::path folder = fs::path(source.path).parent_path();
+  const bool at_top = folder.filename() == "pipeline";
+  const auto own = at_top ? std::string() : folder.filename().string();
+  const auto allowed = allowed_rooms().find(own);
+  if (allowed == allowed_rooms().end())
+    return {source.path + ": room " + own + " is not in the table of tests/house/layers.cpp"};
+  Lines found;
+  for (std::sregex_iterator match(source.text.begin(), source.text.end(), include), end; match != end;
+       ++match) {
+    const auto room = match->str(2);
+    if (!room.empty() && room != own && !allowed->second.contains(room))
+      found.push_back(at_line(source, source.text, match->position(1)) + ": " +
+                      (at_top ? "the top of pipeline" : "room " + own) + " may not include " + match->str(1));
   }
   return found;
 }

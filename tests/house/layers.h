@@ -13,6 +13,10 @@ namespace fairway::house {
 /// What each layer may include besides itself. A layer that is not a key may not exist.
 const std::map<std::string, std::set<std::string>>& allowed_layers();
 
+/// What each folder of the layer `pipeline` may include besides itself and the files at the layer's top. A
+/// file at the top includes none of them.
+const std::map<std::string, std::set<std::string>>& allowed_rooms();
+
 /// One source file, as the rules need it.
 struct Source {
   std::string path;   ///< below the root: "src/base/file.cpp"
@@ -28,6 +32,7 @@ std::string code_only(std::string_view text);
 
 /// Each function returns one line per violation.
 std::vector<std::string> include_violations(const Source& source, const std::filesystem::path& root);
+std::vector<std::string> room_violations(const Source& source);     ///< of files of the layer `pipeline`
 std::vector<std::string> library_violations(const Source& source);  ///< prints, exits
 std::vector<std::string> length_violations(const Source& source, std::size_t most_lines);
 std::vector<std::string> path_violations(const Source& source);  ///< absolute paths of somebody's machine

@@ -1,4 +1,5 @@
 // The C++ interface.
+#include "allocations.h"
 #include "library.h"
 
 #include <gmock/gmock.h>
@@ -54,6 +55,26 @@ TEST(Library, LogitsAreTheDistributionThatScoresCount) {
   }
   const auto score = model.score(text, {.stride = 0});
   EXPECT_NEAR(nll / static_cast<double>(ids.size()), score.loss, 1e-3);
+}
+
+TEST(Library, ASecondCallBuildsNothing) {
+  const auto model = Model::open(model_path());
+  const std::vector<std::int32_t> seen = {1, 30, 40}, other = {1, 50};
+  const auto cost = [](auto&& call) {
+    const int before = allocations();
+    call();
+    return allocations() - before;
+  };
+  std::vector<float> first, again;
+  const int building = cost([&] { first = model.logits(seen); });
+  EXPECT_GT(building, 1000) << "the count misses the library's allocations";
+  model.logits(other);
+  EXPECT_LT(cost([&] { again = model.logits(seen); }), building / 20);
+  EXPECT_EQ(again, first) << "what was read before left something behind";
+  const int scoring = cost([&] { model.score(kText); });
+  EXPECT_LT(cost([&] { model.score(kText); }), scoring / 2);
+  EXPECT_LT(cost([&] { model.generate("The ", {.tokens = 1}); }), building / 2) << "logits has its programs";
+  EXPECT_EQ(model.logits(seen), first);
 }
 
 TEST(Library, GeneratesTheSameTextForASeed) {

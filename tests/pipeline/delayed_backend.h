@@ -3,7 +3,7 @@
 // looks at weights or state while one is in flight sees too old ones (and fails here).
 
 #include "fairway/base/error.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train/train_backend.h"
 
 #include <deque>
 
@@ -26,9 +26,8 @@ class DelayedBackend final : public TrainBackend {
   }
   int depth() const override { return depth_; }
   double measure_update(int repeats) override { return inner_->measure_update(repeats); }
-  int micro_batch_rows() const override { return inner_->micro_batch_rows(); }
+  const TrainingModel& model() const override { return idle().model(); }
   std::vector<graph::MemoryLine> memory_table() const override { return inner_->memory_table(); }
-  graph::ParameterStore& weights() override { return idle().weights(); }
   bool read_average(std::span<float> flat) override { return idle().read_average(flat); }
   std::int64_t average_count() const override { return idle().average_count(); }
   quant::Sensitivity sensitivity() override { return idle().sensitivity(); }

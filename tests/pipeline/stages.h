@@ -5,10 +5,10 @@
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/corpus.h"
-#include "fairway/pipeline/model_file.h"
-#include "fairway/pipeline/scoring.h"
-#include "fairway/pipeline/trainer.h"
+#include "fairway/pipeline/stages/corpus.h"
+#include "fairway/pipeline/stages/model_file.h"
+#include "fairway/pipeline/stages/scoring.h"
+#include "fairway/pipeline/train/trainer.h"
 #include "support/folder.h"
 
 #include <cstdlib>
@@ -18,6 +18,8 @@
 #include <vector>
 
 namespace fairway::pipeline::testing {
+
+using exec::Engine, exec::ExecutionOptions, exec::read_weights, exec::write_weights;
 
 /// Recipe keys of the small model; `more` comes last.
 inline Recipe small_recipe(std::vector<std::string> more = {}) {

@@ -2,8 +2,8 @@
 // and every command says the same of it.
 #include "fairway/base/random.h"
 #include "fairway/data/build.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/scoring.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/stages/scoring.h"
 #include "fairway/text/train.h"
 #include "stages.h"
 #include "support/corpus.h"
@@ -17,6 +17,7 @@
 namespace fairway::pipeline {
 namespace {
 
+using exec::Engine;
 using fairway::testing::SentencePieceModel;
 using ::testing::HasSubstr;
 using testing::small_recipe;

@@ -2,8 +2,8 @@
 // is refused. Parts are taken from the file itself, so a new one that nothing reads fails the test.
 #include "fairway/artifact/artifact.h"
 #include "fairway/artifact/checkpoint.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/packing.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

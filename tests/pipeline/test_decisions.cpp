@@ -1,11 +1,11 @@
 // Decisions of the stages as functions of numbers: which steps are averaged, what is scored in how much time,
 // what an adaptation may take, how sure a comparison is.
-#include "budget.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/statistics.h"
-#include "fairway/pipeline/train_setup.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/sweep/statistics.h"
+#include "fairway/pipeline/train/train_setup.h"
+#include "run/budget.h"
 #include "stages.h"
-#include "train_schedule.h"
+#include "train/train_schedule.h"
 
 #include <gmock/gmock.h>
 

@@ -2,9 +2,9 @@
 // the clock counts.
 #include "fairway/artifact/checkpoint.h"
 #include "fairway/base/clock.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/generate.h"
-#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/stages/generate.h"
+#include "fairway/pipeline/stages/packing.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // Weights through every rule, coder and file and back.
 #include "stages.h"
 
-#include "fairway/pipeline/packing.h"
+#include "fairway/pipeline/stages/packing.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

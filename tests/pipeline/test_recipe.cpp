@@ -1,5 +1,5 @@
 // Recipes as they should be: what is read, written, scaled and shipped.
-#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/recipe/recipe.h"
 
 #include <gmock/gmock.h>
 
@@ -10,7 +10,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/text.h"
-#include "fairway/pipeline/recipe_schema.h"
+#include "fairway/pipeline/recipe/recipe_schema.h"
 #include "support/folder.h"
 
 namespace fairway::pipeline {

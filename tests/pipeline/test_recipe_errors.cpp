@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "fairway/base/error.h"
-#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/recipe/recipe.h"
 
 namespace fairway::pipeline {
 namespace {

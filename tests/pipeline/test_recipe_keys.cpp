@@ -4,12 +4,12 @@
 #include "fairway/artifact/artifact.h"
 #include "fairway/base/hash.h"
 #include "fairway/base/random.h"
-#include "fairway/pipeline/adapt_stage.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/recipe_schema.h"
-#include "fairway/pipeline/run.h"
-#include "fairway/pipeline/train_backend.h"
-#include "fairway/pipeline/train_setup.h"
+#include "fairway/pipeline/recipe/recipe_schema.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/adapt_stage.h"
+#include "fairway/pipeline/stages/packing.h"
+#include "fairway/pipeline/train/train_backend.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "stages.h"
 
 #include <fmt/ranges.h>
@@ -34,17 +34,16 @@ std::string text_of(double v) { return fmt::format("{}", v); }
 /// Steps that do nothing and take ten seconds each; what they were told is kept.
 class Recorder final : public TrainBackend {
  public:
-  explicit Recorder(const Recipe& recipe)
-      : store_(model::make_layout(recipe.model), tensor::Device{}, false) {}
+  Recorder(const Recipe& recipe, const Engine& engine)
+      : model_{1, std::make_unique<exec::ModelRunner>(recipe.model, engine)} {}
   void submit(const data::BatchLoader&, const StepPlan& plan) override { plans.push_back(plan); }
   StepOutcome collect() override {
     if (plans.back().average != AverageAction::none) ++averaged_;
     return {1.0, {1.0, true}, 10.0};
   }
   int depth() const override { return 0; }
-  int micro_batch_rows() const override { return 1; }
   std::vector<graph::MemoryLine> memory_table() const override { return {}; }
-  graph::ParameterStore& weights() override { return store_; }
+  const TrainingModel& model() const override { return model_; }
   bool read_average(std::span<float> flat) override {
     std::ranges::fill(flat, 0.0f);
     return averaged_ > 0;
@@ -57,7 +56,7 @@ class Recorder final : public TrainBackend {
   std::vector<StepPlan> plans;
 
  private:
-  graph::ParameterStore store_;
+  const TrainingModel model_;
   std::int64_t averaged_ = 0;
 };
 
@@ -206,7 +205,10 @@ class Keys : public ::testing::Test {
     seen["model.init"] = hash_of(read_weights(store));
     fill_with_noise(store);
     const int window = r.model.window, lead = r.model.memory_tokens;
-    ProgramScorer scorer(r.model, store, {window}, engine_);
+    exec::ModelRunner runner(r.model, store, engine_);
+    exec::WindowPrograms scorer(runner);
+    scorer.add(window);
+    runner.allocate();
     const auto n = static_cast<std::size_t>(scorer.rows() * window);
     std::vector<std::int32_t> inputs(n), targets(n);
     for (std::size_t i = 0; i < n; ++i) {
@@ -221,7 +223,7 @@ class Keys : public ::testing::Test {
   /// What the loop decides, with steps that do nothing.
   void add_loop(Seen& seen, const Recipe& r, const Corpus& corpus) {
     Folder out;
-    auto owned = std::make_unique<Recorder>(r);
+    auto owned = std::make_unique<Recorder>(r, engine_);
     auto& recorder = *owned;
     Trainer trainer(r, corpus, engine_, std::move(owned));
     std::vector<std::int64_t> logged, validated;
@@ -277,7 +279,7 @@ class Keys : public ::testing::Test {
       outcome = backend->collect();
       if (step == 5) seen["step.loss"] = fmt::format("{:.7g}", outcome.loss);
     }
-    seen["step.rows"] = fmt::format("{}", backend->micro_batch_rows());
+    seen["step.rows"] = fmt::format("{}", backend->model().rows);
     seen["step.weights"] = hash_of(read_weights(backend->weights()));
     std::vector<float> average(static_cast<std::size_t>(backend->weights().layout().padded_elements()));
     seen["step.average"] = backend->read_average(average) ? hash_of(average) : "none";

@@ -1,6 +1,6 @@
 // The recipes of published systems, value by value: spec/model.md section 12, spec/training.md section 13,
 // spec/quantization.md section 7, spec/evaluation.md section 3.
-#include "fairway/pipeline/recipe.h"
+#include "fairway/pipeline/recipe/recipe.h"
 
 #include <gmock/gmock.h>
 

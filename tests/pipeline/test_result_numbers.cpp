@@ -1,11 +1,11 @@
 // Every number of a run's result is recomputed from its parts in an independent, obvious way.
 #include "fairway/artifact/size_ledger.h"
 #include "fairway/base/hash.h"
-#include "fairway/pipeline/generate.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/generate.h"
 #include "fairway/report/metrics.h"
 #include "stages.h"
-#include "sweep_table.h"
+#include "sweep/sweep_table.h"
 
 #include <gmock/gmock.h>
 
@@ -226,7 +226,8 @@ TEST(Generate, HeatFlattensAndColdSharpens) {
     for (o.seed = 0; o.seed < 60; ++o.seed) hits += generate(model, o, engine).tokens == best;
     return hits;
   };
-  Decoder decoder(recipe.model, *model.weights, engine);
+  exec::ModelRunner runner(recipe.model, *model.weights, engine);
+  Decoder decoder(runner);
   const std::int32_t bos = corpus.tokenizer.bos_id();
   const auto logits = decoder.feed({&bos, 1});
   const double top = *std::max_element(logits.begin(), logits.end());

@@ -1,7 +1,7 @@
 // What a whole run does with its options: replay, resume, limits of scores, budgets. Small models, no clock.
 #include "fairway/artifact/checkpoint.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/packing.h"
 #include "fairway/report/metrics.h"
 #include "fairway/text/byte_table.h"
 #include "stages.h"

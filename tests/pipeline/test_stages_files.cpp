@@ -1,8 +1,8 @@
 // Models in files: artifacts, checkpoints, safetensors.
 #include "fairway/artifact/artifact.h"
 #include "fairway/artifact/safetensors.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/run.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/packing.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 // Bits per byte of whole texts, and the decode program against the score program.
 #include "fairway/base/text.h"
-#include "fairway/pipeline/generate.h"
+#include "fairway/pipeline/stages/generate.h"
 #include "fairway/score/ppm.h"
 #include "fairway/text/byte_table.h"
 #include "fairway/text/stream_decoder.h"
@@ -120,8 +120,8 @@ TEST(Scoring, MemoryTokensLeaveNoTargetOut) {
     EXPECT_EQ(all.bytes, static_cast<std::int64_t>(s.corpus.validation.text.size()));
     EXPECT_EQ(all.verdict.text(), "valid");
   }
-  EXPECT_THAT(input_error([&] { Decoder(s.recipe.model, *s.model.weights, s.engine); }),
-              HasSubstr("does not generate"));
+  exec::ModelRunner runner(s.recipe.model, *s.model.weights, s.engine);
+  EXPECT_THAT(input_error([&] { Decoder decoder(runner); }), HasSubstr("does not generate"));
   const auto refused = [](std::string_view more) {
     return input_error([&] {
       small_recipe({"model.memory_tokens=5", "adapt.when=\"never\"", "generate.tokens=0", std::string(more)});
@@ -174,8 +174,10 @@ double nll_of(std::span<const float> logits, std::int32_t target) {
 TEST(Decoder, ReadsTokenByTokenWhatTheScoreProgramReadsAtOnce) {
   Scene s;
   const int window = s.recipe.model.window;
-  const std::vector<std::int32_t> lengths = {window};
-  ProgramScorer scorer(s.recipe.model, *s.model.weights, lengths, s.engine);
+  exec::ModelRunner runner(s.recipe.model, *s.model.weights, s.engine);
+  exec::WindowPrograms scorer(runner);
+  scorer.add(window);
+  runner.allocate();
   const auto n = static_cast<std::size_t>(scorer.rows() * window);
   std::vector<std::int32_t> inputs(n), targets(n);
   std::vector<float> nll(n);
@@ -186,7 +188,7 @@ TEST(Decoder, ReadsTokenByTokenWhatTheScoreProgramReadsAtOnce) {
     targets[i] = tokens[row * 37 + column + 1];
   }
   scorer.score(inputs, targets, window, nll);
-  Decoder decoder(s.recipe.model, *s.model.weights, s.engine);
+  Decoder decoder(runner);
   for (std::size_t row = 0; row < 2; ++row) {
     decoder.reset();
     // A prompt through the chunked program, the rest one by one.
@@ -207,7 +209,8 @@ TEST(Decoder, AFullCacheGoesOnFromItsLastHalf) {
   const auto window = static_cast<std::size_t>(s.recipe.model.window);
   std::vector<std::int32_t> text(s.corpus.validation.tokens.begin(),
                                  s.corpus.validation.tokens.begin() + 400);
-  Decoder decoder(s.recipe.model, *s.model.weights, s.engine);
+  exec::ModelRunner runner(s.recipe.model, *s.model.weights, s.engine);
+  Decoder decoder(runner);
   decoder.feed(std::span(text).first(window));
   const auto over = decoder.feed(std::span(text).subspan(window, 1));
   const std::vector<float> after(over.begin(), over.end());

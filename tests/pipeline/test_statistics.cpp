@@ -1,4 +1,4 @@
-#include "fairway/pipeline/statistics.h"
+#include "fairway/pipeline/sweep/statistics.h"
 
 #include <gtest/gtest.h>
 

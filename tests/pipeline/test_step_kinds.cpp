@@ -1,4 +1,4 @@
-#include "fairway/pipeline/step_kinds.h"
+#include "fairway/pipeline/measure/step_kinds.h"
 
 #include <gmock/gmock.h>
 

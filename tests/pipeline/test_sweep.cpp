@@ -1,4 +1,4 @@
-#include "fairway/pipeline/sweep.h"
+#include "fairway/pipeline/sweep/sweep.h"
 
 #include "fairway/base/error.h"
 

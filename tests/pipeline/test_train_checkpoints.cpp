@@ -1,6 +1,6 @@
 // Checkpoint files of a run: which stay, what a damaged one does, what is said when bits will differ.
 #include "fairway/artifact/checkpoint.h"
-#include "fairway/pipeline/save_timer.h"
+#include "fairway/pipeline/train/save_timer.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

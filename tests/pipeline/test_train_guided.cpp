@@ -1,8 +1,8 @@
 // Gradient-guided bits, from the gradients of training to the artifact.
 #include "fairway/artifact/checkpoint.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/run.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/run/run.h"
+#include "fairway/pipeline/stages/packing.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

@@ -1,8 +1,8 @@
 // Each check of `verify` fails on a subject broken in just that way, and alone; and on whole subjects the
 // checks that should fail do, with the exit code's `ok`.
 #include "fairway/data/shard.h"
-#include "fairway/pipeline/packing.h"
-#include "fairway/pipeline/verify_checks.h"
+#include "fairway/pipeline/stages/packing.h"
+#include "fairway/pipeline/stages/verify_checks.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,6 @@
 #pragma once
+#include "fairway/exec/engine.h"
 #include "fairway/ops/cuda.h"
-#include "fairway/pipeline/engine.h"
 #include "fairway/tensor/cuda.h"
 
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@ class OnGpu : public ::testing::Test {
     if (reason.empty()) reason = ops::cuda::products_unavailable_reason();
     if (!reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
   }
-  static pipeline::ExecutionOptions on(tensor::Device device) {
-    pipeline::ExecutionOptions options;
+  static exec::ExecutionOptions on(tensor::Device device) {
+    exec::ExecutionOptions options;
     options.device = device;
     return options;
   }

@@ -1,5 +1,6 @@
 // The four published protocols on a GPU against the CPU, small and in fp32, and twice the same bytes.
 #include "adapt/small.h"
+#include "fairway/exec/form.h"
 #include "gpu.h"
 #include "support/compare.h"
 
@@ -14,15 +15,13 @@ using fairway::testing::first_gpu;
 class AdaptOnGpu : public fairway::testing::OnGpu {
  protected:
   EvaluateResult run(const Protocol& protocol, tensor::Device device) {
-    pipeline::Engine engine(on(device));
+    exec::Engine engine(on(device));
     const auto config = small_config();
     const auto weights = small_weights(config);
     const auto tokens = small_text(37 * config.window + 5);
     const bool by_targets = protocol.shards == Shards::targets;
     auto options = small_options(0, by_targets ? score::Tail::published : score::Tail::clean);
-    options.build = engine.build_options(config);
-    return evaluate(protocol, config, weights, engine.runtime(), std::span<const std::int32_t>(tokens),
-                    options);
+    return evaluate(protocol, config, weights, engine, std::span<const std::int32_t>(tokens), options);
   }
   void follows_the_cpu(const Protocol& protocol) {
     const auto cpu = run(protocol, {}), gpu = run(protocol, first_gpu), again = run(protocol, first_gpu);
@@ -50,18 +49,17 @@ TEST_F(AdaptOnGpu, CosineAdamw) { follows_the_cpu(cosine_adamw(2)); }
 
 /// What the program scores with is a distribution, also where its logits are sums of bf16 products.
 TEST_F(AdaptOnGpu, DistributionsSumToOneInBf16) {
-  pipeline::Engine engine(on(first_gpu));
+  exec::Engine engine(on(first_gpu));
   auto config = small_config();
   config.width = 64;
   config.heads = config.kv_heads = 1;
   const auto weights = small_weights(config);
   const auto tokens = small_text(20 * config.window + 1);
   auto options = small_options(0, score::Tail::published);
-  options.build = engine.build_options(config);
-  ASSERT_EQ(options.build.dtype, tensor::DType::bf16);
+  ASSERT_EQ(exec::Form::on(engine, config).dtype, tensor::DType::bf16);
   options.audit_windows = 5;
-  const auto result = evaluate(streaming_minimum(1), config, weights, engine.runtime(),
-                               std::span<const std::int32_t>(tokens), options);
+  const auto result =
+      evaluate(streaming_minimum(1), config, weights, engine, std::span<const std::int32_t>(tokens), options);
   EXPECT_GE(result.audit.distributions, config.window);
   EXPECT_LE(result.audit.worst, 1e-5);
   EXPECT_GT(result.audit.worst, 0) << "nothing was summed";

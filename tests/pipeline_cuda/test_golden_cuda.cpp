@@ -1,7 +1,7 @@
 // The originals' numbers on a GPU in fp32, to the tolerances of tests/golden/README.md: loss, logits, every
 // gradient, and twenty whole optimiser steps.
 #include "fairway/optim/device_optimizer.h"
-#include "fairway/pipeline/train_setup.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "gpu.h"
 #include "model/support.h"
 #include "model/train20.h"
@@ -24,7 +24,7 @@ class GoldenOnGpu : public OnGpu, public ::testing::WithParamInterface<GoldenCas
 
 TEST_P(GoldenOnGpu, LossLogitsAndGradientsInFp32) {
   const auto& c = GetParam();
-  pipeline::Engine gpu(on(first_gpu));
+  exec::Engine gpu(on(first_gpu));
   const auto file = golden(c.file);
   const auto config = golden_config(file, c.activation);
   graph::ParameterStore host(model::make_layout(config), {}, false);
@@ -77,11 +77,11 @@ class Train20OnGpu : public OnGpu {};
 
 TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   const auto config = golden_config(golden("sp1024_params"), "leaky_square");
-  pipeline::Engine gpu(on(first_gpu));
+  exec::Engine gpu(on(first_gpu));
   graph::ParameterStore host(model::make_layout(config), {}, false);
   load(host, golden("sp1024_params"));
   Trained trained(config, gpu, {.rows = 2, .passes = graph::all_passes()});
-  pipeline::write_weights(trained.store, pipeline::read_weights(host));
+  exec::write_weights(trained.store, exec::read_weights(host));
   const auto& layout = trained.store.layout();
   optim::DeviceAverages averages;
   averages.ema_decay = 0.9;
@@ -107,7 +107,7 @@ TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   expect_train20(layout, {.begin = begin,
                           .forward_backward = [&](auto... batch) { return trained.add(batch...); },
                           .update = update,
-                          .weights = [&] { return pipeline::read_weights(trained.store); },
+                          .weights = [&] { return exec::read_weights(trained.store); },
                           .average = average});
 }
 

@@ -1,8 +1,8 @@
 // The 27 M model on a GPU in bf16, against our CPU in fp32.
 #include "fairway/base/random.h"
-#include "fairway/pipeline/explain.h"
-#include "fairway/pipeline/recipe.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/measure/explain.h"
+#include "fairway/pipeline/recipe/recipe.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "gpu.h"
 #include "trained.h"
 
@@ -19,7 +19,7 @@ class BigModelOnGpu : public OnGpu {
     OnGpu::SetUp();
     if (IsSkipped()) return;
     config_ = pipeline::load_recipe("cosine_ttt50", {}).recipe.model;
-    gpu_ = std::make_unique<pipeline::Engine>(on(first_gpu));
+    gpu_ = std::make_unique<exec::Engine>(on(first_gpu));
     host_ = std::make_unique<graph::ParameterStore>(model::make_layout(config_), tensor::Device{}, false);
     model::initialise(*host_, 1337, gpu_->pool());
     // Away from the initial values, where whole gradients are zero.
@@ -37,7 +37,7 @@ class BigModelOnGpu : public OnGpu {
   const int rows_ = 2;
   const Trained::Form bf16_{.dtype = tensor::DType::bf16, .rows = rows_, .passes = graph::all_passes()};
   model::ModelConfig config_;
-  std::unique_ptr<pipeline::Engine> gpu_;
+  std::unique_ptr<exec::Engine> gpu_;
   std::unique_ptr<graph::ParameterStore> host_;
   std::vector<std::int32_t> text_, tokens_, targets_;
 };
@@ -87,7 +87,7 @@ void expect_near(const std::string& what, const graph::ParameterLayout& layout,
 
 /// The form that runs have, with everything fused, and the one with a pass for every operator.
 TEST_F(BigModelOnGpu, Bf16FollowsTheCpu) {
-  pipeline::Engine cpu(on({}));
+  exec::Engine cpu(on({}));
   Trained reference(config_, cpu, {.rows = rows_});
   const double expected = reference.run(*host_, tokens_, targets_);
   const auto theirs = reference.gradients();

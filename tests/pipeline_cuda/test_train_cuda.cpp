@@ -1,8 +1,8 @@
 // Runs on a GPU: the same bytes each time and after a resume, the CPU's course in fp32, errors before the
 // first step.
 #include "fairway/artifact/checkpoint.h"
-#include "fairway/pipeline/explain.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/measure/explain.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "gpu.h"
 #include "pipeline/stages.h"
 #include "support/compare.h"

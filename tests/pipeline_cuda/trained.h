@@ -1,10 +1,10 @@
 #pragma once
 // A training program and all around it, on any device.
 
+#include "fairway/exec/engine.h"
 #include "fairway/graph/compute_weights.h"
 #include "fairway/model/family.h"
-#include "fairway/pipeline/engine.h"
-#include "fairway/pipeline/train_backend.h"
+#include "fairway/pipeline/train/train_backend.h"
 #include "fairway/tensor/cuda.h"
 
 #include <span>
@@ -22,14 +22,15 @@ class Trained {
     int q = 0;            ///< levels of late QAT; 0: none
     bool logits = false;  ///< with a program for them
   };
-  Trained(const model::ModelConfig& config, pipeline::Engine& engine, const Form& form)
+  Trained(const model::ModelConfig& config, exec::Engine& engine, const Form& form)
       : store(model::make_layout(config), engine.device(), true), plan(store, engine.runtime()) {
     const auto [dtype, rows, passes, q, with_logits] = form;
     model::BuildOptions build;
     build.rows = rows;
     build.dtype = dtype;
     build.passes = passes;
-    const auto levels = q ? graph::QuantLevels([q](const graph::Parameter&) { return q; }) : graph::QuantLevels{};
+    const auto levels =
+        q ? graph::QuantLevels([q](const graph::Parameter&) { return q; }) : graph::QuantLevels{};
     auto training = model::build(config, store.layout(), build);
     const auto folds = training.folds;
     if (!folds.empty() || q || dtype != tensor::DType::f32) {
@@ -48,7 +49,7 @@ class Trained {
   /// Gradients from zero; the loss.
   double run(const graph::ParameterStore& host, std::span<const std::int32_t> tokens,
              std::span<const std::int32_t> targets) {
-    pipeline::write_weights(store, pipeline::read_weights(host));
+    exec::write_weights(store, exec::read_weights(host));
     store.zero_gradients();
     if (before) before->run();
     const double loss = add(tokens, targets, 1.0f / static_cast<float>(tokens.size()));

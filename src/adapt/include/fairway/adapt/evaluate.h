@@ -12,7 +12,7 @@
 #include "fairway/adapt/protocol.h"
 #include "fairway/base/progress.h"
 #include "fairway/dist/communicator.h"
-#include "fairway/graph/program.h"
+#include "fairway/exec/engine.h"
 #include "fairway/model/family.h"
 #include "fairway/score/score.h"
 
@@ -30,9 +30,8 @@ struct EvaluateOptions {
   score::TextSource text = {};  ///< what counted bytes are held against; without it no score is valid
   int stride = 0;               ///< of the final or the chunks' scores; 0: windows side by side
   score::Tail tail = score::Tail::clean;
-  double ppm_weight = 0;           ///< part of a count model in each entered distribution (score/ppm.h)
-  model::BuildOptions build = {};  ///< dtype, folding and fusing of programs (MachineOptions)
-  double budget_seconds = 0;       ///< 0: none
+  double ppm_weight = 0;      ///< part of a count model in each entered distribution (score/ppm.h)
+  double budget_seconds = 0;  ///< 0: none
   Budget budget = Budget::enforce;
   base::ProgressSink* progress = nullptr;
   std::stop_token stop;
@@ -88,7 +87,7 @@ struct EvaluateResult {
 /// beyond an enforced budget; failures for a loss or gradient that is not finite; `interrupted` between
 /// batches on a stop request. `weights` stay as they are.
 EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& config,
-                        const graph::ParameterStore& weights, const graph::Runtime& runtime,
+                        const graph::ParameterStore& weights, const exec::Engine& engine,
                         score::TokenView tokens, const EvaluateOptions& options);
 
 }  // namespace fairway::adapt

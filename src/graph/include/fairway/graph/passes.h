@@ -17,6 +17,7 @@ struct Pass {
   std::string_view name;
   std::string_view what;  ///< one line for people
   void (*run)(Rewriter&);
+  bool changes_weights = false;  ///< products read something else than the weights afterwards (Graph::folds)
 };
 /// In the order in which they run.
 using Passes = std::vector<const Pass*>;

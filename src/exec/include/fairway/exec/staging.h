@@ -1,0 +1,76 @@
+#pragma once
+// What a training program reads and the losses that come back, so that the host fills the next micro-batch
+// while a GPU works on the one before.
+
+#include "fairway/exec/engine.h"
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace fairway::exec {
+
+/// Memory that a GPU copies from and to by itself; ordinary memory where there is none.
+template <class T>
+class PinnedArray {
+ public:
+  PinnedArray(const Engine& engine, std::size_t count) {
+    if (engine.cuda())
+      pinned_ = ops::cuda::PinnedBuffer(count * sizeof(T));
+    else
+      plain_.resize(count);
+  }
+  std::span<T> span() { return plain_.empty() ? pinned_.span<T>() : std::span<T>(plain_); }
+
+ private:
+  std::vector<T> plain_;
+  ops::cuda::PinnedBuffer pinned_;
+};
+
+/// The inputs of a training program, [rows x window] each.
+struct MicroBatch {
+  std::span<std::int32_t> tokens, targets;
+  std::span<float> weights;  ///< of the targets in the loss
+};
+/// Writes all of a micro-batch.
+using Fill = std::function<void(const MicroBatch&)>;
+
+class HostStaging {
+ public:
+  /// Steps whose losses may be on their way.
+  static constexpr int steps_in_flight = 2;
+
+  /// For programs of `tokens` tokens and steps of `micro_batches` micro-batches at most.
+  HostStaging(const Engine& engine, std::size_t tokens, std::size_t micro_batches);
+
+  /// Fills the inputs of `program`; on a GPU queues their copies.
+  void send(graph::Program& program, const Fill& fill);
+
+  void begin_step();                      ///< the losses received from now on are another step's
+  void receive(graph::Program& program);  ///< queues the copy of a micro-batch's loss
+  void end_step();
+  /// Sum of the losses of the oldest step not yet taken, in double; waits for them.
+  double take_loss();
+
+ private:
+  struct Inputs {
+    PinnedArray<std::int32_t> tokens, targets;
+    PinnedArray<float> weights;
+    ops::cuda::Event copied;
+  };
+  struct Losses {
+    PinnedArray<float> values;
+    std::size_t count = 0;
+    std::optional<ops::cuda::Event> arrived;  ///< on a GPU
+  };
+  Losses& losses(std::int64_t step) { return losses_[static_cast<std::size_t>(step % steps_in_flight)]; }
+
+  const Engine& engine_;
+  std::vector<Inputs> inputs_;  ///< none on the CPU: the program's own memory is filled
+  std::vector<Losses> losses_;
+  std::size_t sent_ = 0;
+  std::int64_t begun_ = 0, taken_ = 0;
+};
+
+}  // namespace fairway::exec

@@ -1,0 +1,68 @@
+#include "fairway/exec/staging.h"
+
+#include "fairway/base/error.h"
+
+#include <numeric>
+
+namespace fairway::exec {
+
+namespace {
+
+/// As many as the host may be ahead: one being read, one waiting, one being filled.
+constexpr int device_inputs = 3;
+
+}  // namespace
+
+HostStaging::HostStaging(const Engine& engine, std::size_t tokens, std::size_t micro_batches)
+    : engine_(engine) {
+  for (int i = 0; engine.cuda() && i < device_inputs; ++i)
+    inputs_.push_back({{engine, tokens}, {engine, tokens}, {engine, tokens}, {}});
+  for (int i = 0; i < steps_in_flight; ++i) {
+    losses_.push_back({{engine, micro_batches}, 0, {}});
+    if (engine.cuda()) losses_.back().arrived.emplace();
+  }
+}
+
+void HostStaging::send(graph::Program& program, const Fill& fill) {
+  if (inputs_.empty()) {
+    fill({program.view("tokens").span<std::int32_t>(), program.view("targets").span<std::int32_t>(),
+          program.view("weights").span<float>()});
+    return;
+  }
+  auto& in = inputs_[sent_++ % inputs_.size()];
+  in.copied.wait();
+  fill({in.tokens.span(), in.targets.span(), in.weights.span()});
+  program.write<std::int32_t>("tokens", in.tokens.span());
+  program.write<std::int32_t>("targets", in.targets.span());
+  program.write<float>("weights", in.weights.span());
+  in.copied.record(*engine_.cuda());
+}
+
+void HostStaging::begin_step() {
+  base::check(begun_ - taken_ < steps_in_flight, "{} steps are on their way", begun_ - taken_);
+  losses(begun_++).count = 0;
+}
+
+void HostStaging::receive(graph::Program& program) {
+  auto& step = losses(begun_ - 1);
+  base::check(step.count < step.values.span().size(), "a step of more than {} micro-batches", step.count);
+  const auto to = step.values.span().subspan(step.count++, 1);
+  if (auto* gpu = engine_.cuda())
+    ops::cuda::download(*gpu, to.data(), program.view("loss").data, sizeof(float));
+  else
+    program.read<float>("loss", to);
+}
+
+void HostStaging::end_step() {
+  if (auto& arrived = losses(begun_ - 1).arrived) arrived->record(*engine_.cuda());
+}
+
+double HostStaging::take_loss() {
+  base::check(taken_ < begun_, "no step whose loss could be taken");
+  auto& step = losses(taken_++);
+  if (step.arrived) step.arrived->wait();
+  const auto values = step.values.span().first(step.count);
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+}  // namespace fairway::exec

@@ -1,0 +1,31 @@
+#include "fairway/exec/window_programs.h"
+
+#include "fairway/exec/micro_batch.h"
+
+namespace fairway::exec {
+
+ProgramSpec score_spec(int rows, int last) {
+  return {.mode = model::Mode::score, .rows = rows, .last = last};
+}
+
+WindowPrograms::WindowPrograms(ModelRunner& runner, int rows)
+    : runner_(runner),
+      rows_(rows > 0 ? rows : rows_for(full_rate_tokens(runner.engine().device()), runner.config().window)) {}
+
+graph::Program& WindowPrograms::add(int length) {
+  auto& program = programs_[length];
+  if (!program) program = &runner_.add(score_spec(rows_, length));
+  return *program;
+}
+
+void WindowPrograms::score(std::span<const std::int32_t> inputs, std::span<const std::int32_t> targets,
+                           int score_last, std::span<float> nll) {
+  auto& program = *programs_.at(score_last);
+  runner_.prepare();
+  program.write("tokens", inputs);
+  program.write("targets", targets);
+  program.run();
+  program.read("nll", nll);
+}
+
+}  // namespace fairway::exec

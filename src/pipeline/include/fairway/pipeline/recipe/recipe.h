@@ -1,0 +1,254 @@
+#pragma once
+// A recipe: everything that decides a run's bits, as plain data. What does not (threads, output folder,
+// device) is an option of the command instead, so that two runs of one recipe write the same artifact.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fairway/adapt/protocol.h"
+#include "fairway/model/config.h"
+
+namespace fairway::pipeline {
+
+/// Paths are absolute after loading, or `builtin:NAME` for a text inside the program (see `builtin_text`).
+struct DataConfig {
+  std::vector<std::string> train = {
+      "builtin:demo.txt"};  ///< patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz/.xz/.zst)
+  std::vector<std::string> validation;  ///< the same; empty: every `holdout_every`-th training document
+  std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
+  std::string split_on = "file";  ///< documents of a .txt: "file" | "blank-line" | "line"
+  std::string field = "text";     ///< text field of a .jsonl
+  bool skip_bad_lines = false;    ///< lines that are no document are counted and left out
+  int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
+  std::int64_t min_document_bytes = 0;  ///< blank-line: paragraphs are joined until this size
+  std::int64_t train_bytes = 0;         ///< read at most this much training text; 0: all
+  int slices = 8;                       ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
+  bool operator==(const DataConfig&) const = default;
+};
+
+/// Muon for matrices, AdamW for tables and scalars (spec/training.md sections 3-5).
+struct OptimConfig {
+  double matrix_lr = 0.025;
+  double table_lr = 0.035;
+  double scalar_lr = 0.025;
+  double muon_momentum_start = 0.92;
+  double muon_momentum_end = 0.99;
+  int muon_momentum_steps = 1500;
+  int ns_steps = 5;
+  std::string ns_precision = "f32";  ///< "f32" | "bf16"
+  double muon_weight_decay = 0.04;
+  double adam_weight_decay = 0.04;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double grad_clip = 0.3;      ///< 0: none
+  std::string tables = "f32";  ///< storage of the tables and of their moments: "f32" | "bf16" (as published)
+  bool operator==(const OptimConfig&) const = default;
+};
+
+struct TrainConfig {
+  std::int64_t batch_tokens = 786'432;  ///< targets per step; a multiple of slices * window
+  int micro_batch = 0;                  ///< windows per micro-step; 0: chosen from shape and memory
+  int steps = 7'100;                    ///< the last step; for "wall_clock" only a cap
+  std::string schedule = "steps";       ///< "steps" | "wall_clock"
+  double seconds = 600;                 ///< length of a "wall_clock" run
+  int planned_steps =
+      0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
+  int warmdown_steps = 3'500;      ///< linear decay to 0 over the last steps; 0: none
+  int log_every = 1;               ///< metrics line every so many steps
+  int validate_every = 0;          ///< 0: only at the end
+  int checkpoint_every = 0;        ///< steps; 0: by time, at the end and when interrupted
+  double checkpoint_seconds = 60;  ///< about how often by time; 0: not
+  int keep_checkpoints = 1;        ///< the newest so many stay; 0: none of a finished run
+  std::string products = "f32";    ///< matrix products of forward and backward: "f32" | "bf16"
+  double z_loss = 0;               ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;                ///< safetensors file to start from; "": fresh weights
+  /// What `--scale` divides by.
+  int reference_steps() const {
+    return schedule == "wall_clock" && planned_steps > 0 ? planned_steps : steps;
+  }
+  bool operator==(const TrainConfig&) const = default;
+};
+
+/// Which weights are exported (spec/training.md sections 9, 10).
+struct AverageConfig {
+  std::string kind = "ema";   ///< "none" | "ema" | "swa"
+  double decay = 0.997;       ///< EMA: e <- decay e + (1 - decay) theta after every step ...
+  int start = 0;              ///< ... after this one, whose weights it starts from; 0: the initial weights
+  std::string dtype = "f32";  ///< EMA: storage of the average: "f32" | "bf16"
+  int swa_every = 50;         ///< SWA: add the weights every so many completed steps ...
+  double swa_below = 0.2;     ///< ... while the learning-rate scale is below this
+  int swa_min = 2;            ///< ... and export the mean of at least so many; of fewer: the last weights
+  bool operator==(const AverageConfig&) const = default;
+};
+
+/// Late quantisation-aware training (spec/training.md section 11): from a point on, forward and backward see
+/// matrices rounded to a grid of so many bits per row, straight through.
+struct QatConfig {
+  int attention = 0;            ///< bits of the attention's matrices; 0: not
+  int mlp = 0;                  ///< bits of the MLP's
+  int other = 0;                ///< bits of the side embeddings' projections
+  double below = 0;             ///< on once the learning-rate scale is below this; 0: not by scale
+  double last_fraction = 0.04;  ///< on for the last part of the run; 0: not by part
+  bool inert = false;  ///< the switch is logged and does nothing, as in the published scripts' training
+  bool any() const { return attention > 0 || mlp > 0 || other > 0; }
+  bool operator==(const QatConfig&) const = default;
+};
+
+/// spec/quantization.md sections 1-5.
+struct QuantConfig {
+  std::string matrix = "int6_search";  ///< a rule of quant::rule_names()
+  std::string mlp = "matrix";          ///< the MLP's matrices: "matrix" (as `matrix`) or a rule
+  std::string table = "int8";          ///< a rule
+  std::vector<std::string> rules;      ///< "PATTERN=RULE" by tensor name, before all else; first match wins
+  std::int64_t passthrough_limit = 65'536;  ///< tensors of at most so many elements stay fp16
+  std::string coder = "zstd";               ///< a name of artifact::all_coders()
+  int level = 22;                           ///< beyond the coder's highest: the highest
+  double prune = 0;                   ///< part of each large tensor's smallest weights set to 0 in the export
+  double prune_below = 0;             ///< and all its weights smaller than this
+  std::string prune_when = "before";  ///< "before" quantising | "after", once scales and clips are chosen
+  double guided_high = 0;             ///< gradient-guided bits: part of the matrices with one bit more
+  double guided_low = 0;              ///< and with one bit less
+  bool operator==(const QuantConfig&) const = default;
+};
+
+/// spec/evaluation.md sections 2, 3.
+struct ScoreConfig {
+  bool plain = true;
+  int stride = 64;             ///< sliding windows; 0: none
+  std::string tail = "clean";  ///< "clean" | "published" (scores the last `stride` targets again)
+  std::string rule = "auto";   ///< byte rule: "auto" | "challenge" | "exact"
+  std::int64_t tokens = 0;     ///< score only the first so many targets; 0: all
+  double ppm_weight = 0;       ///< part of a count model in sliding scores (score/ppm.h); 0: none
+  bool operator==(const ScoreConfig&) const = default;
+};
+
+struct GenerateConfig {
+  int tokens = 128;          ///< length of the sample; 0: no sample
+  double temperature = 0.8;  ///< 0: the most likely token
+  int top_k = 40;            ///< 0: all
+  std::string prompt;
+  bool operator==(const GenerateConfig&) const = default;
+};
+
+/// What the run is measured against. Without `enforce` going over is said; with it training ends in time,
+/// scoring is shortened, and an artifact over the limit is a failure.
+struct BudgetConfig {
+  double train_seconds = 0;                  ///< 0: no limit
+  double eval_seconds = 0;                   ///< 0: no limit
+  std::int64_t artifact_bytes = 16'000'000;  ///< 0: no limit
+  bool enforce = false;
+  bool operator==(const BudgetConfig&) const = default;
+};
+
+/// One stretch of test-time training with a fresh optimiser (spec/ttt.md section 1).
+struct AdaptPhaseConfig {
+  std::vector<std::string> train = {"all"};  ///< see adapt::Phase::train
+  std::string optimizer = "adamw";           ///< "adamw" | "adam" | "sgd"
+  double lr = 5e-4;
+  std::vector<std::string> lr_groups = {};  ///< "PATTERN=FACTOR"
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0;
+  double momentum = 0.9;              ///< sgd
+  double clip = 1;                    ///< largest norm of the gradient; 0: none
+  std::string schedule = "constant";  ///< "constant" | "cosine_epoch" | "cosine_pass" | "cosine_steps"
+  int epochs = 1;                     ///< over the text ("before") or over each chunk ("streaming")
+  bool operator==(const AdaptPhaseConfig&) const = default;
+};
+
+/// Test-time training (spec/ttt.md, docs/legality.md).
+struct AdaptConfig {
+  std::string when = "never";  ///< "never" | "before" | "streaming"
+  AdaptPhaseConfig first;
+  AdaptPhaseConfig then = {.epochs = 0};  ///< a second phase; epochs 0: none
+  int virtual_ranks = 1;
+  int batch_windows = 4;
+  int chunk_windows = 4;
+  std::string order = "natural";   ///< "natural" | "permuted"
+  std::string shards = "windows";  ///< "windows" | "targets" (as pull requests 518 and 573)
+  std::vector<double> pass_lr = {1.0};
+  bool rotate = false;
+  std::string combine = "single";  ///< "single" | "mixture" | "minimum"
+  std::vector<double> mixture_weights;
+  bool fake_quantize = false;
+  std::string tables = "f32";  ///< "f32" | "bf16" (with the published rounding)
+  bool operator==(const AdaptConfig&) const = default;
+};
+
+struct Recipe {
+  std::string name;         ///< from the file's name when not given
+  std::string description;  ///< one line
+  std::int64_t seed = 1337;
+  model::ModelConfig model;
+  DataConfig data;
+  OptimConfig optim;
+  TrainConfig train;
+  AverageConfig average;
+  QatConfig qat;
+  QuantConfig quant;
+  ScoreConfig score;
+  AdaptConfig adapt;
+  GenerateConfig generate;
+  BudgetConfig budget;
+  bool operator==(const Recipe&) const = default;
+};
+
+/// The recipe's protocol; with adapt.when = "never" one that scores and trains nothing.
+adapt::Protocol protocol(const Recipe& recipe);
+
+/// Checks the recipe as a whole (every key's range and what keys mean together, model::validate too). Throws
+/// an input error whose message begins with the key: "train.batch_tokens = 1000: ...".
+void validate(const Recipe& recipe);
+
+/// What the command line adds to a recipe.
+struct RecipeOptions {
+  std::vector<std::string> set = {};  ///< "train.steps=100", applied in order after the file
+  std::string scale =
+      "full";  ///< "tiny" | "small" | "full" | a part ("0.2"); applied before `set`, so what is set stands
+  std::optional<std::int64_t> seed = {};  ///< --seed: the last word
+};
+
+struct LoadedRecipe {
+  Recipe recipe;
+  std::string source;  ///< path of the file or "builtin:NAME"
+  std::map<std::string, std::string>
+      comments;  ///< key -> why it differs from the file ("7100 before --scale tiny")
+  std::string scale = "full";
+};
+
+/// Reads recipe text. `label` stands for the file in errors ("FILE:LINE:COLUMN: KEY: what is wrong"),
+/// relative paths are relative to `folder` and stay as they are when it is empty. Missing keys have their
+/// defaults; the result is validated.
+LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
+                          const std::filesystem::path& folder, const RecipeOptions& options = {});
+
+/// A file (anything with a '/' or ending in .toml) or the name of a built-in recipe ("demo").
+LoadedRecipe load_recipe(const std::string& name_or_path, const RecipeOptions& options = {});
+
+/// Every key with its value, in the schema's order, ready to be read again: parse_recipe(to_toml(r)) == r.
+/// `comments` go behind their keys.
+std::string to_toml(const Recipe& recipe, const std::map<std::string, std::string>& comments = {});
+std::string to_toml(const LoadedRecipe& loaded);
+/// The same without folders in paths, so that it says nothing of the machine: what an artifact echoes.
+std::string to_portable_toml(const Recipe& recipe);
+
+/// Names of the keys in which two recipes differ, in the schema's order ("train.steps", ...).
+std::vector<std::string> changed_keys(const Recipe& a, const Recipe& b);
+
+/// The recipes and texts inside the program.
+struct Builtin {
+  std::string_view name;  ///< "demo" (recipe) or "demo.txt" (text)
+  std::string_view text;
+};
+const std::vector<Builtin>& builtin_recipes();
+/// The text behind "builtin:NAME", or nothing when `path` is not of that form. Unknown NAME: input error.
+std::optional<std::string_view> builtin_text(std::string_view path);
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,97 @@
+#pragma once
+// What executes training steps: the trainer decides what a step is to do and when to look at results, a
+// backend runs forward, backward, update and averages on its device.
+
+#include "fairway/artifact/checkpoint.h"
+#include "fairway/data/loader.h"
+#include "fairway/optim/gradient.h"
+#include "fairway/optim/schedule.h"
+#include "fairway/pipeline/stages/corpus.h"
+#include "fairway/pipeline/train/training_model.h"
+#include "fairway/quant/policy.h"
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace fairway::pipeline {
+
+/// What the average does with the weights that a step leaves.
+enum class AverageAction {
+  none,
+  set,  ///< they replace the average (where an EMA starts late)
+  add,  ///< EMA: blended in; SWA: one more snapshot
+};
+
+/// Everything a step does beyond its data, decided by the host before the step begins.
+struct StepPlan {
+  optim::Progress progress;  ///< completed steps and training time when it begins; schedules follow from it
+  double lr_scale = 1;       ///< the schedule's value at `progress`, for the log
+  AverageAction average = AverageAction::none;
+  bool fake_quantise = false;  ///< late QAT: forward and backward see fake-quantised matrices
+  bool sensitivity = false;    ///< the matrices' squared gradients are collected
+};
+
+/// What a step did.
+struct StepOutcome {
+  double loss = 0;               ///< nats per token: the micro-batches' losses summed in double
+  optim::GradientNorm gradient;  ///< before clipping; undefined when the loss is not finite
+  double seconds = 0;            ///< by the device's clock; 0: the step ran while it was collected
+  bool finite() const;           ///< loss and gradient
+};
+
+/// Where a backend finds the state it saved: the bytes of that name, of exactly that size. Throws an input
+/// error otherwise.
+using SavedState = std::function<std::span<const std::byte>(std::string_view name, std::size_t bytes)>;
+
+/// One run's weights, gradients, optimiser state, averages and programs. Steps are queued and collected in
+/// order. A step whose loss or gradient is not finite changes nothing, nor does any step after it. Not
+/// thread-safe.
+class TrainBackend {
+ public:
+  virtual ~TrainBackend() = default;
+
+  /// Queues one whole step: micro-batches of the loader's current step, clip, optimisers, averages. May
+  /// return before it is done; the loader is read before it returns. At most depth() + 1 steps are queued.
+  virtual void submit(const data::BatchLoader& loader, const StepPlan& plan) = 0;
+  /// Waits for the oldest step not collected.
+  virtual StepOutcome collect() = 0;
+  /// Steps that may be in flight beyond the one being collected: 0 on a CPU, 1 where results are read one
+  /// step late. Results never depend on it.
+  virtual int depth() const = 0;
+
+  /// What the steps run on.
+  virtual const TrainingModel& model() const = 0;
+  /// The least time that a step's work takes at the device's measured rates (DeviceRates::roofline_seconds of
+  /// each of its parts); 0: not measured here.
+  virtual double roofline_seconds() const { return 0; }
+  virtual std::vector<graph::MemoryLine> memory_table() const = 0;
+
+  // Below: only while no step is in flight.
+
+  /// The weights that steps change, on the backend's device.
+  graph::ParameterStore& weights() const { return model().runner->weights(); }
+  /// Copies the average to `flat` (host, the layout's padded elements, tables rounded as they are stored);
+  /// false when nothing was averaged yet.
+  virtual bool read_average(std::span<float> flat) = 0;
+  /// Snapshots or updates in the average.
+  virtual std::int64_t average_count() const = 0;
+  /// What the steps with StepPlan::sensitivity collected; empty without one.
+  virtual quant::Sensitivity sensitivity() = 0;
+  /// Everything but the weights that decides the steps to come, on the host, under the same names and with
+  /// the same bytes on every device. Valid until the next call of any other function.
+  virtual std::vector<artifact::CheckpointBuffer> save_state() = 0;
+  /// Takes back what save_state gave. The weights are set first (exec::write_weights).
+  virtual void restore_state(const SavedState& saved) = 0;
+  /// Seconds that a step takes outside its micro-batches, median of `repeats`; for benchmarks: weights and
+  /// state change as by that many steps.
+  virtual double measure_update(int repeats) = 0;
+};
+
+/// The backend of the engine's device, with the recipe's initial weights. Throws an input error where the
+/// device has none.
+std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, exec::Engine& engine);
+
+}  // namespace fairway::pipeline

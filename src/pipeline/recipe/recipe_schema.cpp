@@ -1,0 +1,403 @@
+#include "fairway/pipeline/recipe/recipe_schema.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "fairway/artifact/artifact.h"
+#include "fairway/quant/policy.h"
+
+#include "recipe/recipe_keys.h"
+
+namespace fairway::pipeline {
+namespace {
+
+void add_model(std::vector<RecipeKey>& keys) {
+  using M = model::ModelConfig;
+  constexpr auto m = &Recipe::model;
+  auto more = {
+      number<m, &M::vocab_size>("model.vocab_size", {2, 65536}, "pieces of the tokenizer"),
+      number<m, &M::layers>("model.layers", {1, 256}, "transformer blocks"),
+      number<m, &M::width>("model.width", {8, 65536}, "width of the residual stream"),
+      number<m, &M::heads>("model.heads", {1, 1024}, "query heads; must divide the width"),
+      number<m, &M::kv_heads>("model.kv_heads", {1, 1024}, "key/value heads; must divide the query heads"),
+      number<m, &M::mlp_mult>("model.mlp_mult", {0.0625, 64},
+                              "hidden width of the MLP over the width; rounded down"),
+      choice<m, &M::activation>("model.activation", {"relu_square", "leaky_square"}, "MLP nonlinearity"),
+      number<m, &M::leaky_slope>("model.leaky_slope", {0, 1}, "slope below zero of leaky_square"),
+      number<m, &M::window>("model.window", {2, 1048576},
+                            "length of a training and scoring window in tokens"),
+      number<m, &M::rope_dims>("model.rope_dims", {2, 1024},
+                               "rotated dimensions of each head (even, at most the head size)"),
+      number<m, &M::rope_base>("model.rope_base", {1, 1e9}, "base of the rotary frequencies"),
+      number<m, &M::rope_rescale_length>("model.rope_rescale_length", {0, 1048576},
+                                         "longer windows rescale the rotary base; 0: never"),
+      flag<m, &M::ln_scale>("model.ln_scale", "scale each block's norm by 1/sqrt(layer + 1)"),
+      number<m, &M::norm_eps>("model.norm_eps", {0, 1}, "epsilon of every RMS norm"),
+      flag<m, &M::unet_skips>("model.unet_skips",
+                              "skip connections from the first half of the layers to the second"),
+      flag<m, &M::smear>("model.smear", "mix the previous position into the input (SmearGate)"),
+      number<m, &M::bigram_rows>("model.bigram_rows", {0, 16777216},
+                                 "rows of the hashed bigram embedding; 0: none"),
+      number<m, &M::bigram_dim>("model.bigram_dim", {1, 65536},
+                                "width of a bigram row; no projection at the model's width"),
+      number<m, &M::ve_dim>("model.ve_dim", {0, 65536},
+                            "width of the value embedding; 0: none; no projection at the values' width"),
+      number<m, &M::ve_layers>("model.ve_layers", {0, 255},
+                               "layers that take the value embedding, counted from 0"),
+      number<m, &M::xsa_layers>("model.xsa_layers", {0, 255},
+                                "layers with exclusive self attention, counted from 0"),
+      number<m, &M::softcap>("model.softcap", {0.001, 1e6}, "logits are softcap * tanh(z / softcap)"),
+      number<m, &M::memory_tokens>("model.memory_tokens", {0, 1024},
+                                   "learned vectors in the place of a window's first tokens; 0: none"),
+      number<m, &M::embed_init_std>("model.embed_init_std", {0, 10},
+                                    "initial standard deviation of the embedding"),
+      number<m, &M::ve_init_std>("model.ve_init_std", {0, 10},
+                                 "initial standard deviation of the value embedding"),
+      number<m, &M::q_gain_init>("model.q_gain_init", {0, 100}, "initial gain of each query head"),
+      choice<m, &M::matrix_init>("model.matrix_init", {"orthogonal", "uniform"}, "initial matrices"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_data(std::vector<RecipeKey>& keys) {
+  using D = DataConfig;
+  constexpr auto d = &Recipe::data;
+  auto more = {
+      path<d, &D::train>("data.train",
+                         "patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz, .xz, .zst); "
+                         "builtin:demo.txt is inside the program"),
+      path<d, &D::validation>(
+          "data.validation", "the same for validation; empty: every data.holdout_every-th training document"),
+      path<d, &D::tokenizer>(
+          "data.tokenizer",
+          "SentencePiece .model file; empty: one of model.vocab_size pieces is trained on the training text"),
+      choice<d, &D::split_on>("data.split_on", {"file", "blank-line", "line"},
+                              "what ends a document in a .txt"),
+      text<d, &D::field>("data.field", "the text's field in a .jsonl"),
+      flag<d, &D::skip_bad_lines>(
+          "data.skip_bad_lines",
+          "lines that are no document (.jsonl, or split_on line) are counted and left "
+          "out instead of being an error"),
+      number<d, &D::holdout_every>(
+          "data.holdout_every", {0, 1e9},
+          "every n-th document is for validation when data.validation is empty; 0: none"),
+      number<d, &D::min_document_bytes>("data.min_document_bytes", {0, 1e9},
+                                        "blank-line: paragraphs are joined until a document has this size"),
+      number<d, &D::train_bytes>("data.train_bytes", {0, kMaxTokens},
+                                 "read at most so many bytes of training text; 0: all"),
+      number<d, &D::slices>("data.slices", {1, 1024},
+                            "a step reads slices x (L + 1) consecutive tokens of the stream"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_optim(std::vector<RecipeKey>& keys) {
+  using O = OptimConfig;
+  constexpr auto o = &Recipe::optim;
+  auto more = {
+      number<o, &O::matrix_lr>("optim.matrix_lr", {0, 10}, "learning rate of the matrices (Muon)"),
+      number<o, &O::table_lr>("optim.table_lr", {0, 10}, "learning rate of the embedding tables (AdamW)"),
+      number<o, &O::scalar_lr>("optim.scalar_lr", {0, 10}, "learning rate of gains, mixes and gates (AdamW)"),
+      number<o, &O::muon_momentum_start>("optim.muon_momentum_start", {0, 0.99999},
+                                         "Muon's momentum at the first step"),
+      number<o, &O::muon_momentum_end>("optim.muon_momentum_end", {0, 0.99999},
+                                       "Muon's momentum after its warm-up"),
+      number<o, &O::muon_momentum_steps>("optim.muon_momentum_steps", {0, 1e9},
+                                         "length of the momentum warm-up", Counted::yes),
+      number<o, &O::ns_steps>("optim.ns_steps", {1, 100}, "Newton-Schulz iterations"),
+      choice<o, &O::ns_precision>("optim.ns_precision", {"f32", "bf16"},
+                                  "products of the Newton-Schulz iteration"),
+      number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
+                                       "decoupled weight decay of the matrices"),
+      number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
+                                       "decoupled weight decay of everything else"),
+      number<o, &O::beta1>("optim.beta1", {0, 0.99999}, "AdamW"),
+      number<o, &O::beta2>("optim.beta2", {0, 0.999999}, "AdamW"),
+      number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
+      number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
+                               "largest norm of the whole gradient; 0: no clipping"),
+      choice<o, &O::tables>("optim.tables", {"f32", "bf16"},
+                            "storage of the embedding tables and their moments (bf16 as published)"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+void add_train(std::vector<RecipeKey>& keys) {
+  using T = TrainConfig;
+  constexpr auto t = &Recipe::train;
+  auto more = {
+      number<t, &T::batch_tokens>("train.batch_tokens", {1, 1e12},
+                                  "targets per step; a multiple of data.slices x model.window"),
+      number<t, &T::micro_batch>("train.micro_batch", {0, 1048576}, "windows per micro-step; 0: chosen"),
+      number<t, &T::steps>("train.steps", {0, 1e9}, "steps of the run; with schedule wall_clock only a cap",
+                           Counted::yes),
+      choice<t, &T::schedule>("train.schedule", {"steps", "wall_clock"},
+                              "what decides the end and the warm-down; steps is reproducible to the bit"),
+      number<t, &T::seconds>("train.seconds", {0.1, 1e9}, "length of a wall_clock run"),
+      number<t, &T::planned_steps>(
+          "train.planned_steps", {0, 1e9},
+          "steps a wall_clock run is expected to make, what --scale relates to; 0: train.steps",
+          Counted::yes),
+      number<t, &T::warmdown_steps>("train.warmdown_steps", {0, 1e9},
+                                    "the learning rate falls to 0 over the last so many steps; 0: never",
+                                    Counted::yes),
+      number<t, &T::log_every>("train.log_every", {1, 1e9}, "a metrics line every so many steps",
+                               Counted::yes),
+      number<t, &T::validate_every>("train.validate_every", {0, 1e9},
+                                    "plain validation every so many steps; 0: only at the end", Counted::yes),
+      number<t, &T::checkpoint_every>(
+          "train.checkpoint_every", {0, 1e9},
+          "a checkpoint every so many steps; 0: by time, at the end and when interrupted", Counted::yes),
+      number<t, &T::checkpoint_seconds>(
+          "train.checkpoint_seconds", {0, 1e9},
+          "without checkpoint_every: one about every so many seconds, for at most 1 % of the time; 0: none"),
+      number<t, &T::keep_checkpoints>(
+          "train.keep_checkpoints", {0, 1000},
+          "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step; 0: one, "
+          "and none once `fairway run` is finished"),
+      choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
+      number<t, &T::z_loss>("train.z_loss", {0, 1},
+                            "adds this times the mean squared log-normaliser to the training loss"),
+      path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+std::vector<std::string> mlp_rules() {
+  auto names = quant::rule_names();
+  names.insert(names.begin(), "matrix");
+  return names;
+}
+
+std::vector<std::string> coder_names() {
+  std::vector<std::string> names;
+  for (const auto coder : artifact::all_coders()) names.emplace_back(artifact::coder_name(coder));
+  return names;
+}
+
+void add_after_training(std::vector<RecipeKey>& keys) {
+  constexpr auto a = &Recipe::average;
+  constexpr auto f = &Recipe::qat;
+  constexpr auto q = &Recipe::quant;
+  constexpr auto s = &Recipe::score;
+  constexpr auto g = &Recipe::generate;
+  constexpr auto b = &Recipe::budget;
+  auto more = {
+      choice<a, &AverageConfig::kind>(
+          "average.kind", {"none", "ema", "swa"},
+          "which weights are exported: the last, an exponential or a stochastic average"),
+      number<a, &AverageConfig::decay>(
+          "average.decay", {0, 0.9999999},
+          "EMA: kept part of the average per step (--scale keeps its half-life in proportion)"),
+      number<a, &AverageConfig::start>("average.start", {0, 1e9},
+                                       "EMA: starts from the weights after this step; 0: the initial ones",
+                                       Counted::yes),
+      choice<a, &AverageConfig::dtype>("average.dtype", {"f32", "bf16"}, "EMA: storage of the average"),
+      number<a, &AverageConfig::swa_every>("average.swa_every", {1, 1e9},
+                                           "SWA: add the weights every so many steps", Counted::yes),
+      number<a, &AverageConfig::swa_below>("average.swa_below", {0, 1},
+                                           "SWA: only while the learning-rate scale is below this"),
+      number<a, &AverageConfig::swa_min>(
+          "average.swa_min", {1, 1e9},
+          "SWA: of fewer snapshots none is used and the last weights are exported"),
+      number<f, &QatConfig::attention>(
+          "qat.attention", {0, 8}, "late QAT: bits of the attention's matrices (2 to 8); 0: not quantised"),
+      number<f, &QatConfig::mlp>("qat.mlp", {0, 8}, "late QAT: bits of the MLP's matrices; 0: not quantised"),
+      number<f, &QatConfig::other>("qat.other", {0, 8},
+                                   "late QAT: bits of the side embeddings' projections; 0: not quantised"),
+      number<f, &QatConfig::below>(
+          "qat.below", {0, 1}, "late QAT begins once the learning-rate scale is below this; 0: not by scale"),
+      number<f, &QatConfig::last_fraction>("qat.last_fraction", {0, 1},
+                                           "late QAT begins for this last part of the run; 0: not by part"),
+      flag<f, &QatConfig::inert>(
+          "qat.inert", "the switch is logged and has no effect, as in the published scripts' training"),
+      choice<q, &QuantConfig::matrix>(
+          "quant.matrix", quant::rule_names(),
+          "matrices: bits, and the clip: the row's maximum, searched for the matrix, or for each row"),
+      choice<q, &QuantConfig::mlp>("quant.mlp", mlp_rules(), "the MLP's matrices; matrix: as quant.matrix"),
+      choice<q, &QuantConfig::table>("quant.table", quant::rule_names(), "embedding tables"),
+      text<q, &QuantConfig::rules>("quant.rules",
+                                   "PATTERN=RULE by tensor name (* any characters), before all else, first "
+                                   "match wins: \"blocks.0.*=int8\""),
+      number<q, &QuantConfig::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
+                                                 "tensors of at most so many elements stay fp16"),
+      choice<q, &QuantConfig::coder>("quant.coder", coder_names(), "entropy coder of the artifact"),
+      number<q, &QuantConfig::level>(
+          "quant.level", {1, 22},
+          "level of the coder; beyond its highest (zstd 22, brotli 11, lzma 9): the highest"),
+      number<q, &QuantConfig::prune>("quant.prune", {0, 0.99},
+                                     "part of each large tensor's smallest weights set to 0 in the export"),
+      number<q, &QuantConfig::prune_below>("quant.prune_below", {0, 1e9},
+                                           "weights of large tensors that are smaller are set to 0 too"),
+      choice<q, &QuantConfig::prune_when>(
+          "quant.prune_when", {"before", "after"},
+          "prune before quantising, or the integers once scales and clips were chosen from all weights"),
+      number<q, &QuantConfig::guided_high>("quant.guided_high", {0, 1},
+                                           "gradient-guided bits: part of the matrices, those with the "
+                                           "largest mean squared gradient, with one bit more"),
+      number<q, &QuantConfig::guided_low>("quant.guided_low", {0, 1},
+                                          "part of the matrices, those with the smallest, with one bit less"),
+      flag<s, &ScoreConfig::plain>("score.plain", "score windows side by side"),
+      number<s, &ScoreConfig::stride>("score.stride", {0, 1048576},
+                                      "score sliding windows of this stride; 0: don't"),
+      choice<s, &ScoreConfig::tail>(
+          "score.tail", {"clean", "published"},
+          "end of the text: each target once, or the last ones again as published scripts do"),
+      choice<s, &ScoreConfig::rule>(
+          "score.rule", {"auto", "challenge", "exact"},
+          "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
+      number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
+                                      "score only the first so many targets; 0: all"),
+      number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},
+                                          "part of a count model of the text before (PPM-C, order 1) in the "
+                                          "sliding scores, adapted ones too; 0: none"),
+      number<g, &GenerateConfig::tokens>("generate.tokens", {0, 1048576}, "length of the sample; 0: none"),
+      number<g, &GenerateConfig::temperature>("generate.temperature", {0, 100},
+                                              "0: always the most likely token"),
+      number<g, &GenerateConfig::top_k>("generate.top_k", {0, 65536},
+                                        "draw from the k most likely tokens; 0: from all"),
+      text<g, &GenerateConfig::prompt>("generate.prompt", "text the sample continues"),
+      number<b, &BudgetConfig::train_seconds>("budget.train_seconds", {0, 1e9},
+                                              "training time the run may use; 0: no limit"),
+      number<b, &BudgetConfig::eval_seconds>("budget.eval_seconds", {0, 1e9},
+                                             "time the artifact's scores may take; 0: no limit"),
+      number<b, &BudgetConfig::artifact_bytes>("budget.artifact_bytes", {0, 1e12},
+                                               "size of weights and code; 0: no limit"),
+      flag<b, &BudgetConfig::enforce>(
+          "budget.enforce",
+          "true: training ends in time, scoring takes wider strides to fit, an artifact "
+          "over the limit fails; false: going over is said"),
+  };
+  keys.insert(keys.end(), more);
+}
+
+std::vector<RecipeKey> make_keys() {
+  std::vector<RecipeKey> keys = {
+      text<&Recipe::name>("name", "name of the recipe; from the file's name when not given"),
+      text<&Recipe::description>("description", "one line"),
+      number<&Recipe::seed>("seed", {0, 9007199254740992.0},
+                            "seed of the initial weights and the sample; the data order never depends on it"),
+  };
+  add_model(keys);
+  add_data(keys);
+  add_optim(keys);
+  add_train(keys);
+  add_after_training(keys);
+  add_adapt_keys(keys);
+  return keys;
+}
+
+std::string quote(std::string_view value) {
+  std::string out = "\"";
+  for (unsigned char c : value) {
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      default:
+        if (c < 0x20 || c == 0x7f) {
+          out += fmt::format("\\u{:04X}", c);
+        } else {
+          out += static_cast<char>(c);
+        }
+    }
+  }
+  return out + '"';
+}
+
+struct ToToml {
+  std::string operator()(bool* v) const { return *v ? "true" : "false"; }
+  std::string operator()(int* v) const { return fmt::format("{}", *v); }
+  std::string operator()(std::int64_t* v) const { return fmt::format("{}", *v); }
+  std::string operator()(float* v) const {
+    return fmt::format("{}", *v);
+  }  // shortest digits that give the value back
+  std::string operator()(double* v) const { return fmt::format("{}", *v); }
+  std::string operator()(std::string* v) const { return quote(*v); }
+  std::string operator()(std::vector<int>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
+  std::string operator()(std::vector<double>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
+  std::string operator()(std::vector<std::string>* v) const {
+    std::vector<std::string> quoted;
+    std::transform(v->begin(), v->end(), std::back_inserter(quoted), quote);
+    return fmt::format("[{}]", fmt::join(quoted, ", "));
+  }
+};
+
+struct TypeName {
+  std::string_view operator()(bool*) const { return "true or false"; }
+  std::string_view operator()(int*) const { return "integer"; }
+  std::string_view operator()(std::int64_t*) const { return "integer"; }
+  std::string_view operator()(float*) const { return "number"; }
+  std::string_view operator()(double*) const { return "number"; }
+  std::string_view operator()(std::string*) const { return "text"; }
+  std::string_view operator()(std::vector<int>*) const { return "list of integers"; }
+  std::string_view operator()(std::vector<double>*) const { return "list of numbers"; }
+  std::string_view operator()(std::vector<std::string>*) const { return "list of texts"; }
+};
+
+}  // namespace
+
+const std::vector<RecipeKey>& recipe_keys() {
+  static const std::vector<RecipeKey> keys = make_keys();
+  return keys;
+}
+
+std::string_view type_name(const RecipeKey& key) {
+  Recipe any;
+  return std::visit(TypeName{}, key.value(any));
+}
+
+std::string allowed_values(const RecipeKey& key) {
+  if (!key.choices.empty()) return fmt::format("{}", fmt::join(key.choices, ", "));
+  const auto type = type_name(key);
+  if (type == "integer" || type == "number" || type == "list of integers" || type == "list of numbers") {
+    auto show = [](double v) {
+      return v == static_cast<std::int64_t>(v) && v < 1e16 ? fmt::format("{}", static_cast<std::int64_t>(v))
+                                                           : fmt::format("{}", v);
+    };
+    return fmt::format("{} to {}", show(key.low), show(key.high));
+  }
+  return "";
+}
+
+std::string toml_value(const RecipeKey& key, const Recipe& recipe) {
+  // The accessor wants a mutable recipe; nothing is written.
+  return std::visit(ToToml{}, key.value(const_cast<Recipe&>(recipe)));
+}
+
+std::string recipe_keys_markdown() {
+  std::string out, section = "?";
+  const Recipe defaults;
+  for (const auto& key : recipe_keys()) {
+    const auto dot = key.name.find('.');
+    const auto table = dot == std::string::npos ? std::string() : key.name.substr(0, dot);
+    if (table != section) {
+      section = table;
+      out += fmt::format(
+          "{}### {}\n\n| key | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n",
+          out.empty() ? "" : "\n", table.empty() ? "At the top" : "`[" + table + "]`");
+    }
+    out += fmt::format("| `{}`{} | {} | `{}` | {} | {} |\n",
+                       dot == std::string::npos ? key.name : key.name.substr(dot + 1),
+                       key.counted_in_steps ? " ⏱" : "", type_name(key), toml_value(key, defaults),
+                       allowed_values(key), key.help);
+  }
+  return out;
+}
+
+}  // namespace fairway::pipeline

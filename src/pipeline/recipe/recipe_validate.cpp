@@ -1,0 +1,154 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fairway/adapt/selection.h"
+#include "fairway/base/error.h"
+#include "fairway/base/pattern.h"
+#include "fairway/base/text.h"
+#include "fairway/model/family.h"
+#include "fairway/quant/policy.h"
+#include "recipe/recipe_parse.h"
+
+namespace fairway::pipeline {
+namespace {
+
+using base::fail_input;
+
+/// It names a folder.
+void validate_name(const std::string& name) {
+  constexpr std::size_t kLongest = 240;  // "-2" and more still fit behind it
+  if (name.size() > kLongest)
+    fail_input("name: {} bytes are too long for the name of a folder, at most {}", name.size(), kLongest);
+}
+
+void validate_data(const Recipe& recipe) {
+  const auto& data = recipe.data;
+  if (std::ranges::count(data.train, "-") + std::ranges::count(data.validation, "-") > 1)
+    fail_input("data.train, data.validation: standard input (-) can be read once only");
+  if (data.train.empty()) fail_input("data.train = []: name at least one text or shard");
+  if (data.validation.empty() && data.holdout_every == 0)
+    fail_input("data.holdout_every = 0: nothing to validate on; give data.validation or a number above 1");
+  if (data.validation.empty() && data.holdout_every == 1)
+    fail_input("data.holdout_every = 1: every document would be for validation, none for training");
+  const auto shard =
+      std::find_if(data.train.begin(), data.train.end(), [](const auto& p) { return p.ends_with(".bin"); });
+  if (!data.tokenizer.empty()) return;
+  if (shard != data.train.end())
+    fail_input("data.tokenizer = \"\": the shards '{}' need the tokenizer they were made with", *shard);
+  constexpr int kSmallestTrained = 300;  // 256 byte pieces, the control pieces, and some letters
+  if (recipe.model.vocab_size < kSmallestTrained)
+    fail_input("model.vocab_size = {}: a tokenizer trained on the spot needs at least {}",
+               recipe.model.vocab_size, kSmallestTrained);
+}
+
+void validate_batch(const Recipe& recipe) {
+  const auto& train = recipe.train;
+  const std::int64_t unit = std::int64_t{recipe.data.slices} * recipe.model.window;
+  if (train.batch_tokens % unit != 0) {
+    fail_input("train.batch_tokens = {}: must be a multiple of data.slices x model.window = {} x {} = {}",
+               train.batch_tokens, recipe.data.slices, recipe.model.window, unit);
+  }
+  const auto windows = train.batch_tokens / recipe.model.window;
+  if (train.micro_batch > 0 && windows % train.micro_batch != 0)
+    fail_input("train.micro_batch = {}: does not divide the {} windows of a step", train.micro_batch,
+               windows);
+}
+
+void validate_quant(const Recipe& recipe) {
+  for (const auto& rule : recipe.quant.rules) quant::parse_override("quant.rules", rule);
+  if (recipe.quant.guided_high + recipe.quant.guided_low > 1)
+    fail_input("quant.guided_high = {}: with quant.guided_low = {} more than all matrices",
+               recipe.quant.guided_high, recipe.quant.guided_low);
+  // The last step's scale is 1 / warmdown_steps.
+  if (recipe.quant.guided_high + recipe.quant.guided_low > 0 && recipe.train.warmdown_steps < 3)
+    fail_input(
+        "quant.guided_high = {}, quant.guided_low = {}: need gradients of steps with a learning-rate scale "
+        "below 0.5, and with train.warmdown_steps = {} there are none",
+        recipe.quant.guided_high, recipe.quant.guided_low, recipe.train.warmdown_steps);
+}
+
+/// A grid needs a sign and a digit.
+void validate_qat(const Recipe& recipe) {
+  for (const auto& [key, bits] : {std::pair("attention", recipe.qat.attention),
+                                  std::pair("mlp", recipe.qat.mlp), std::pair("other", recipe.qat.other)})
+    if (bits == 1) fail_input("qat.{} = 1: must be 0 (not quantised) or 2 to 8 bits", key);
+}
+
+void validate_score(const Recipe& recipe) {
+  if (recipe.score.stride > recipe.model.window) {
+    fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
+               recipe.score.stride, recipe.model.window);
+  }
+  if (recipe.score.ppm_weight > 0 && recipe.score.stride == 0)
+    fail_input("score.ppm_weight = {}: is part of sliding scores only; set score.stride",
+               recipe.score.ppm_weight);
+  const int memory = recipe.model.memory_tokens;
+  if (memory > 0 && recipe.score.stride > recipe.model.window - memory)
+    fail_input("score.stride = {}: with model.memory_tokens = {} a window scores its last {} tokens only",
+               recipe.score.stride, memory, recipe.model.window - memory);
+  if (memory > 0 && recipe.score.tail == "published")
+    fail_input("score.tail = \"published\": not with model.memory_tokens; choose clean");
+  if (memory > 0 && recipe.generate.tokens > 0)
+    fail_input("generate.tokens = {}: a model with model.memory_tokens does not generate; set 0",
+               recipe.generate.tokens);
+  if (!recipe.score.plain && recipe.score.stride == 0)
+    fail_input("score.plain = false: with score.stride = 0 nothing is scored; switch one of them on");
+}
+
+void validate_adapt(const Recipe& recipe) {
+  if (recipe.adapt.when == "never") return;
+  if (recipe.model.memory_tokens > 0)
+    fail_input("adapt.when = \"{}\": a model with model.memory_tokens is not adapted; choose never",
+               recipe.adapt.when);
+  const auto p = protocol(recipe);
+  adapt::validate(p);
+  if (p.phases[0].epochs == 0)
+    fail_input("adapt.epochs = 0: nothing would be trained; adapt.when = \"never\"");
+  const auto layout = model::make_layout(recipe.model);
+  for (const auto& phase : p.phases) adapt::select(phase, layout, recipe.model, p.tables);
+}
+
+}  // namespace
+
+void validate(const Recipe& recipe) {
+  for (const auto& key : recipe_keys())
+    if (auto error = range_error(key, recipe); !error.empty()) fail_input("{}", error);
+  model::validate(recipe.model);
+  validate_name(recipe.name);
+  validate_data(recipe);
+  validate_batch(recipe);
+  validate_quant(recipe);
+  validate_score(recipe);
+  validate_adapt(recipe);
+  validate_qat(recipe);
+}
+
+void validate_rules(const Recipe& recipe) {
+  std::vector<std::string> patterns;
+  for (const auto& rule : recipe.quant.rules)
+    patterns.push_back(quant::parse_override("quant.rules", rule).first);
+  if (patterns.empty()) return;
+  std::vector<int> tensors(patterns.size()), first_for(patterns.size());
+  std::vector<std::string> names;
+  const auto layout = model::make_layout(recipe.model);
+  for (const auto& p : layout.parameters()) {
+    names.push_back(p.name);
+    bool taken = false;
+    for (std::size_t i = 0; i < patterns.size(); ++i) {
+      if (!base::matches(patterns[i], p.name)) continue;
+      ++tensors[i];
+      if (!std::exchange(taken, true)) ++first_for[i];
+    }
+  }
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    if (tensors[i] == 0)
+      fail_input("quant.rules: '{}' fits no tensor of this model{}; `fairway inspect --tensors` lists them",
+                 patterns[i], base::did_you_mean(patterns[i], names));
+    if (first_for[i] == 0)
+      fail_input("quant.rules: '{}' is never used, as rules before it fit all its tensors; put it first",
+                 patterns[i]);
+  }
+}
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,126 @@
+#include "fairway/pipeline/stages/packing.h"
+
+#include "fairway/pipeline/stages/model_file.h"
+
+#include <nlohmann/json.hpp>
+
+#include <map>
+
+namespace fairway::pipeline {
+
+namespace {
+
+/// spec/quantization.md section 1: whatever is neither attention's nor the MLP's goes by the rule of tables.
+quant::TensorInfo tensor_info(const graph::Parameter& p) {
+  using enum quant::Category;
+  const bool attends = p.role == graph::Role::attention || p.role == graph::Role::projection;
+  return {p.name, p.shape, attends ? attention : p.role == graph::Role::mlp ? mlp : table};
+}
+
+quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
+                             const quant::Sensitivity* sensitivity) {
+  quant::QuantPolicy policy;
+  policy.attention = &quant::find_rule("quant.matrix", c.matrix);
+  policy.mlp = c.mlp == "matrix" ? policy.attention : &quant::find_rule("quant.mlp", c.mlp);
+  policy.table = &quant::find_rule("quant.table", c.table);
+  for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
+  policy.passthrough_limit = c.passthrough_limit;
+  policy.prune = {c.prune, c.prune_below, c.prune_when == "after"};
+  if (c.guided_high > 0 || c.guided_low > 0) {
+    if (!sensitivity || sensitivity->empty())
+      base::fail_input(
+          "quant.guided_high = {}, quant.guided_low = {}: the training collected no '{}'; train again "
+          "with these keys set and to a learning-rate scale below 0.5, or set them to 0",
+          c.guided_high, c.guided_low, kSensitivityBuffer);
+    std::vector<quant::TensorInfo> tensors;
+    for (const auto& p : layout.parameters()) tensors.push_back(tensor_info(p));
+    quant::guide_bits(policy, *sensitivity, tensors, c.guided_high, c.guided_low);
+  }
+  return policy;
+}
+
+artifact::TensorKind stored_kind(quant::Kind kind) {
+  switch (kind) {
+    case quant::Kind::int6:
+      return artifact::TensorKind::int6;
+    case quant::Kind::int7:  // a byte holds it, and only the range of the values would differ
+    case quant::Kind::int8:
+      return artifact::TensorKind::int8;
+    case quant::Kind::int5:
+      return artifact::TensorKind::int5;
+    default:
+      return artifact::TensorKind::f16;
+  }
+}
+
+artifact::StoredTensor stored(quant::QuantizedTensor&& t) {
+  artifact::StoredTensor s;
+  s.name = std::move(t.name);
+  s.kind = stored_kind(t.kind);
+  for (int i = 0; i < t.shape.rank(); ++i) s.shape.push_back(t.shape[i]);
+  s.q = std::move(t.q);
+  s.scales = std::move(t.scales);
+  s.half = std::move(t.passthrough);
+  return s;
+}
+
+}  // namespace
+
+bool guided_bits(const Recipe& recipe) { return recipe.quant.guided_high > 0 || recipe.quant.guided_low > 0; }
+
+std::string sensitivity_text(const quant::Sensitivity& sensitivity) {
+  return nlohmann::json(sensitivity).dump();
+}
+
+quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& what) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  quant::Sensitivity result;
+  if (!json.is_object()) base::fail_input("{}: '{}' is not a JSON object", what, kSensitivityBuffer);
+  for (const auto& [name, value] : json.items()) {
+    if (!value.is_number())
+      base::fail_input("{}: '{}' of {} is not a number", what, kSensitivityBuffer, name);
+    result[name] = value.get<double>();
+  }
+  return result;
+}
+
+artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
+                                 const text::Tokenizer& tokenizer, const std::string& data_manifest,
+                                 exec::Engine& engine, const quant::Sensitivity* sensitivity) {
+  const auto policy = policy_of(recipe.quant, weights.layout(), sensitivity);
+  artifact::Artifact result;
+  for (const auto& p : weights.layout().parameters()) {
+    engine.throw_if_stopped();
+    const bool bf16 = p.group == graph::Group::table && recipe.optim.tables == "bf16";
+    result.tensors.push_back(stored(quant::quantize(
+        policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16, engine.pool())));
+  }
+  result.tokenizer = tokenizer_section(tokenizer);
+  result.recipe_text = to_portable_toml(recipe);
+  result.provenance = {build_version(), engine.device().str(), std::string(base::isa_name(engine.isa())),
+                       static_cast<std::uint64_t>(recipe.seed), data_manifest};
+  return result;
+}
+
+std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::ParameterStore& weights,
+                                                const text::Tokenizer& tokenizer,
+                                                const std::string& data_manifest,
+                                                const std::filesystem::path& out, exec::Engine& engine,
+                                                const quant::Sensitivity* sensitivity) {
+  engine.progress().note("quantising and packing");
+  const auto coder = artifact::parse_coder(recipe.quant.coder);
+  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown", recipe.quant.coder);
+  const artifact::WriteOptions options{*coder, recipe.quant.level};
+  return std::async(std::launch::async,
+                    [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity),
+                     out, options] { return artifact::write_artifact(out, packed, options); });
+}
+
+artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
+                          const text::Tokenizer& tokenizer, const std::string& data_manifest,
+                          const std::filesystem::path& out, exec::Engine& engine,
+                          const quant::Sensitivity* sensitivity) {
+  return start_packing(recipe, weights, tokenizer, data_manifest, out, engine, sensitivity).get();
+}
+
+}  // namespace fairway::pipeline

@@ -1,0 +1,76 @@
+#include "fairway/pipeline/stages/scoring.h"
+
+#include "fairway/exec/micro_batch.h"
+
+#include <algorithm>
+
+namespace fairway::pipeline {
+
+std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& engine) {
+  const int rows = exec::rows_for(exec::full_rate_tokens(engine.device()), config.window);
+  const auto weights = static_cast<std::size_t>(model::make_layout(config).padded_elements()) * sizeof(float);
+  return exec::planned_bytes(config, engine, ops::Products::f32, exec::score_spec(rows, config.window)) +
+         2 * weights;  // a copy, and one that is rounded
+}
+
+text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size) {
+  const auto rule =
+      options.rule == "auto" ? text::default_byte_rule(tokenizer) : *text::parse_byte_rule(options.rule);
+  return text::make_byte_table(tokenizer, rule, vocab_size);
+}
+
+score::ByteCounter byte_counter(const text::ByteTable& table) {
+  return [&table](std::int32_t target, std::int32_t previous) {
+    return static_cast<std::int32_t>(
+        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
+  };
+}
+
+void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict) {
+  if (rule != text::ByteRule::challenge || tokenizer.denormalises() ||
+      std::ranges::find(verdict.broken, score::Condition::text_bytes) == verdict.broken.end())
+    return;
+  verdict.notes.push_back(
+      "the published table counts more for this tokenizer's pieces than they decode to; score.rule = "
+      "\"exact\" (--rule exact) counts what they decode to");
+}
+
+score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenizer& tokenizer,
+                              const ScoredText& text, const ScoreConfig& options, int stride) {
+  auto& runner = scorer.runner();
+  const auto& config = runner.config();
+  const auto tail = options.tail == "published" ? score::Tail::published : score::Tail::clean;
+  const auto table = score_bytes(options, tokenizer, config.vocab_size);
+  std::span<const std::uint16_t> tokens = text.tokens;
+  if (options.tokens > 0 && static_cast<std::size_t>(options.tokens) + 1 < tokens.size())
+    tokens = tokens.first(static_cast<std::size_t>(options.tokens) + 1);
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  const int lead = config.memory_tokens, most = config.window - lead;
+  const auto plan = stride > 0
+                        ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), tail, lead)
+                        : score::WindowPlan::plain(n, config.window, tail, lead);
+  for (const int length : plan.score_lengths()) scorer.add(length);
+  runner.allocate();
+  score::ScoreOptions score_options;
+  score_options.byte_rule = std::string(text::byte_rule_name(table.rule));
+  score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
+  score_options.progress = &runner.engine().progress();
+  score_options.stop = runner.engine().stop();
+  if (stride > 0) {
+    score_options.ppm_weight = options.ppm_weight;
+    score_options.vocab_size = config.vocab_size;
+  }
+  auto result = score::score(plan, tokens, scorer, byte_counter(table), score_options);
+  note_byte_rule(table.rule, tokenizer, result.verdict);
+  return result;
+}
+
+score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
+                              const text::Tokenizer& tokenizer, const ScoredText& text,
+                              const ScoreConfig& options, int stride, const exec::Engine& engine) {
+  exec::ModelRunner runner(config, weights, engine);
+  exec::WindowPrograms scorer(runner);
+  return score_text(scorer, tokenizer, text, options, stride);
+}
+
+}  // namespace fairway::pipeline

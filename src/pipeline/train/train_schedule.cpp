@@ -1,0 +1,58 @@
+#include "train/train_schedule.h"
+
+#include "fairway/pipeline/stages/packing.h"
+#include "fairway/pipeline/train/train_setup.h"
+#include "train/train_sensitivity.h"
+
+#include <algorithm>
+
+namespace fairway::pipeline {
+
+TrainSchedule::TrainSchedule(const Recipe& recipe)
+    : recipe_(recipe), lr_(optimizer_config(recipe).schedule) {}
+
+/// spec/training.md sections 9 and 10; EMA from average.start on.
+AverageAction TrainSchedule::average_after(std::int64_t step, double lr_scale) const {
+  const auto& a = recipe_.average;
+  if (a.kind == "ema") {
+    if (step < a.start) return AverageAction::none;
+    return step == a.start ? AverageAction::set : AverageAction::add;
+  }
+  if (a.kind == "swa" && lr_scale < a.swa_below && step % a.swa_every == 0) return AverageAction::add;
+  return AverageAction::none;
+}
+
+double TrainSchedule::part_done(const optim::Progress& p) const {
+  if (lr_.kind == optim::ScheduleKind::wall_clock) return p.elapsed_ms / lr_.limit_ms;
+  return static_cast<double>(p.step) / static_cast<double>(std::max<std::int64_t>(lr_.total_steps, 1));
+}
+
+bool TrainSchedule::qat_begins(const optim::Progress& progress) const {
+  const auto& q = recipe_.qat;
+  if (!q.any()) return false;
+  if (q.below > 0 && optim::lr_scale(lr_, progress) < q.below) return true;
+  return q.last_fraction > 0 && part_done(progress) >= 1 - q.last_fraction;
+}
+
+StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const {
+  StepPlan plan;
+  plan.progress = progress;
+  plan.lr_scale = optim::lr_scale(lr_, progress);
+  plan.average = average_after(progress.step + 1, plan.lr_scale);
+  plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < kSensitivityBelow;
+  plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
+  return plan;
+}
+
+bool TrainSchedule::at_end(const optim::Progress& progress) const {
+  if (progress.step >= recipe_.train.steps) return true;
+  return lr_.kind == optim::ScheduleKind::wall_clock && progress.elapsed_ms >= lr_.limit_ms;
+}
+
+bool TrainSchedule::pauses_after(std::int64_t step) const {
+  const auto& t = recipe_.train;
+  return (t.validate_every > 0 && step % t.validate_every == 0) ||
+         (t.checkpoint_every > 0 && step % t.checkpoint_every == 0);
+}
+
+}  // namespace fairway::pipeline
