@@ -70,8 +70,8 @@ const std::map<std::string, std::set<std::string>>& allowed_rooms() {
   return table;
 }
 
-std::vector<Source> sources_below(const fs::path& root, const std::string& folder) {
-  static const std::set<std::string> kinds = {".h", ".cpp", ".cu", ".cuh", ".in"};
+std::vector<Source> sources_below(const fs::path& root, const std::string& folder,
+                                  const std::set<std::string>& kinds) {
   std::vector<Source> sources;
   if (!fs::exists(root / folder)) return sources;
   for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {

@@ -24,8 +24,9 @@ struct Source {
   std::string text;
 };
 
-/// All .h, .cpp, .cu, .cuh and .in files below `folder` of `root`.
-std::vector<Source> sources_below(const std::filesystem::path& root, const std::string& folder);
+/// All files below `folder` of `root` whose names end in one of `kinds`.
+std::vector<Source> sources_below(const std::filesystem::path& root, const std::string& folder,
+                                  const std::set<std::string>& kinds = {".h", ".cpp", ".cu", ".cuh", ".in"});
 
 /// The text with comments and the contents of string literals blanked out; line ends stay.
 std::string code_only(std::string_view text);
