@@ -74,6 +74,7 @@ class Step {
  public:
   explicit Step(const Options& o)
       : recipe_(recipe_of(o)),
+        training_(pipeline::training_config(recipe_)),
         engine_(execution_of(o)),
         rows_(o.rows > 0 ? o.rows : std::max(1, 4096 / recipe_.model.window)),
         store_(model::make_layout(recipe_.model), engine_.device(), true),
@@ -83,9 +84,9 @@ class Step {
     build.rows = rows_;
     program_ = &plan_.add(model::build(recipe_.model, store_.layout(), build));
     plan_.allocate();
-    optimizer_.emplace(pipeline::optimizer_config(recipe_), pipeline::parameter_map(store_.layout()),
-                       store_.flat_values().span<float>(), store_.flat_gradients().span<float>(),
-                       engine_.pool());
+    const auto config = optim::optimizer_config(training_, pipeline::trained_parameters(store_.layout()));
+    optimizer_ = optim::make_optimizer(config, store_.flat_values(), store_.flat_gradients(), &engine_.pool(),
+                                       nullptr);
   }
 
   Times run() {
@@ -97,11 +98,11 @@ class Step {
     Times t;
     t.loss = static_cast<double>(program_->view("loss").as<float>()[0]);
     t.model = 1e3 * watch.seconds();
-    const auto report = optimizer_->step({steps_++, 0.0});
+    const auto gradient = optimizer_->step(optim::step_values(training_, 1, steps_++));
     t.step = 1e3 * watch.seconds();
     t.optimizer = t.step - t.model;
     t.cpu = processor_ms() - processor;
-    if (!report.gradient.finite) base::fail("a gradient is not finite");
+    if (!gradient.finite) base::fail("a gradient is not finite");
     return t;
   }
 
@@ -125,12 +126,13 @@ class Step {
   }
 
   const pipeline::Recipe recipe_;
+  const optim::TrainingConfig training_;
   pipeline::Engine engine_;
   const int rows_;
   graph::ParameterStore store_;
   graph::Plan plan_;
   graph::Program* program_ = nullptr;
-  std::optional<optim::Optimizer> optimizer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   std::int64_t steps_ = 0;
 };
 

@@ -60,8 +60,7 @@ void Evaluation::forecast(const Work& work) {
     const auto [steps, batches] = work.training[phase];
     if (steps == 0) continue;
     const int at = static_cast<int>(phase);
-    seconds += machine_.forecast_batches(at, batches) +
-               machine_.forecast_updates(at, protocol_.phases[phase].optimizer, steps);
+    seconds += machine_.forecast_batches(at, batches) + machine_.forecast_updates(at, steps);
   }
   for (const auto& [length, calls] : work.scoring) seconds += machine_.forecast_scoring(length, calls);
   result_.forecast_seconds = seconds;
@@ -95,8 +94,8 @@ void Evaluation::check_time(std::string_view where) {
   }
 }
 
-void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr,
-                            std::function<void(double)> done) {
+void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, optim::Optimizer& optimizer,
+                            double lr, std::function<void(double)> done) {
   check_time("adapting");
   base::Stopwatch watch;
   const auto own = dist::share(protocol_.virtual_ranks, ranks_->rank(), ranks_->size());
@@ -109,7 +108,7 @@ void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, 
         1.0 / (static_cast<double>(batch.lessons.size()) * static_cast<double>(batches.size()));
     for (const auto& lesson : batch.lessons) lessons.push_back({lesson, weight});
   }
-  machine_.step(phase, lessons, updater, lr, *ranks_);
+  machine_.step(phase, lessons, optimizer, lr, *ranks_);
   waiting_.push_back(std::move(done));
   while (machine_.queued() > machine_.depth()) settle_one();
   result_.train_seconds += watch.seconds();

@@ -8,7 +8,6 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/ops/cuda_work.h"
-#include "fairway/optim/device_adapter.h"
 #include "fairway/tensor/cuda.h"
 #include "feed.h"
 
@@ -20,45 +19,11 @@ using graph::Program;
 /// Tokens in a program's batch: enough for products at full rate.
 int batch_tokens(const tensor::Device& device) { return device.is_cuda() ? 131'072 : 4096; }
 
-class CpuUpdater final : public Updater {
- public:
-  CpuUpdater(const optim::RangeOptimizerConfig& config, const Selection& selection,
-             graph::ParameterStore& store, base::ThreadPool& pool)
-      : optimizer_(config, selection.ranges, store.flat_values().span<float>(),
-                   store.flat_gradients().span<float>(), pool) {}
-  void enqueue(double lr) override { reports_.push_back(optimizer_.step(lr)); }
-  optim::GradientNorm report() override {
-    const auto first = reports_.front();
-    reports_.pop_front();
-    return first;
-  }
-  void reset() override { optimizer_.reset(); }
-
- private:
-  optim::RangeOptimizer optimizer_;
-  std::deque<optim::GradientNorm> reports_;
-};
-
-/// The same on a GPU.
-class DeviceUpdater final : public Updater {
- public:
-  DeviceUpdater(const optim::RangeOptimizerConfig& c, const Selection& selection,
-                graph::ParameterStore& store, ops::cuda::State& state)
-      : adapter_(c, selection.ranges, store.flat_values(), store.flat_gradients(), state) {}
-  void enqueue(double lr) override {
-    adapter_.prepare(lr);
-    adapter_.enqueue();
-    adapter_.enqueue_report(slot(enqueued_++));
-  }
-  optim::GradientNorm report() override { return adapter_.report(slot(reported_++)); }
-  void reset() override { adapter_.enqueue_reset(); }
-
- private:
-  static int slot(std::int64_t step) { return static_cast<int>(step % optim::DeviceAdapter::report_slots); }
-
-  optim::DeviceAdapter adapter_;
-  std::int64_t enqueued_ = 0, reported_ = 0;
-};
+void enqueue(optim::Optimizer& optimizer, double lr) {
+  optimizer.prepare({.lr = {lr}});
+  optimizer.enqueue();
+  optimizer.enqueue_report();
+}
 
 }  // namespace
 
@@ -200,7 +165,7 @@ struct Machine::State {
   Program *logits_program = nullptr, *refresh_plain = nullptr, *refresh_quantised = nullptr;
   Working working = Working::stale;
   Feed feed;
-  std::deque<Updater*> queue;  ///< of the steps on their way
+  std::deque<optim::Optimizer*> queue;  ///< of the steps on their way
   std::int64_t stepped = 0;
   std::vector<float> logits;
 };
@@ -213,12 +178,10 @@ Machine::Machine(const model::ModelConfig& config, const graph::ParameterStore& 
   const auto values = s.store.flat_values();
   tensor::copy_bytes({}, host.data(), s.runtime.device, values.data, values.bytes());
   for (const auto& phase : s.options.phases)
-    for (const auto& range : phase.ranges)
-      if (range.storage == optim::Storage::bf16)
-        for (auto i = range.begin; i < range.end; ++i) {
-          auto& v = host[static_cast<std::size_t>(i)];
-          v = tensor::round_to_bf16(v);
-        }
+    for (const auto& group : phase.groups)
+      if (group.storage == tensor::DType::bf16)
+        for (const auto& p : group.parameters)
+          for (float& v : p.range.of(std::span(host))) v = tensor::round_to_bf16(v);
   tensor::copy_bytes(s.runtime.device, values.data, {}, host.data(), values.bytes());
 }
 
@@ -242,7 +205,7 @@ void Machine::score(std::span<const std::int32_t> inputs, std::span<const std::i
   program.read("nll", nll);
 }
 
-void Machine::step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
+void Machine::step(int phase, std::span<const WeightedLesson> lessons, optim::Optimizer& optimizer, double lr,
                    dist::Communicator& ranks) {
   auto& s = *state_;
   base::check(queued() < Feed::slots, "{} steps are on their way", queued());
@@ -252,8 +215,8 @@ void Machine::step(int phase, std::span<const WeightedLesson> lessons, Updater& 
     for (auto part : gradients(phase)) ranks.sum(part);
   }
   s.working = State::Working::stale;
-  updater.enqueue(lr);
-  s.queue.push_back(&updater);
+  enqueue(optimizer, lr);
+  s.queue.push_back(&optimizer);
 }
 
 Machine::StepOutcome Machine::collect() {
@@ -282,17 +245,18 @@ std::span<const float> Machine::logits(std::span<const std::int32_t> inputs) {
 std::vector<std::span<float>> Machine::gradients(int phase) {
   const auto flat = state_->store.flat_gradients().span<float>();
   std::vector<std::span<float>> parts;
-  for (const auto& r : state_->options.phases.at(static_cast<std::size_t>(phase)).ranges)
-    parts.push_back(
-        flat.subspan(static_cast<std::size_t>(r.begin), static_cast<std::size_t>(r.end - r.begin)));
+  for (const auto& group : state_->options.phases.at(static_cast<std::size_t>(phase)).groups)
+    for (const auto& p : group.parameters) parts.push_back(p.range.of(flat));
   return parts;
 }
 
-std::unique_ptr<Updater> Machine::make_updater(int phase, const optim::RangeOptimizerConfig& config) {
+std::unique_ptr<optim::Optimizer> Machine::make_optimizer(int phase) {
   auto& s = *state_;
   const auto& selection = s.options.phases.at(static_cast<std::size_t>(phase));
-  if (s.runtime.cuda) return std::make_unique<DeviceUpdater>(config, selection, s.store, *s.runtime.cuda);
-  return std::make_unique<CpuUpdater>(config, selection, s.store, *s.runtime.pool);
+  const optim::OptimizerConfig config{
+      .groups = selection.groups, .grad_clip = selection.grad_clip, .norm_by_range = true};
+  return optim::make_optimizer(config, s.store.flat_values(), s.store.flat_gradients(), s.runtime.pool,
+                               s.runtime.cuda);
 }
 
 void Machine::save(Snapshot& to) const {
@@ -323,15 +287,15 @@ double Machine::forecast_batches(int phase, double count) {
   });
 }
 
-double Machine::forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count) {
+double Machine::forecast_updates(int phase, double count) {
   auto& s = *state_;
-  const auto updater = make_updater(phase, config);
+  const auto optimizer = make_optimizer(phase);
   return s.forecast(count, [&] {
     s.prepare(State::Working::quantised);
     s.zero_gradients();
     if (auto* unfold = s.unfolds.at(static_cast<std::size_t>(phase))) unfold->run();
-    updater->enqueue(0);  // no rate, no change
-    updater->report();
+    enqueue(*optimizer, 0);  // no rate, no change
+    optimizer->report();
     s.working = State::Working::stale;
   });
 }

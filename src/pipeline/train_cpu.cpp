@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace fairway::pipeline {
@@ -33,13 +32,8 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
   build.z_loss = static_cast<float>(r.train.z_loss);
   program_ = &plan_.add(model::build(r.model, store_.layout(), build));
   plan_.allocate();
-  optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),
-                     store_.flat_gradients().span<float>(), e.pool());
-  if (r.average.kind == "ema") ema_.emplace(make_ema(r, values()));
-  if (guided_bits(r)) squares_.emplace(store_.layout());
-  if (r.average.kind == "swa")
-    swa_.emplace(store_.layout().padded_elements(), bf16_ranges(r, store_.layout()));
-  for (const auto& buffer : state()) state_bytes_ += buffer.bytes.size();
+  optimizer_ = optim::make_optimizer(optimizer_config(r, store_.layout()), store_.flat_values(),
+                                     store_.flat_gradients(), &e.pool(), nullptr);
 }
 
 /// Forward and backward of a whole step; the mean loss.
@@ -66,11 +60,16 @@ void CpuTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& pl
   }
   if (auto* refresh = refresh_[plan.fake_quantise ? 1 : 0]) refresh->run();
   done_->loss = micro_steps(loader);
-  if (std::isfinite(done_->loss)) done_->gradient = optimizer_->step(plan.progress).gradient;
+  if (std::isfinite(done_->loss)) done_->gradient = update(plan);
   bad_ = !done_->finite();
-  if (bad_) return;
-  average(plan.average);
-  if (squares_ && plan.sensitivity) squares_->add(store_.flat_gradients().span<float>(), engine_.pool());
+}
+
+optim::GradientNorm CpuTrainBackend::update(const StepPlan& plan) {
+  const auto norm = optimizer_->step(step_values(recipe_, plan));
+  if (plan.average == AverageAction::add && average_of(recipe_) == optim::Average::swa)
+    optimizer_->enqueue_swa_add();
+  if (plan.sensitivity) optimizer_->enqueue_squares();
+  return norm;
 }
 
 StepOutcome CpuTrainBackend::collect() {
@@ -80,67 +79,47 @@ StepOutcome CpuTrainBackend::collect() {
   return outcome;
 }
 
-void CpuTrainBackend::average(AverageAction action) {
-  if (action == AverageAction::none) return;
-  if (ema_ && action == AverageAction::set) ema_->start(values());
-  if (ema_ && action == AverageAction::add) ema_->update(values(), engine_.pool());
-  if (swa_) swa_->add(values(), engine_.pool());
-}
-
 std::int64_t CpuTrainBackend::average_count() const {
-  if (ema_) return ema_->count();
-  return swa_ ? swa_->count() : 0;
+  const auto average = average_of(recipe_);
+  return average ? optimizer_->average_count(*average) : 0;
 }
 
 bool CpuTrainBackend::read_average(std::span<float> flat) {
   if (average_count() == 0) return false;
-  if (ema_) std::ranges::copy(ema_->values(), flat.begin());
-  if (swa_) swa_->mean(flat, engine_.pool());
+  optimizer_->read_average(*average_of(recipe_), flat);
   round_tables(recipe_, store_.layout(), flat);
   return true;
 }
 
 quant::Sensitivity CpuTrainBackend::sensitivity() {
-  return squares_ ? squares_->mean() : quant::Sensitivity{};
-}
-
-std::vector<optim::StateBuffer> CpuTrainBackend::state() {
-  auto all = optimizer_->state();
-  const auto append = [&](std::vector<optim::StateBuffer> more) {
-    all.insert(all.end(), more.begin(), more.end());
-  };
-  if (ema_) append(ema_->state("average."));
-  if (swa_) append(swa_->state("average."));
-  if (squares_) append(squares_->state());
-  return all;
+  return guided_bits(recipe_) ? optimizer_->mean_squares() : quant::Sensitivity{};
 }
 
 std::vector<graph::MemoryLine> CpuTrainBackend::memory_table() const {
   auto table = plan_.memory_table();
-  table.push_back({"optimiser and averages", state_bytes_});
+  table.push_back({"optimiser and averages", optimizer_->bytes()});
   return table;
 }
 
 std::vector<artifact::CheckpointBuffer> CpuTrainBackend::save_state() {
   std::vector<artifact::CheckpointBuffer> result;
-  for (const auto& s : state()) result.push_back({s.name, s.bytes});
+  for (const auto& s : optimizer_->save()) result.push_back({s.name, s.bytes});
   return result;
 }
 
 void CpuTrainBackend::restore_state(const SavedState& saved) {
-  for (const auto& s : state()) {
-    const auto bytes = saved(s.name, s.bytes.size());
-    if (!bytes.empty()) std::memcpy(s.bytes.data(), bytes.data(), bytes.size());
-  }
+  optimizer_->restore(saved);
+  optimizer_->enqueue_clear_flag();
   bad_ = false;
 }
 
 double CpuTrainBackend::measure_update(int repeats) {
+  StepPlan plan;
+  plan.average = AverageAction::add;
   std::vector<double> times;
   for (int i = 0; i < repeats; ++i) {
     base::Stopwatch watch;
-    optimizer_->step({});
-    average(AverageAction::add);
+    update(plan);
     times.push_back(watch.seconds());
   }
   std::ranges::sort(times);

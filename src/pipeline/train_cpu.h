@@ -1,10 +1,8 @@
 #pragma once
 // Training steps on the CPU: nothing is queued, a step is done when submit returns.
 
-#include "fairway/optim/average.h"
 #include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/train_backend.h"
-#include "train_sensitivity.h"
 
 #include <optional>
 
@@ -29,9 +27,7 @@ class CpuTrainBackend final : public TrainBackend {
 
  private:
   double micro_steps(const data::BatchLoader& loader);
-  void average(AverageAction action);
-  std::vector<optim::StateBuffer> state();
-  std::span<float> values() const { return store_.flat_values().span<float>(); }
+  optim::GradientNorm update(const StepPlan& plan);
 
   const Recipe recipe_;
   Engine& engine_;
@@ -40,13 +36,9 @@ class CpuTrainBackend final : public TrainBackend {
   graph::Plan plan_;
   graph::Program* program_ = nullptr;
   graph::Program* refresh_[2] = {};  ///< of the working copy: plain, fake-quantised; none without late QAT
-  std::optional<optim::Optimizer> optimizer_;
-  std::optional<optim::Ema> ema_;
-  std::optional<optim::Swa> swa_;
-  std::optional<GradientSquares> squares_;  ///< for gradient-guided bits
-  std::size_t state_bytes_ = 0;             ///< of all these
-  std::optional<StepOutcome> done_;         ///< submitted and not collected
-  bool bad_ = false;                        ///< a step was not finite: nothing changes any more
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::optional<StepOutcome> done_;  ///< submitted and not collected
+  bool bad_ = false;                 ///< a step was not finite: nothing changes any more
 };
 
 }  // namespace fairway::pipeline

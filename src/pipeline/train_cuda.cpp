@@ -7,7 +7,6 @@
 #include "fairway/pipeline/scoring.h"
 #include "fairway/pipeline/train_setup.h"
 #include "fairway/tensor/cuda.h"
-#include "train_sensitivity.h"
 
 #include <algorithm>
 
@@ -42,17 +41,6 @@ std::size_t needed_bytes(const Recipe& r, Engine& engine, int rows) {
   const auto parameters = values * 2 + values / 2 + values + values * 2 + values;
   return plan.planned_bytes() - values + parameters + ProgramScorer::planned_bytes(r.model, engine) +
          reserve_bytes;
-}
-
-optim::EmaStep ema_step(AverageAction action) {
-  switch (action) {
-    case AverageAction::set:
-      return optim::EmaStep::start;
-    case AverageAction::add:
-      return optim::EmaStep::update;
-    default:
-      return optim::EmaStep::none;
-  }
 }
 
 /// Measured before a run takes its memory; nothing where there is little, which the run itself will tell.
@@ -98,14 +86,8 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
   write_weights(store_, read_weights(host));
   store_.add_working_copy(e.activations(r.model));
 
-  optim::DeviceAverages averages;
-  if (r.average.kind == "ema") averages.ema_decay = r.average.decay;
-  if (r.average.dtype == "bf16") averages.ema_storage = optim::Storage::bf16;
-  averages.swa = r.average.kind == "swa";
-  averages.swa_bf16_ranges = bf16_ranges(r, store_.layout());
-  averages.squares = guided_bits(r);
-  optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), store_.flat_values(),
-                     store_.flat_gradients(), averages, cuda_);
+  optimizer_ = optim::make_optimizer(optimizer_config(r, store_.layout()), store_.flat_values(),
+                                     store_.flat_gradients(), nullptr, &cuda_);
   add_programs();
 
   const auto tokens = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(r.model.window);
@@ -187,14 +169,15 @@ void CudaTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& p
   const auto slot = static_cast<std::size_t>(submitted_ % steps_in_flight);
   const std::size_t kind = plan.fake_quantise ? 1 : 0;
   if (submitted_ == collected_) end_of(submitted_ - 1).record(cuda_);  // the queue was empty: it begins now
-  optimizer_->prepare(plan.progress, ema_step(plan.average));
+  optimizer_->prepare(step_values(recipe_, plan));
   replay(begin_[kind]);
   for (std::int64_t m = 0; m < micro_steps(); ++m)
     micro_step(loader, m * rows_, losses_[slot].span<float>().data() + m);
   replay(finish_[kind]);
-  if (plan.average == AverageAction::add && recipe_.average.kind == "swa") optimizer_->enqueue_swa_add();
-  if (plan.sensitivity && guided_bits(recipe_)) optimizer_->enqueue_squares();
-  optimizer_->enqueue_report(static_cast<int>(slot));
+  if (plan.average == AverageAction::add && average_of(recipe_) == optim::Average::swa)
+    optimizer_->enqueue_swa_add();
+  if (plan.sensitivity) optimizer_->enqueue_squares();
+  optimizer_->enqueue_report();
   end_of(submitted_).record(cuda_);
   ++submitted_;
 }
@@ -206,59 +189,53 @@ StepOutcome CudaTrainBackend::collect() {
   outcome.seconds = end_of(collected_).seconds_since(end_of(collected_ - 1));
   ++collected_;
   for (const float loss : losses_[slot].span<float>()) outcome.loss += static_cast<double>(loss);
-  outcome.gradient = optimizer_->report(static_cast<int>(slot));
+  outcome.gradient = optimizer_->report();
   return outcome;
 }
 
 std::vector<graph::MemoryLine> CudaTrainBackend::memory_table() const {
   auto table = plan_.memory_table();
-  table.push_back({"optimiser and averages", optimizer_->device_bytes()});
+  table.push_back({"optimiser and averages", optimizer_->bytes()});
   return table;
 }
 
 std::int64_t CudaTrainBackend::average_count() const {
-  if (recipe_.average.kind == "ema") return optimizer_->ema_count();
-  return recipe_.average.kind == "swa" ? optimizer_->swa_count() : 0;
+  const auto average = average_of(recipe_);
+  return average ? optimizer_->average_count(*average) : 0;
 }
 
 bool CudaTrainBackend::read_average(std::span<float> flat) {
   cuda_.synchronize();
   if (average_count() == 0) return false;
-  if (recipe_.average.kind == "ema")
-    optimizer_->ema(flat);
-  else
-    optimizer_->swa_mean(flat);
+  optimizer_->read_average(*average_of(recipe_), flat);
   round_tables(recipe_, store_.layout(), flat);
   return true;
 }
 
 quant::Sensitivity CudaTrainBackend::sensitivity() {
-  if (!guided_bits(recipe_)) return {};
-  return GradientSquares(store_.layout(), optimizer_->square_sums()).mean();
+  return guided_bits(recipe_) ? optimizer_->mean_squares() : quant::Sensitivity{};
 }
 
 std::vector<artifact::CheckpointBuffer> CudaTrainBackend::save_state() {
   cuda_.synchronize();
-  saved_ = optimizer_->save();
   std::vector<artifact::CheckpointBuffer> result;
-  for (const auto& s : saved_) result.push_back({s.name, s.bytes});
+  for (const auto& s : optimizer_->save()) result.push_back({s.name, s.bytes});
   return result;
 }
 
 void CudaTrainBackend::restore_state(const SavedState& saved) {
   cuda_.synchronize();
-  for (const auto& s : optimizer_->state()) {
-    const auto bytes = saved(s.name, s.bytes);
-    if (!bytes.empty()) optimizer_->restore(s.name, bytes);
-  }
+  optimizer_->restore(saved);
   optimizer_->enqueue_clear_flag();
 }
 
 double CudaTrainBackend::measure_update(int repeats) {
+  StepPlan plan;
+  plan.average = AverageAction::add;
   std::vector<double> times;
   for (int i = 0; i < repeats + 2; ++i) {  // the first two may load and record
     ops::cuda::Event before(true), after(true);
-    optimizer_->prepare({});
+    optimizer_->prepare(step_values(recipe_, plan));
     before.record(cuda_);
     replay(begin_[0]);
     replay(finish_[0]);

@@ -3,7 +3,7 @@
 // prepares the next one meanwhile and reads loss and norm one step late.
 
 #include "fairway/ops/cuda_work.h"
-#include "fairway/optim/device_optimizer.h"
+#include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/machine.h"
 #include "fairway/pipeline/train_backend.h"
 
@@ -68,16 +68,15 @@ class CudaTrainBackend final : public TrainBackend {
   graph::ParameterStore store_;
   graph::Plan plan_;
   graph::Program* program_ = nullptr;
-  mutable std::optional<optim::DeviceOptimizer> optimizer_;  ///< reading a count waits for the queue
-  std::array<Replayed, 2> begin_, finish_;                   ///< plain, fake-quantised
-  ops::cuda::PinnedBuffer weights_;                          ///< of the targets in the loss
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::array<Replayed, 2> begin_, finish_;  ///< plain, fake-quantised
+  ops::cuda::PinnedBuffer weights_;         ///< of the targets in the loss
   std::array<Feed, feeds> feeds_;
   std::array<ops::cuda::PinnedBuffer, steps_in_flight> losses_;  ///< of a step, one for each micro-batch
   std::array<ops::cuda::Event, marks> marks_{ops::cuda::Event(true), ops::cuda::Event(true),
                                              ops::cuda::Event(true)};
   double roofline_seconds_ = 0;
   std::int64_t fed_ = 0, submitted_ = 0, collected_ = 0;
-  std::vector<optim::SavedState> saved_;
 };
 
 }  // namespace fairway::pipeline

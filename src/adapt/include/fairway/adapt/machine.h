@@ -33,15 +33,6 @@ struct WeightedLesson {
   double weight = 0;  ///< of the window's mean loss
 };
 
-/// An optimiser on any device; a Machine makes it and calls it.
-class Updater {
- public:
-  virtual ~Updater() = default;
-  virtual void enqueue(double lr) = 0;       ///< a step with the machine's gradients
-  virtual optim::GradientNorm report() = 0;  ///< of the oldest step not yet reported; waits for it
-  virtual void reset() = 0;                  ///< as new
-};
-
 /// A copy of all weights on the machine's device.
 using Snapshot = tensor::Buffer;
 
@@ -59,7 +50,7 @@ class Machine final : public score::WindowScorer {
   /// Queues an optimiser step of a phase on any number of windows: gradients of the sum of weight * mean loss
   /// of each window, their sum over `ranks`, the update. When a gradient is not finite, neither this nor the
   /// steps in the queue behind it change anything.
-  void step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
+  void step(int phase, std::span<const WeightedLesson> lessons, optim::Optimizer& optimizer, double lr,
             dist::Communicator& ranks);
   struct StepOutcome {
     double loss = 0;  ///< the sum above, of this rank's windows
@@ -75,7 +66,7 @@ class Machine final : public score::WindowScorer {
 
   /// Gradients of a phase's parameters in the last step.
   std::vector<std::span<float>> gradients(int phase);
-  std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
+  std::unique_ptr<optim::Optimizer> make_optimizer(int phase);
 
   void save(Snapshot& to) const;  ///< allocates on first use
   void load(const Snapshot& from);
@@ -85,7 +76,7 @@ class Machine final : public score::WindowScorer {
   /// Seconds of so much work, from some of it on tokens of no text; weights are as before.
   double forecast_batches(int phase, double count);  ///< forward and backward of train_rows() windows
   /// What a step does once, with an optimiser of its own.
-  double forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count);
+  double forecast_updates(int phase, double count);
   double forecast_scoring(int score_last, double count);  ///< calls of rows() windows
   std::vector<graph::MemoryLine> memory_table() const;
 

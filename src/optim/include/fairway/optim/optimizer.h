@@ -36,13 +36,13 @@ struct ParamGroup {
   /// Values and moments are float arrays; bf16 rounds them on each store, which gives the numbers of
   /// parameters kept in bfloat16 (arithmetic is fp32 either way). Values have to be rounded at the start.
   tensor::DType storage = tensor::DType::f32;
-  std::vector<ParamRange> parameters;
+  std::vector<ParamRange> parameters = {};
 };
 
 /// What is averaged over steps (average.h). The EMA starts from the values at construction; SWA sums and
 /// divides groups that are stored in bf16 in bf16.
 struct Averages {
-  std::optional<double> ema_decay;
+  std::optional<double> ema_decay = {};
   tensor::DType ema_storage = tensor::DType::f32;
   bool swa = false;
   bool squares = false;  ///< of the matrices' gradients
