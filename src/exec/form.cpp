@@ -23,19 +23,11 @@ Form Form::on(const Engine& engine, const model::ModelConfig& config) {
 }
 
 graph::Graph Form::program(const model::ModelConfig& config, const graph::ParameterLayout& layout,
-                           const ProgramSpec& spec) const {
-  model::BuildOptions build;
-  build.mode = spec.mode;
-  build.rows = spec.rows;
-  build.length = spec.length;
-  build.last = spec.last;
-  build.capacity = spec.capacity;
-  build.z_loss = spec.z_loss;
-  build.trainable = spec.trainable;
-  build.dtype = dtype;
-  build.fold_scales = fold_scales;
-  build.fuse = fuse;
-  return model::build(config, layout, build);
+                           ProgramSpec spec) const {
+  spec.dtype = dtype;
+  spec.fold_scales = fold_scales;
+  spec.fuse = fuse;
+  return model::build(config, layout, spec);
 }
 
 graph::Graph Form::refresh(const model::ModelConfig& config, const graph::ParameterLayout& layout,
@@ -43,8 +35,10 @@ graph::Graph Form::refresh(const model::ModelConfig& config, const graph::Parame
   return model::build_refresh(config, layout, refresh_options(*this, levels));
 }
 
-graph::Graph Form::unfold(const model::ModelConfig& config, const graph::ParameterLayout& layout,
-                          const ProgramSpec& spec, const Levels& levels) const {
+std::optional<graph::Graph> Form::unfold(const model::ModelConfig& config,
+                                         const graph::ParameterLayout& layout, const ProgramSpec& spec,
+                                         const Levels& levels) const {
+  if (!fold_scales) return {};
   auto options = refresh_options(*this, levels);
   options.trainable = spec.trainable;
   return model::build_unfold(config, layout, options);

@@ -56,14 +56,11 @@ graph::Program& ModelRunner::add(const ProgramSpec& spec) {
   const auto window = spec.length > 0 ? spec.length : config_.window;
   staged_tokens_ =
       std::max(staged_tokens_, static_cast<std::size_t>(spec.rows) * static_cast<std::size_t>(window));
-  if (form_.fold_scales) add_unfold(program, spec);
-  return program;
-}
-
-void ModelRunner::add_unfold(const graph::Program& program, const ProgramSpec& spec) {
   auto& pair = unfold_[&program];
-  pair[0] = pair[1] = &plan(form_.unfold(config_, store_->layout(), spec, {}));
-  if (options_.quantise) pair[1] = &plan(form_.unfold(config_, store_->layout(), spec, options_.quantise));
+  if (auto unfold = form_.unfold(config_, store_->layout(), spec, {})) pair[0] = pair[1] = &plan(*unfold);
+  if (pair[0] && options_.quantise)
+    pair[1] = &plan(*form_.unfold(config_, store_->layout(), spec, options_.quantise));
+  return program;
 }
 
 void ModelRunner::allocate() {
@@ -130,25 +127,20 @@ void ModelRunner::zero_gradients() {
 
 void ModelRunner::forward_backward(graph::Program& program, std::int64_t micro_batches,
                                    const std::function<void(std::int64_t, const MicroBatch&)>& fill) {
-  staging_->begin_step();
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     staging_->send(program, [&](const MicroBatch& batch) { fill(i, batch); });
     program.run();
     staging_->receive(program);
   }
+}
+
+void ModelRunner::end_step() {
+  weights_changed();
   staging_->end_step();
 }
 
 void ModelRunner::unfold(const graph::Program& program, ComputeWeights read) {
   if (auto* unfold = unfold_program(program, read)) unfold->run();
-}
-
-void ModelRunner::launch_refresh(ComputeWeights wanted) {
-  if (auto* refresh = refresh_program(wanted)) refresh->launch();
-}
-
-void ModelRunner::launch_unfold(const graph::Program& program, ComputeWeights read) {
-  if (auto* unfold = unfold_program(program, read)) unfold->launch();
 }
 
 std::vector<float> read_weights(const graph::ParameterStore& store) {

@@ -19,6 +19,7 @@ namespace {
 
 using fairway::testing::SentencePieceModel;
 using ::testing::HasSubstr;
+using exec::Engine;
 using testing::small_recipe;
 using testing::with_threads;
 using Json = nlohmann::json;

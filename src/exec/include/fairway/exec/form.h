@@ -1,25 +1,18 @@
 #pragma once
-// Programs in words that say nothing of their form, and the form that a device gives them: the one place
-// that knows both.
+// The form that a device gives the programs of a model: the one place that knows of it.
 
 #include "fairway/exec/engine.h"
 #include "fairway/model/family.h"
 
 #include <functional>
+#include <optional>
 #include <string_view>
 
 namespace fairway::exec {
 
-/// One program of a run (model::BuildOptions has the same fields and what belongs to the form).
-struct ProgramSpec {
-  model::Mode mode = model::Mode::train;
-  int rows = 1;
-  int length = 0;    ///< 0: the configuration's window
-  int last = 0;      ///< score: so many positions at the end; 0: all
-  int capacity = 0;  ///< decode: cache entries; 0: the window
-  float z_loss = 0;
-  std::function<bool(std::string_view)> trainable = {};  ///< train: by name; empty: everything
-};
+/// One program of a run: mode, rows, length and the like. What belongs to the form (dtype, fold_scales, fuse)
+/// is set by exec.
+using ProgramSpec = model::BuildOptions;
 
 /// q of the straight-through row quantiser of a matrix, by its name (31: int6; 0: none).
 using Levels = std::function<int(std::string_view)>;
@@ -38,17 +31,17 @@ struct Form {
   bool plain() const { return dtype == tensor::DType::f32 && !fold_scales; }
 
   graph::Graph program(const model::ModelConfig& config, const graph::ParameterLayout& layout,
-                       const ProgramSpec& spec) const;
+                       ProgramSpec spec) const;
   /// Makes the compute weights from the weights; `levels`: fake-quantised, empty: not.
   graph::Graph refresh(const model::ModelConfig& config, const graph::ParameterLayout& layout,
                        const Levels& levels) const;
-  /// Makes the gradients of weights and scales from those of folded weights, for what a training program
-  /// trains; needed with folded scales only. `levels` as in the refresh.
-  graph::Graph unfold(const model::ModelConfig& config, const graph::ParameterLayout& layout,
-                      const ProgramSpec& spec, const Levels& levels) const;
+  /// Makes the gradients of weights and scales from those of folded weights, for what `spec` trains; nothing
+  /// where none is folded. `levels` as in the refresh.
+  std::optional<graph::Graph> unfold(const model::ModelConfig& config, const graph::ParameterLayout& layout,
+                                     const ProgramSpec& spec, const Levels& levels) const;
 };
 
-/// Bytes that programs take beside the weights (arena, states and constants), before anything is taken.
+/// Bytes that a program takes beside the weights (arena, states and constants), before anything is taken.
 std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine, ops::Products products,
                           const ProgramSpec& spec);
 

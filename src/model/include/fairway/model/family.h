@@ -37,7 +37,7 @@ enum class Mode {
 };
 
 /// Passes over activations that a program does without: the same numbers but for roundings. What one device
-/// gains from, another may not (Engine::build_options).
+/// gains from, another may not (exec::Form).
 struct Fusion {
   /// With folded scales: the MLP's activation inside its products (ops/linear_square.h).
   bool activation = false;
@@ -63,7 +63,7 @@ struct BuildOptions {
   tensor::DType dtype = tensor::DType::f32;  ///< of activations; bf16: the store has a bf16 working copy
   /// Trainable parameters by name; empty: all of them in train mode. With folded scales, the matrix of a
   /// trainable scale gets a gradient too.
-  std::function<bool(std::string_view)> trainable;
+  std::function<bool(std::string_view)> trainable = {};
 };
 
 /// The program of a configuration. `layout` must be make_layout(config). With memory tokens the first K
