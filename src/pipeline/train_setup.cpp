@@ -43,7 +43,8 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
   const auto ema = plan.average == AverageAction::set   ? optim::EmaStep::start
                    : plan.average == AverageAction::add ? optim::EmaStep::update
                                                         : optim::EmaStep::none;
-  return optim::step_values(training_config(r), plan.lr_scale, plan.progress.step, ema);
+  const double scale = optim::lr_scale(lr_schedule(r), plan.progress);
+  return optim::step_values(training_config(r), scale, plan.progress.step, ema);
 }
 
 void target_weights(const Recipe& r, std::span<float> weights) {
