@@ -67,10 +67,6 @@ FAIRWAY_CLONES double sum_of_squares(const float* x, std::int64_t n) {
   return total;
 }
 
-FAIRWAY_CLONES void scale(float* x, std::int64_t n, float factor) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
-}
-
 FAIRWAY_CLONES void divide(float* x, std::int64_t n, float divisor) {
   for (std::int64_t i = 0; i < n; ++i) x[i] /= divisor;
 }

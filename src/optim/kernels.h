@@ -23,7 +23,6 @@ void nesterov(const float* g, float* buffer, float* out, std::int64_t n, float m
 void apply(float* w, const float* o, std::int64_t n, float decay, float step);
 /// Sum of squares in fp64 over 16 fixed lanes.
 double sum_of_squares(const float* x, std::int64_t n);
-void scale(float* x, std::int64_t n, float factor);
 void divide(float* x, std::int64_t n, float divisor);
 /// out = a x + b y.
 void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n);

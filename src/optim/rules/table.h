@@ -1,6 +1,6 @@
 #pragma once
 // The table of element-wise rules. To add one: its kind and name in update_rule.h, its formula in a file
-// here, its line below. Both the CPU's loop (range_update.cpp) and the GPU's kernel (cuda/update.cu) run it.
+// here, its line below. Both the CPU's loop (kernels.cpp) and the GPU's kernel (cuda/update.cu) run it.
 //
 // A rule is a template of Rounding with
 //   apply(scalars, clip, p, g, m, v)  the update of one element with up to two moments
