@@ -17,9 +17,9 @@
 namespace fairway::pipeline {
 namespace {
 
+using exec::Engine;
 using fairway::testing::SentencePieceModel;
 using ::testing::HasSubstr;
-using exec::Engine;
 using testing::small_recipe;
 using testing::with_threads;
 using Json = nlohmann::json;
