@@ -9,7 +9,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
 #include "fairway/ops/cuda_work.h"
-#include "fairway/optim/device_optimizer.h"
+#include "fairway/optim/training.h"
 #include "fairway/tensor/buffer.h"
 #include "fairway/tensor/cuda.h"
 
@@ -22,7 +22,7 @@ struct Options {
 };
 
 struct Model {
-  optim::ParameterMap map;
+  optim::TrainedParameters parameters;
   std::int64_t elements = 0;
 };
 
@@ -30,11 +30,13 @@ struct Model {
 Model model_of(int layers) {
   Model m;
   const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
-    m.map.matrices.push_back({fmt::format("w{}", m.map.matrices.size()), m.elements, rows, columns});
+    auto& list = m.parameters.matrices;
+    list.push_back(
+        {fmt::format("w{}", list.size()), {m.elements, m.elements + rows * columns}, rows, columns});
     m.elements += rows * columns;
   };
-  const auto range = [&](std::vector<optim::FlatRange>& list, std::int64_t n) {
-    list.push_back({fmt::format("r{}.{}", list.size(), n), m.elements, m.elements + n});
+  const auto range = [&](std::vector<optim::ParamRange>& list, std::int64_t n) {
+    list.push_back({fmt::format("r{}.{}", list.size(), n), {m.elements, m.elements + n}});
     m.elements += (n + 15) / 16 * 16;
   };
   for (int i = 0; i < layers; ++i) {
@@ -42,10 +44,10 @@ Model model_of(int layers) {
     matrix(1536, 512), matrix(512, 1536);
   }
   matrix(512, 128), matrix(256, 128);
-  for (const std::int64_t n : {1024 * 512, 2048 * 128, 1024 * 128}) range(m.map.tables, n);
+  for (const std::int64_t n : {1024 * 512, 2048 * 128, 1024 * 128}) range(m.parameters.embeddings, n);
   for (int i = 0; i < layers; ++i)
-    for (const std::int64_t n : {512, 512, 1024, 8}) range(m.map.scalars, n);
-  range(m.map.scalars, 512 * (layers / 2)), range(m.map.scalars, 512);
+    for (const std::int64_t n : {512, 512, 1024, 8}) range(m.parameters.scalars, n);
+  range(m.parameters.scalars, 512 * (layers / 2)), range(m.parameters.scalars, 512);
   return m;
 }
 
@@ -68,15 +70,14 @@ void run(const Options& o) {
   fill(values, model.elements, "values", 0.1);
   fill(gradients, model.elements, "gradients", 0.01);
   const tensor::Meta meta{tensor::DType::f32, {model.elements}};
-  optim::OptimizerConfig config;
-  config.ns_precision = o.f32 ? optim::Precision::f32 : optim::Precision::bf16;
-  config.tables = optim::Storage::bf16;
-  config.schedule.total_steps = 10'000;
-  optim::DeviceOptimizer optimizer(config, model.map, values.view(0, meta), gradients.view(0, meta),
-                                   {.ema_decay = 0.997, .swa = true, .swa_bf16_ranges = model.map.tables},
-                                   state);
+  optim::TrainingConfig config;
+  config.ns_dtype = o.f32 ? tensor::DType::f32 : tensor::DType::bf16;
+  config.embeddings = tensor::DType::bf16;
+  const auto optimizer = optim::make_optimizer(
+      optim::optimizer_config(config, model.parameters, {.ema_decay = 0.997, .swa = true}),
+      values.view(0, meta), gradients.view(0, meta), nullptr, &state);
 
-  ops::cuda::Recording recording(state, [&] { optimizer.enqueue(); });
+  ops::cuda::Recording recording(state, [&] { optimizer->enqueue(); });
   ops::cuda::Event start(true), stop(true);
   const auto milliseconds_of = [&](auto&& step) {
     for (int i = 0; i < 5; ++i) step();
@@ -86,15 +87,17 @@ void run(const Options& o) {
     return 1e3 * stop.seconds_since(start) / o.repeats;
   };
   std::int64_t s = 0;
-  const auto prepare = [&] { optimizer.prepare({s++, 0.0}); };
-  const double direct = milliseconds_of([&] { prepare(), optimizer.enqueue(); });
+  const auto prepare = [&] {
+    optimizer->prepare(optim::step_values(config, 1, s++, optim::EmaStep::update));
+  };
+  const double direct = milliseconds_of([&] { prepare(), optimizer->enqueue(); });
   const double replayed = milliseconds_of([&] { prepare(), recording.replay(); });
-  const auto kinds = optimizer.measure(o.repeats);
+  const auto kinds = optimizer->measure(o.repeats);
   if (o.json) {
     nlohmann::json all{{"gpu", info.name},
                        {"newton_schulz", o.f32 ? "f32" : "bf16"},
                        {"parameters", model.elements},
-                       {"device_bytes", optimizer.device_bytes()},
+                       {"device_bytes", optimizer->bytes()},
                        {"direct_ms", direct},
                        {"replayed_ms", replayed}};
     for (const auto& k : kinds)
@@ -105,7 +108,7 @@ void run(const Options& o) {
   }
   fmt::print("{}, {:.1f} M parameters, Newton-Schulz in {}, {:.0f} MB of state and workspaces\n", info.name,
              static_cast<double>(model.elements) / 1e6, o.f32 ? "f32" : "bf16",
-             static_cast<double>(optimizer.device_bytes()) / 1e6);
+             static_cast<double>(optimizer->bytes()) / 1e6);
   fmt::print("step: {:.3f} ms launched kernel by kernel, {:.3f} ms replayed\n", direct, replayed);
   fmt::print("{:18} {:>8} {:>9} {:>9}\n", "kind", "ms", "GB/s", "TFLOP/s");
   for (const auto& k : kinds)

@@ -14,7 +14,8 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
-#include "fairway/model/family.h"
+#include "fairway/exec/micro_batch.h"
+#include "fairway/exec/model_runner.h"
 #include "fairway/pipeline/train/train_setup.h"
 #include "fairway/pipeline/train/trainer.h"
 
@@ -74,45 +75,45 @@ class Step {
  public:
   explicit Step(const Options& o)
       : recipe_(recipe_of(o)),
+        training_(pipeline::training_config(recipe_)),
         engine_(execution_of(o)),
-        rows_(o.rows > 0 ? o.rows : std::max(1, 4096 / recipe_.model.window)),
-        store_(model::make_layout(recipe_.model), engine_.device(), true),
-        plan_(store_, engine_.runtime(pipeline::products(recipe_))) {
-    model::initialise(store_, static_cast<std::uint64_t>(recipe_.seed), engine_.pool());
-    model::BuildOptions build;
-    build.rows = rows_;
-    program_ = &plan_.add(model::build(recipe_.model, store_.layout(), build));
-    plan_.allocate();
-    optimizer_.emplace(pipeline::optimizer_config(recipe_), pipeline::parameter_map(store_.layout()),
-                       store_.flat_values().span<float>(), store_.flat_gradients().span<float>(),
-                       engine_.pool());
+        rows_(o.rows > 0 ? o.rows
+                         : exec::rows_for(exec::full_rate_tokens(engine_.device()), recipe_.model.window)),
+        runner_(recipe_.model, engine_, {.products = pipeline::products(recipe_), .trains = true}),
+        program_(runner_.add({.rows = rows_})) {
+    runner_.allocate();
+    auto& store = runner_.weights();
+    model::initialise(store, static_cast<std::uint64_t>(recipe_.seed), engine_.pool());
+    const auto config = optim::optimizer_config(training_, pipeline::trained_parameters(store.layout()));
+    optimizer_ =
+        optim::make_optimizer(config, store.flat_values(), store.flat_gradients(), &engine_.pool(), nullptr);
   }
 
   Times run() {
     random_tokens();
     const double processor = processor_ms();
     base::Stopwatch watch;
-    store_.zero_gradients();
-    program_->run();
+    runner_.zero_gradients();
+    program_.run();
     Times t;
-    t.loss = static_cast<double>(program_->view("loss").as<float>()[0]);
+    t.loss = static_cast<double>(program_.view("loss").as<float>()[0]);
     t.model = 1e3 * watch.seconds();
-    const auto report = optimizer_->step({steps_++, 0.0});
+    const auto gradient = optimizer_->step(optim::step_values(training_, 1, steps_++));
     t.step = 1e3 * watch.seconds();
     t.optimizer = t.step - t.model;
     t.cpu = processor_ms() - processor;
-    if (!report.gradient.finite) base::fail("a gradient is not finite");
+    if (!gradient.finite) base::fail("a gradient is not finite");
     return t;
   }
 
   int rows() const { return rows_; }
-  std::int64_t parameters() const { return store_.layout().count(); }
-  double flops() const { return program_->cost().flops; }
+  std::int64_t parameters() const { return runner_.weights().layout().count(); }
+  double flops() const { return program_.cost().flops; }
 
  private:
   void random_tokens() {
-    auto tokens = program_->view("tokens").span<std::int32_t>();
-    auto targets = program_->view("targets").span<std::int32_t>();
+    auto tokens = program_.view("tokens").span<std::int32_t>();
+    auto targets = program_.view("targets").span<std::int32_t>();
     const auto window = static_cast<std::size_t>(recipe_.model.window);
     const auto vocabulary = static_cast<std::uint64_t>(recipe_.model.vocab_size);
     const base::Random random(1337, fmt::format("bench/{}", steps_));
@@ -121,16 +122,16 @@ class Step {
       tokens[i] = static_cast<std::int32_t>(random.below(at, vocabulary));
       targets[i] = static_cast<std::int32_t>(random.below(at + 1, vocabulary));
     }
-    std::ranges::fill(program_->view("weights").span<float>(), 1.0f / static_cast<float>(tokens.size()));
+    std::ranges::fill(program_.view("weights").span<float>(), 1.0f / static_cast<float>(tokens.size()));
   }
 
   const pipeline::Recipe recipe_;
+  const optim::TrainingConfig training_;
   exec::Engine engine_;
   const int rows_;
-  graph::ParameterStore store_;
-  graph::Plan plan_;
-  graph::Program* program_ = nullptr;
-  std::optional<optim::Optimizer> optimizer_;
+  exec::ModelRunner runner_;
+  graph::Program& program_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
   std::int64_t steps_ = 0;
 };
 

@@ -23,7 +23,7 @@ std::vector<Evaluation::RankLessons> lessons_of(Evaluation& evaluation, const st
 void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::int64_t window,
                score::Knowledge& knowledge) {
   const auto& phase = evaluation.protocol().phases[static_cast<std::size_t>(index)];
-  const auto updater = evaluation.model().make_updater(index, phase.optimizer);
+  const auto optimizer = evaluation.model().make_optimizer(index);
   auto& result = evaluation.training(fmt::format("phase {}", index + 1), index);
   base::Stopwatch watch;
   Position at{.epochs = phase.epochs, .count = plan.steps(), .steps = phase.epochs * plan.schedule_steps()};
@@ -40,7 +40,7 @@ void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::in
       const auto lessons = lessons_of(evaluation, step, window, knowledge);
       windows += n;
       const double part = static_cast<double>(n) / static_cast<double>(windows);
-      evaluation.train_step(index, lessons, *updater, lr,
+      evaluation.train_step(index, lessons, *optimizer, lr,
                             [&, part, epoch = static_cast<std::size_t>(at.epoch)](double step_loss) {
                               result.loss[epoch] += (step_loss - result.loss[epoch]) * part;
                               evaluation.progress("adapt", ++result.steps, at.epochs * at.count, "step",

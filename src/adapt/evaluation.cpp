@@ -38,6 +38,7 @@ Evaluation::Evaluation(const Protocol& protocol, const model::ModelConfig& confi
                        const score::WindowPlan& windows, std::int64_t train_windows,
                        std::int64_t score_windows)
     : protocol_(protocol),
+      engine_(engine),
       options_(options),
       tokens_(tokens),
       windows_(windows),
@@ -59,8 +60,7 @@ void Evaluation::forecast(const Work& work) {
     const auto [steps, batches] = work.training[phase];
     if (steps == 0) continue;
     const int at = static_cast<int>(phase);
-    seconds += model_.forecast_batches(at, batches) +
-               model_.forecast_updates(at, protocol_.phases[phase].optimizer, steps);
+    seconds += model_.forecast_batches(at, batches) + model_.forecast_updates(at, steps);
   }
   for (const auto& [length, calls] : work.scoring) seconds += model_.forecast_scoring(length, calls);
   result_.forecast_seconds = seconds;
@@ -70,9 +70,8 @@ void Evaluation::forecast(const Work& work) {
       audited_.insert(static_cast<std::int64_t>(
           random.below(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(work.windows))));
   const double budget = options_.budget_seconds;
-  if (options_.progress)
-    options_.progress->note(fmt::format("adapting and scoring will take about {:.0f} s{}", seconds,
-                                        budget > 0 ? fmt::format(" of {:.0f} s allowed", budget) : ""));
+  engine_.progress().note(fmt::format("adapting and scoring will take about {:.0f} s{}", seconds,
+                                      budget > 0 ? fmt::format(" of {:.0f} s allowed", budget) : ""));
   if (budget > 0 && seconds > budget && options_.budget == Budget::enforce)
     base::fail_input(
         "budget.eval_seconds = {:.0f}: adapting and scoring would take about {:.0f} s here; fewer "
@@ -82,7 +81,7 @@ void Evaluation::forecast(const Work& work) {
 }
 
 void Evaluation::check_time(std::string_view where) {
-  if (options_.stop.stop_requested())
+  if (engine_.stop().stop_requested())
     throw base::Error(base::ErrorKind::interrupted, fmt::format("stopped while {}", where));
   if (options_.budget_seconds > 0 && watch_.seconds() > options_.budget_seconds) {
     result_.over_budget = true;
@@ -94,8 +93,8 @@ void Evaluation::check_time(std::string_view where) {
   }
 }
 
-void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr,
-                            std::function<void(double)> done) {
+void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, optim::Optimizer& optimizer,
+                            double lr, std::function<void(double)> done) {
   check_time("adapting");
   base::Stopwatch watch;
   const auto own = dist::share(protocol_.virtual_ranks, ranks_->rank(), ranks_->size());
@@ -108,7 +107,7 @@ void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, 
         1.0 / (static_cast<double>(batch.lessons.size()) * static_cast<double>(batches.size()));
     for (const auto& lesson : batch.lessons) lessons.push_back({lesson, weight});
   }
-  model_.step(phase, lessons, updater, lr, *ranks_);
+  model_.step(phase, lessons, optimizer, lr, *ranks_);
   waiting_.push_back(std::move(done));
   while (model_.queued() > model_.depth()) settle_one();
   result_.train_seconds += watch.seconds();
@@ -190,7 +189,6 @@ TrainingResult& Evaluation::training(const std::string& what, int phase) {
 
 void Evaluation::progress(std::string_view task, std::int64_t done, std::int64_t total, std::string_view unit,
                           double loss) {
-  if (!options_.progress) return;
   base::Progress p;
   p.task = task;
   p.done = done;
@@ -198,7 +196,7 @@ void Evaluation::progress(std::string_view task, std::int64_t done, std::int64_t
   p.unit = unit;
   if (std::isfinite(loss)) p.loss = loss;
   if (options_.budget_seconds > 0) p.budget_left_seconds = options_.budget_seconds - watch_.seconds();
-  options_.progress->update(p);
+  engine_.progress().update(p);
 }
 
 EvaluateResult Evaluation::result() {

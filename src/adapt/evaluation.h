@@ -51,9 +51,9 @@ class Evaluation {
     std::vector<score::Lesson> lessons;
   };
   /// `done` is told the step's loss when it is known: at once, or on a GPU with the next step or settle().
-  void train_step(int phase, const std::vector<RankLessons>& batches, Updater& updater, double lr,
+  void train_step(int phase, const std::vector<RankLessons>& batches, optim::Optimizer& optimizer, double lr,
                   std::function<void(double)> done);
-  /// Waits for all steps. Before an updater goes.
+  /// Waits for all steps. Before an optimiser goes.
   void settle();
   /// Runs windows with the model's present weights.
   void run_windows(std::span<const score::Window> windows, const score::WindowSink& sink);
@@ -73,6 +73,7 @@ class Evaluation {
   void audit(const score::Window& window, std::span<const float> nll);
 
   const Protocol protocol_;
+  const exec::Engine& engine_;
   const EvaluateOptions& options_;
   const score::TokenView tokens_;
   const score::WindowPlan windows_;

@@ -78,7 +78,7 @@ bool Selection::contains(std::string_view name) const {
 }
 
 Selection select(const Phase& phase, const graph::ParameterLayout& layout, const model::ModelConfig& config,
-                 optim::Storage tables) {
+                 tensor::DType tables) {
   for (const auto& selector : phase.train) {
     const auto& all = layout.parameters();
     if (std::none_of(all.begin(), all.end(),
@@ -88,8 +88,11 @@ Selection select(const Phase& phase, const graph::ParameterLayout& layout, const
   auto parameters = layout.parameters();
   std::ranges::sort(parameters, {}, &Parameter::offset);
   const auto groups = lr_groups(phase, layout);
-  Selection s;
-  bool follows = false;  // the parameter before this one in memory is trained too
+  auto rule = phase.rule;
+  rule.stepwise = true;
+  Selection s{.groups = {{.rule = rule}, {.rule = rule, .storage = tensor::DType::bf16}},
+              .grad_clip = phase.grad_clip};
+  const optim::ParamGroup* before = nullptr;  // of the parameter before this one in memory
   for (const auto& p : parameters) {
     const bool chosen = std::any_of(phase.train.begin(), phase.train.end(), [&](const auto& selector) {
       return selects(selector, p, config.layers);
@@ -100,13 +103,16 @@ Selection select(const Phase& phase, const graph::ParameterLayout& layout, const
       const auto group = std::find_if(groups.begin(), groups.end(),
                                       [&](const auto& g) { return base::matches(g.pattern, p.name); });
       const double factor = group == groups.end() ? 1.0 : group->factor;
-      const auto storage = p.group == Group::table ? tables : optim::Storage::f32;
-      if (follows && s.ranges.back().lr_factor == factor && s.ranges.back().storage == storage)
-        s.ranges.back().end = p.offset + p.elements();
+      auto& into = s.groups[p.group == Group::table && tables == tensor::DType::bf16 ? 1 : 0];
+      auto& ranges = into.parameters;
+      if (before == &into && ranges.back().lr_factor == factor)
+        ranges.back().range.end = p.offset + p.elements();
       else
-        s.ranges.push_back({p.name, p.offset, p.offset + p.elements(), factor, storage});
+        ranges.push_back({.name = p.name, .range = {p.offset, p.offset + p.elements()}, .lr_factor = factor});
+      before = &into;
+    } else {
+      before = nullptr;
     }
-    follows = chosen;
   }
   if (s.names.empty()) fail_input("adapt.train = []: name what is trained");
   check_packed(s, layout);

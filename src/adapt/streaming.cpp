@@ -20,7 +20,7 @@ std::int64_t steps_of(const Protocol& p, const Chunk& chunk) {
 struct Trajectory {
   int number = 0;
   double factor = 1;  ///< of the learning rate; 0: the artifact's weights all along
-  std::unique_ptr<Updater> updater;
+  std::unique_ptr<optim::Optimizer> optimizer;
   score::Knowledge knowledge;
   exec::Snapshot weights;  ///< while another trajectory has the model
   Position at;
@@ -36,7 +36,7 @@ class Stream {
       auto& t = trajectories_[k];
       t.number = static_cast<int>(k);
       t.factor = p_.pass_lr[k];
-      if (t.factor > 0) t.updater = e_.model().make_updater(0, p_.phases[0].optimizer);
+      if (t.factor > 0) t.optimizer = e_.model().make_optimizer(0);
     }
     const auto k = trajectories_.size();
     weights_.assign(k, 1.0 / static_cast<double>(k));
@@ -107,7 +107,7 @@ class Stream {
   }
 
   void restart(Trajectory& t) {
-    if (t.updater) t.updater->reset();
+    if (t.optimizer) t.optimizer->enqueue_reset();
     t.knowledge.clear();
     t.at = {};
     t.at.epochs = p_.phases[0].epochs;
@@ -166,9 +166,10 @@ class Stream {
         ++result.steps;
         result.windows += static_cast<std::int64_t>(last - first);
         // The mean so far of this shard.
-        e_.train_step(0, {batch}, *t.updater, lr, [&result, n = static_cast<double>(t.at.step)](double loss) {
-          result.loss.back() += (loss - result.loss.back()) / n;
-        });
+        e_.train_step(0, {batch}, *t.optimizer, lr,
+                      [&result, n = static_cast<double>(t.at.step)](double loss) {
+                        result.loss.back() += (loss - result.loss.back()) / n;
+                      });
       }
     e_.settle();
     result.seconds += watch.seconds();

@@ -57,7 +57,7 @@ graph::Program& ModelRunner::add(const ProgramSpec& spec) {
   const auto window = spec.length > 0 ? spec.length : config_.window;
   staged_tokens_ =
       std::max(staged_tokens_, static_cast<std::size_t>(spec.rows) * static_cast<std::size_t>(window));
-  if (!program.graph().folds.empty()) add_unfold(program);
+  if (std::ranges::any_of(folds_, &graph::Fold::trains)) add_unfold(program);
   return program;
 }
 
@@ -137,25 +137,20 @@ void ModelRunner::zero_gradients() {
 
 void ModelRunner::forward_backward(graph::Program& program, std::int64_t micro_batches,
                                    const std::function<void(std::int64_t, const MicroBatch&)>& fill) {
-  staging_->begin_step();
   for (std::int64_t i = 0; i < micro_batches; ++i) {
     staging_->send(program, [&](const MicroBatch& batch) { fill(i, batch); });
     program.run();
     staging_->receive(program);
   }
+}
+
+void ModelRunner::end_step() {
+  weights_changed();
   staging_->end_step();
 }
 
 void ModelRunner::unfold(const graph::Program& program, ComputeWeights read) {
   if (auto* unfold = unfold_program(program, read)) unfold->run();
-}
-
-void ModelRunner::launch_refresh(ComputeWeights wanted) {
-  if (auto* refresh = refresh_program(wanted)) refresh->launch();
-}
-
-void ModelRunner::launch_unfold(const graph::Program& program, ComputeWeights read) {
-  if (auto* unfold = unfold_program(program, read)) unfold->launch();
 }
 
 std::vector<float> read_weights(const graph::ParameterStore& store) {

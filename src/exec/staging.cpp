@@ -17,10 +17,8 @@ HostStaging::HostStaging(const Engine& engine, std::size_t tokens, std::size_t m
     : engine_(engine) {
   for (int i = 0; engine.cuda() && i < device_inputs; ++i)
     inputs_.push_back({{engine, tokens}, {engine, tokens}, {engine, tokens}, {}});
-  for (int i = 0; i < steps_in_flight; ++i) {
-    losses_.push_back({{engine, micro_batches}, 0, {}});
-    if (engine.cuda()) losses_.back().arrived.emplace();
-  }
+  for (int i = 0; i < steps_in_flight; ++i) losses_.push_back({{engine, micro_batches}});
+  for (int i = 0; engine.cuda() && i <= steps_in_flight; ++i) starts_.emplace_back(true);
 }
 
 void HostStaging::send(graph::Program& program, const Fill& fill) {
@@ -40,6 +38,7 @@ void HostStaging::send(graph::Program& program, const Fill& fill) {
 
 void HostStaging::begin_step() {
   base::check(begun_ - taken_ < steps_in_flight, "{} steps are on their way", begun_ - taken_);
+  if (!starts_.empty() && begun_ == taken_) start_of(begun_).record(*engine_.cuda());
   losses(begun_++).count = 0;
 }
 
@@ -54,15 +53,17 @@ void HostStaging::receive(graph::Program& program) {
 }
 
 void HostStaging::end_step() {
-  if (auto& arrived = losses(begun_ - 1).arrived) arrived->record(*engine_.cuda());
+  if (!starts_.empty()) start_of(begun_).record(*engine_.cuda());
 }
 
-double HostStaging::take_loss() {
-  base::check(taken_ < begun_, "no step whose loss could be taken");
+StepResult HostStaging::take_step() {
+  base::check(taken_ < begun_, "no step to take");
+  StepResult result;
+  if (!starts_.empty()) result.seconds = start_of(taken_ + 1).seconds_since(start_of(taken_));
   auto& step = losses(taken_++);
-  if (step.arrived) step.arrived->wait();
   const auto values = step.values.span().first(step.count);
-  return std::accumulate(values.begin(), values.end(), 0.0);
+  result.loss = std::accumulate(values.begin(), values.end(), 0.0);
+  return result;
 }
 
 }  // namespace fairway::exec

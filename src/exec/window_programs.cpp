@@ -14,7 +14,8 @@ WindowPrograms::WindowPrograms(ModelRunner& runner, int rows)
 
 graph::Program& WindowPrograms::add(int length) {
   auto& program = programs_[length];
-  if (!program) program = &runner_.add(score_spec(rows_, length));
+  const bool whole = length == runner_.config().window;
+  if (!program) program = &runner_.add(score_spec(rows_, whole ? 0 : length));
   return *program;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "fairway/tensor/dtype.h"
+#include "rules/table.h"
 
 // One clone per instruction set, chosen when the program is loaded. Sanitizers and clang do without.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
@@ -16,38 +17,25 @@ namespace {
 
 using tensor::round_to_bf16;
 
-struct KeepF32 {
-  float operator()(float x) const { return x; }
-};
-struct KeepBf16 {
-  float operator()(float x) const { return round_to_bf16(x); }
-};
-
-template <class Store>
-[[gnu::always_inline]] inline void adamw(float* __restrict p, const float* __restrict g, float* __restrict m,
-                                         float* __restrict v, std::int64_t n, const AdamWScalars s,
-                                         Store store) {
+template <class Rule>
+[[gnu::always_inline]] inline void update_elements(const rules::Scalars s, float clip, float* __restrict p,
+                                                   const float* __restrict g, float* __restrict m,
+                                                   float* __restrict v, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    const float gradient = g[i] * s.gradient_scale + s.coupled_decay * p[i];
-    const float first = s.beta1 * m[i] + s.one_minus_beta1 * gradient;
-    const float second = s.beta2 * v[i] + s.one_minus_beta2 * (gradient * gradient);
-    const float denominator = std::sqrt(second / s.correction2) + s.eps;
-    p[i] = store(p[i] * s.decay - s.lr * ((first / s.correction1) / denominator));
-    m[i] = store(first);
-    v[i] = store(second);
+    float none = 0;
+    Rule::apply(s, clip, p[i], g[i], m[i], Rule::moments > 1 ? v[i] : none);
   }
 }
 
 }  // namespace
 
-FAIRWAY_CLONES void adamw_f32(float* p, const float* g, float* m, float* v, std::int64_t n,
-                              const AdamWScalars& s) {
-  adamw(p, g, m, v, n, s, KeepF32{});
-}
-
-FAIRWAY_CLONES void adamw_bf16(float* p, const float* g, float* m, float* v, std::int64_t n,
-                               const AdamWScalars& s) {
-  adamw(p, g, m, v, n, s, KeepBf16{});
+FAIRWAY_CLONES void update(RuleKind kind, rules::Rounding rounding, const rules::Scalars& scalars, float clip,
+                           float* values, const float* gradients, float* first, float* second,
+                           std::int64_t n) {
+  rules::with_rule(
+      kind, rounding, [&]<class Rule>(Rule) __attribute__((always_inline)) {
+        update_elements<Rule>(scalars, clip, values, gradients, first, second, n);
+      });
 }
 
 FAIRWAY_CLONES void nesterov(const float* __restrict g, float* __restrict buffer, float* __restrict out,
@@ -77,10 +65,6 @@ FAIRWAY_CLONES double sum_of_squares(const float* x, std::int64_t n) {
   double total = 0.0;
   for (const double sum : sums) total += sum;
   return total;
-}
-
-FAIRWAY_CLONES void scale(float* x, std::int64_t n, float factor) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
 FAIRWAY_CLONES void divide(float* x, std::int64_t n, float divisor) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "fairway/tensor/dtype.h"
+#include "rules/scalars.h"
 
 namespace fairway::optim::kernels {
 
@@ -12,13 +13,9 @@ namespace fairway::optim::kernels {
 /// sums.
 inline constexpr std::int64_t block = 16'384;
 
-/// Scalars of one AdamW step, see adamw.h for the formula.
-struct AdamWScalars {
-  float gradient_scale, decay, coupled_decay, beta1, one_minus_beta1, beta2, one_minus_beta2;
-  float correction1, correction2, eps, lr;
-};
-void adamw_f32(float* p, const float* g, float* m, float* v, std::int64_t n, const AdamWScalars& s);
-void adamw_bf16(float* p, const float* g, float* m, float* v, std::int64_t n, const AdamWScalars& s);
+/// One step of an element-wise rule (rules/table.h); `second` is not touched by rules with one moment.
+void update(RuleKind kind, rules::Rounding rounding, const rules::Scalars& scalars, float clip, float* values,
+            const float* gradients, float* first, float* second, std::int64_t n);
 
 /// buffer <- mu buffer + scale g;  out = scale g + mu buffer.
 void nesterov(const float* g, float* buffer, float* out, std::int64_t n, float mu, float scale);
@@ -26,7 +23,6 @@ void nesterov(const float* g, float* buffer, float* out, std::int64_t n, float m
 void apply(float* w, const float* o, std::int64_t n, float decay, float step);
 /// Sum of squares in fp64 over 16 fixed lanes.
 double sum_of_squares(const float* x, std::int64_t n);
-void scale(float* x, std::int64_t n, float factor);
 void divide(float* x, std::int64_t n, float divisor);
 /// out = a x + b y.
 void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n);

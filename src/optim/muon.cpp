@@ -18,8 +18,8 @@ double cost(const MuonMatrix& matrix, int steps) {
 
 }  // namespace
 
-Muon::Muon(const MuonConfig& config, std::vector<MuonMatrix> matrices, base::ThreadPool& pool)
-    : config_(config), matrices_(std::move(matrices)), pool_(&pool) {
+Muon::Muon(const UpdateRule& rule, std::vector<MuonMatrix> matrices, base::ThreadPool& pool)
+    : rule_(rule), matrices_(std::move(matrices)), pool_(&pool) {
   std::size_t total = 0;
   std::int64_t max_elements = 0, max_side = 0;
   for (const auto& matrix : matrices_) {
@@ -38,7 +38,7 @@ Muon::Muon(const MuonConfig& config, std::vector<MuonMatrix> matrices, base::Thr
   order_.resize(matrices_.size());
   std::iota(order_.begin(), order_.end(), std::size_t{0});
   std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
-    return cost(matrices_[a], config_.ns_steps) > cost(matrices_[b], config_.ns_steps);
+    return cost(matrices_[a], rule_.ns_steps) > cost(matrices_[b], rule_.ns_steps);
   });
   if (!matrices_.empty())
     for (int i = 0; i < pool.threads(); ++i) workspaces_.emplace_back(max_elements, max_side);
@@ -56,17 +56,18 @@ void Muon::step(double lr, double momentum, float gradient_scale) {
 
 void Muon::update(std::size_t index, double lr, double momentum, float gradient_scale) {
   const MuonMatrix& matrix = matrices_[index];
+  lr *= matrix.lr_factor;
   const std::int64_t rows = matrix.rows, columns = matrix.columns, n = rows * columns;
   NewtonSchulz& workspace = workspaces_[static_cast<std::size_t>(base::ThreadPool::thread_index())];
 
   const auto nesterov = workspace.input(rows, columns);
   kernels::nesterov(matrix.gradient.data(), momentum_.data() + offsets_[index], nesterov.data(), n,
                     static_cast<float>(momentum), gradient_scale);
-  const auto direction = workspace.run(rows, columns, config_.ns_steps, config_.precision);
+  const auto direction = workspace.run(rows, columns, rule_.ns_steps, rule_.ns_dtype);
 
   const double shape = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
-  const auto decay = static_cast<float>(1.0 - lr * config_.weight_decay);
-  if (config_.precision == Precision::bf16) {
+  const auto decay = static_cast<float>(1.0 - lr * rule_.weight_decay);
+  if (rule_.ns_dtype == tensor::DType::bf16) {
     const auto scaled = workspace.input(rows, columns);  // the same memory: step 4 rounds to bf16, too
     kernels::scale_bf16(direction.data(), static_cast<float>(shape), scaled.data(), n);
     kernels::apply(matrix.values.data(), scaled.data(), n, decay, static_cast<float>(lr));
@@ -75,11 +76,7 @@ void Muon::update(std::size_t index, double lr, double momentum, float gradient_
   }
 }
 
-double Muon::flops() const {
-  double total = 0;
-  for (const auto& matrix : matrices_) total += cost(matrix, config_.ns_steps);
-  return total;
-}
+void Muon::reset() { std::ranges::fill(momentum_, 0.0f); }
 
 std::vector<StateBuffer> Muon::state(const std::string& prefix) {
   std::vector<StateBuffer> buffers;

@@ -84,10 +84,10 @@ std::span<float> NewtonSchulz::input(std::int64_t rows, std::int64_t columns) {
 }
 
 std::span<const float> NewtonSchulz::run(std::int64_t rows, std::int64_t columns, int steps,
-                                         Precision precision) {
+                                         tensor::DType dtype) {
   const Problem problem{rows, columns};
   const auto x = input(rows, columns);
-  if (precision == Precision::bf16) {
+  if (dtype == tensor::DType::bf16) {
     start_bf16(problem);
     if (ops::has_bf16_gemm())
       run_bf16(problem, steps);

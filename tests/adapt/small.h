@@ -94,16 +94,16 @@ inline Protocol two_phase(int ranks) {
   p.batch_windows = 2;
   p.order = Order::permuted;
   p.fake_quantize = true;
-  p.tables = optim::Storage::bf16;
+  p.tables = tensor::DType::bf16;
   Phase first;
   first.train = {"scales"};
-  first.optimizer.rule = optim::RangeRule::adam;
+  first.rule.kind = optim::RuleKind::adam;
   first.lr = 0.01;
   first.schedule = Schedule::cosine_epoch;
   first.epochs = 3;
   Phase second;
   second.train = {"last:1", "scales", "tok_emb.weight"};
-  second.optimizer.rule = optim::RangeRule::sgd;
+  second.rule.kind = optim::RuleKind::sgd;
   second.lr = 0.05;
   second.schedule = Schedule::cosine_epoch;
   second.epochs = 2;
@@ -116,10 +116,10 @@ inline Protocol full_sgd(int ranks) {
   p.when = When::before;
   p.virtual_ranks = ranks;
   p.batch_windows = 3;
-  p.tables = optim::Storage::bf16;
+  p.tables = tensor::DType::bf16;
   auto& phase = p.phases[0];
-  phase.optimizer.rule = optim::RangeRule::sgd;
-  phase.optimizer.grad_clip = 1.0;
+  phase.rule.kind = optim::RuleKind::sgd;
+  phase.grad_clip = 1.0;
   phase.lr = 0.02;
   phase.epochs = 3;
   return p;
@@ -127,7 +127,7 @@ inline Protocol full_sgd(int ranks) {
 
 inline Phase published_adamw() {
   Phase phase;
-  phase.optimizer.grad_clip = 1.0;
+  phase.grad_clip = 1.0;
   phase.lr = 1e-3;
   phase.lr_groups = {"*.mlp.proj.weight=3", "*.mlp.fc.weight=0.5"};
   return phase;
@@ -142,7 +142,7 @@ inline Protocol streaming_minimum(int ranks) {
   p.rotate = true;
   p.combination = score::Combination::minimum;
   p.fake_quantize = true;
-  p.tables = optim::Storage::bf16;
+  p.tables = tensor::DType::bf16;
   p.phases = {published_adamw()};
   p.phases[0].schedule = Schedule::cosine_pass;
   return p;
@@ -155,7 +155,7 @@ inline Protocol cosine_adamw(int ranks) {
   p.batch_windows = 2;
   p.shards = Shards::targets;
   p.fake_quantize = true;
-  p.tables = optim::Storage::bf16;
+  p.tables = tensor::DType::bf16;
   p.phases = {published_adamw()};
   p.phases[0].schedule = Schedule::cosine_steps;
   p.phases[0].epochs = 3;

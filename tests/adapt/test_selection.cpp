@@ -16,11 +16,12 @@ using testing::small_config;
 using testing::small_weights;
 
 Selection select_named(std::vector<std::string> names, const model::ModelConfig& config,
-                       std::vector<std::string> groups = {}) {
+                       std::vector<std::string> groups = {}, const optim::UpdateRule& rule = {}) {
   Phase phase;
+  phase.rule = rule;
   phase.train = std::move(names);
   phase.lr_groups = std::move(groups);
-  return select(phase, model::make_layout(config), config, optim::Storage::bf16);
+  return select(phase, model::make_layout(config), config, tensor::DType::bf16);
 }
 
 TEST(Selection, PublishedCounts) {
@@ -40,23 +41,26 @@ TEST(Selection, RangesCoverTheChosenParametersWithTheirRates) {
   const auto s = select_named({"all"}, config, {"*.mlp.proj.weight=3", "*.mlp.fc.weight=0.5"});
   for (const auto& p : layout.parameters()) {
     int covered = 0;
-    for (const auto& r : s.ranges) {
-      if (p.offset < r.begin || p.offset >= r.end) continue;
-      ++covered;
-      EXPECT_LE(p.offset + p.elements(), r.end) << p.name;
-      EXPECT_EQ(r.lr_factor, p.name.ends_with("mlp.proj.weight") ? 3.0
-                             : p.name.ends_with("mlp.fc.weight") ? 0.5
-                                                                 : 1.0);
-      EXPECT_EQ(r.storage == optim::Storage::bf16, p.group == graph::Group::table) << p.name;
-    }
+    for (const auto& group : s.groups)
+      for (const auto& r : group.parameters) {
+        if (!r.range.contains(p.offset)) continue;
+        ++covered;
+        EXPECT_LE(p.offset + p.elements(), r.range.end) << p.name;
+        EXPECT_EQ(r.lr_factor, p.name.ends_with("mlp.proj.weight") ? 3.0
+                               : p.name.ends_with("mlp.fc.weight") ? 0.5
+                                                                   : 1.0);
+        EXPECT_EQ(group.storage == tensor::DType::bf16, p.group == graph::Group::table) << p.name;
+      }
     EXPECT_EQ(covered, 1) << p.name;
   }
   // What is not chosen lies in no range.
   const auto scales = select_named({"scales"}, config);
   for (const auto& p : layout.parameters())
-    for (const auto& r : scales.ranges)
-      EXPECT_TRUE(scales.contains(p.name) || p.offset + p.elements() <= r.begin || p.offset >= r.end)
-          << p.name;
+    for (const auto& group : scales.groups)
+      for (const auto& r : group.parameters)
+        EXPECT_TRUE(scales.contains(p.name) || p.offset + p.elements() <= r.range.begin ||
+                    p.offset >= r.range.end)
+            << p.name;
 }
 
 TEST(Selection, MistakesAreInputErrors) {
@@ -115,10 +119,10 @@ TEST(AdaptedModel, WeightsComeBackToTheBit) {
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
   score::Knowledge knowledge;
   const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
-  const auto updater = model.make_updater(0, {});
+  const auto optimizer = model.make_optimizer(0);
   dist::SingleRank ranks;
   auto step = [&] {
-    model.step(0, std::span(&lesson, 1), *updater, 1e-3, ranks);
+    model.step(0, std::span(&lesson, 1), *optimizer, 1e-3, ranks);
     EXPECT_EQ(model.queued(), 1);
     EXPECT_TRUE(model.collect().gradient.finite);
   };
@@ -129,7 +133,7 @@ TEST(AdaptedModel, WeightsComeBackToTheBit) {
   model.runner().load(base);
   EXPECT_EQ(bytes(model.runner().weights()),
             bytes(weights));  // the master weights are not the quantised ones
-  updater->reset();
+  optimizer->enqueue_reset();
   step();
   EXPECT_EQ(bytes(model.runner().weights()), after) << "the optimiser was not as new";
 }
@@ -137,22 +141,19 @@ TEST(AdaptedModel, WeightsComeBackToTheBit) {
 TEST(AdaptedModel, ForecastsChangeNoWeight) {
   const auto config = small_config();
   const auto weights = small_weights(config);
-  for (const auto rule : {optim::RangeRule::sgd, optim::RangeRule::adam, optim::RangeRule::adamw}) {
+  for (const auto kind : {optim::RuleKind::sgd, optim::RuleKind::adam, optim::RuleKind::adamw}) {
     AdaptedModelOptions options;
-    options.phases = {select_named({"all"}, config)};
+    options.phases = {select_named({"all"}, config, {}, {.kind = kind, .weight_decay = 0.1})};
     options.train_windows = options.score_windows = 3;
     options.score_lengths = {4};
     options.fake_quantize = true;
     AdaptedModel model(config, weights, engine(), options);
-    optim::RangeOptimizerConfig optimizer;
-    optimizer.rule = rule;
-    optimizer.weight_decay = 0.1;
     EXPECT_GT(model.forecast_batches(0, 10), 0);
     double gradient = 0;
     const auto parts = model.gradients(0);
     for (const float g : parts[0]) gradient += std::abs(static_cast<double>(g));
     EXPECT_GT(gradient, 0) << "batches of zeros are no measure";
-    EXPECT_GT(model.forecast_updates(0, optimizer, 10), 0);
+    EXPECT_GT(model.forecast_updates(0, 10), 0);
     EXPECT_GT(model.forecast_scoring(4, 10), 0);
     const auto after = model.runner().weights().flat_values().span<const float>();
     EXPECT_TRUE(std::ranges::equal(after, weights.flat_values().span<const float>()));
@@ -184,8 +185,8 @@ TEST(AdaptedModel, FoldedScalesGiveTheSameGradients) {
     AdaptedModel folded(config, weights, engine(), options);
     for (int phase = 0; phase < 4; ++phase) {
       const auto loss = [&](AdaptedModel& model) {  // of a step that moves nothing
-        const auto updater = model.make_updater(phase, {});
-        model.step(phase, lessons, *updater, 0, ranks);
+        const auto optimizer = model.make_optimizer(phase);
+        model.step(phase, lessons, *optimizer, 0, ranks);
         return model.collect().loss;
       };
       EXPECT_NEAR(loss(plain), loss(folded), 1e-5);

@@ -72,6 +72,7 @@ class Runner : public ::testing::Test {
   }
   /// A step over `rows` rows of text, whose tokens weigh as much each.
   void step(ModelRunner& runner, graph::Program& program, std::int64_t rows, int in_batch) const {
+    runner.begin_step();
     runner.zero_gradients();
     runner.forward_backward(program, rows / in_batch, [&](std::int64_t i, const MicroBatch& batch) {
       const auto n = batch.tokens.size(), at = static_cast<std::size_t>(i) * n;
@@ -79,6 +80,7 @@ class Runner : public ::testing::Test {
       std::ranges::copy(std::span(text_).subspan(at + 1, n), batch.targets.begin());
       std::ranges::fill(batch.weights, 1.0f / static_cast<float>(rows * 16));
     });
+    runner.end_step();
   }
 
   const model::ModelConfig config_ = small_config();
@@ -214,7 +216,7 @@ TEST_F(Runner, AStepIsTheSumOfItsMicroBatches) {
     runner.allocate();
     write_weights(runner.weights(), read_weights(weights_));
     step(runner, program, 4, rows);
-    losses[rows == 1] = runner.take_loss();
+    losses[rows == 1] = runner.take_step().loss;
     const auto all = runner.weights().flat_gradients().span<float>();
     gradients[rows == 1].assign(all.begin(), all.end());
   }
@@ -232,11 +234,11 @@ TEST_F(Runner, LossesComeInTheOrderOfTheirSteps) {
   step(runner, program, 1, 1);
   step(runner, program, 2, 1);
   EXPECT_THROW(step(runner, program, 1, 1), base::Error) << "a third step whose losses have no place";
-  const double one = runner.take_loss(), two = runner.take_loss();
+  const double one = runner.take_step().loss, two = runner.take_step().loss;
   EXPECT_NE(one, two);
   step(runner, program, 2, 1);
-  EXPECT_EQ(runner.take_loss(), two);
-  EXPECT_THROW(runner.take_loss(), base::Error);
+  EXPECT_EQ(runner.take_step().loss, two);
+  EXPECT_THROW(runner.take_step().loss, base::Error);
   EXPECT_THROW(step(runner, program, 4, 1), base::Error) << "more micro-batches than were planned";
 }
 
@@ -266,7 +268,7 @@ TEST_F(Runner, ProgramsOverOneSetOfComputeWeightsAgreeOnTheirFolds) {
     runner.prepare(kind);
     step(runner, train, 1, 1);
     runner.unfold(train, kind);
-    n.loss = runner.take_loss();
+    n.loss = runner.take_step().loss;
     const auto all = runner.weights().flat_gradients().span<float>();
     n.gradients.assign(all.begin(), all.end());
     return n;

@@ -2,21 +2,20 @@
 
 #include <gtest/gtest.h>
 
-#include "fairway/optim/average.h"
-#include "fairway/optim/optimizer.h"
 #include "model/train20.h"
 
 namespace fairway::testing {
 namespace {
 
-optim::ParameterMap map_of(const graph::ParameterLayout& layout) {
-  optim::ParameterMap map;
+optim::TrainedParameters parameters_of(const graph::ParameterLayout& layout) {
+  optim::TrainedParameters all;
   for (const auto& p : layout.parameters()) {
-    if (p.group == graph::Group::matrix) map.matrices.push_back({p.name, p.offset, p.shape[0], p.shape[1]});
-    if (p.group == graph::Group::table) map.tables.push_back({p.name, p.offset, p.offset + p.elements()});
-    if (p.group == graph::Group::scalar) map.scalars.push_back({p.name, p.offset, p.offset + p.elements()});
+    const base::Range range{p.offset, p.offset + p.elements()};
+    if (p.group == graph::Group::matrix) all.matrices.push_back({p.name, range, p.shape[0], p.shape[1]});
+    if (p.group == graph::Group::table) all.embeddings.push_back({p.name, range});
+    if (p.group == graph::Group::scalar) all.scalars.push_back({p.name, range});
   }
-  return map;
+  return all;
 }
 
 TEST(Train20, LossesNormsParametersAndEma) {
@@ -30,9 +29,9 @@ TEST(Train20, LossesNormsParametersAndEma) {
   auto& program = plan.add(model::build(config, store.layout(), options));
   plan.allocate();
   const auto values = store.flat_values().span<float>();
-  optim::Optimizer optimizer(train20_config(), map_of(store.layout()), values,
-                             store.flat_gradients().span<float>(), pool);
-  optim::Ema ema(0.9, values);
+  const auto optimizer = optim::make_optimizer(
+      optim::optimizer_config(train20_config(), parameters_of(store.layout()), {.ema_decay = 0.9}),
+      store.flat_values(), store.flat_gradients(), &pool, nullptr);
   const auto forward_backward = [&](Train20::Tokens tokens, Train20::Tokens targets, float weight) {
     program.write("tokens", tokens);
     program.write("targets", targets);
@@ -40,17 +39,17 @@ TEST(Train20, LossesNormsParametersAndEma) {
     program.run();
     return static_cast<double>(program.view("loss").as<float>()[0]);
   };
-  const auto update = [&](int step) {
-    const auto report = optimizer.step({step, 0.0});
-    ema.update(values, pool);
-    return report.gradient.norm;
+  const auto average = [&] {
+    std::vector<float> flat(values.size());
+    optimizer->read_average(optim::Average::ema, flat);
+    return flat;
   };
-  const auto copy = [](std::span<const float> flat) { return std::vector<float>(flat.begin(), flat.end()); };
-  expect_train20(store.layout(), {.begin = [&] { store.zero_gradients(); },
-                                  .forward_backward = forward_backward,
-                                  .update = update,
-                                  .weights = [&] { return copy(values); },
-                                  .average = [&] { return copy(ema.values()); }});
+  expect_train20(store.layout(),
+                 {.begin = [&] { store.zero_gradients(); },
+                  .forward_backward = forward_backward,
+                  .update = [&](int step) { return optimizer->step(train20_values(step)).norm; },
+                  .weights = [&] { return std::vector<float>(values.begin(), values.end()); },
+                  .average = average});
 }
 
 }  // namespace

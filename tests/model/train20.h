@@ -5,17 +5,20 @@
 
 #include <functional>
 
-#include "fairway/optim/optimizer.h"
+#include "fairway/optim/training.h"
 #include "model/support.h"
 
 namespace fairway::testing {
 
-inline optim::OptimizerConfig train20_config() {
-  optim::OptimizerConfig c;
+inline optim::TrainingConfig train20_config() {
+  optim::TrainingConfig c;
   c.muon_momentum = {0.92, 0.99, 12};
-  c.ns_precision = optim::Precision::f32;
-  c.schedule = {optim::ScheduleKind::steps, 20, 0, 8};
   return c;
+}
+
+inline optim::StepValues train20_values(int step) {
+  return optim::step_values(train20_config(), optim::lr_scale_by_steps(step, 20, 8), step,
+                            optim::EmaStep::update);
 }
 
 /// What does the training, on any device. The EMA's decay is 0.9.

@@ -31,7 +31,7 @@ TEST(Ema, StartsFromTheInitialWeights) {
 TEST(Swa, IsTheMeanOfItsSnapshots) {
   base::ThreadPool pool(2);
   constexpr std::size_t n = 17'003;
-  Swa swa(n, {{"table", 10, 500}});
+  Swa swa(n, {{10, 500}});
   std::vector<float> out(n);
   EXPECT_THROW(swa.mean(out, pool), base::Error) << "no snapshot yet";
   std::vector<double> sum(n), sum_bf16(n);
@@ -59,7 +59,7 @@ TEST(Swa, IsTheMeanOfItsSnapshots) {
 }
 
 /// Copies a state's buffers into another's of the same kind; their names are returned.
-std::vector<std::string> restore(std::vector<StateBuffer> to, const std::vector<StateBuffer>& from) {
+std::vector<std::string> copy_state(std::vector<StateBuffer> to, const std::vector<StateBuffer>& from) {
   std::vector<std::string> names;
   EXPECT_EQ(to.size(), from.size());
   for (std::size_t i = 0; i < std::min(to.size(), from.size()); ++i) {
@@ -80,9 +80,9 @@ TEST(Averages, GoOnFromTheirSavedState) {
   ema.start(first);
   ema.update(second, pool);
   for (const auto* values : {&first, &second}) swa.add(*values, pool);
-  EXPECT_EQ(restore(ema_again.state("x."), ema.state("x.")),
+  EXPECT_EQ(copy_state(ema_again.state("x."), ema.state("x.")),
             (std::vector<std::string>{"x.ema.count", "x.ema"}));
-  EXPECT_EQ(restore(swa_again.state("x."), swa.state("x.")),
+  EXPECT_EQ(copy_state(swa_again.state("x."), swa.state("x.")),
             (std::vector<std::string>{"x.swa.count", "x.swa.sum"}));
   EXPECT_EQ(ema_again.count(), 2);
   EXPECT_EQ(swa_again.count(), 2);
@@ -95,7 +95,23 @@ TEST(Averages, GoOnFromTheirSavedState) {
   EXPECT_EQ(mean_again, mean);
 }
 
-TEST(Swa, RejectsRangesOutside) { EXPECT_THROW(Swa(10, {{"table", 5, 11}}), base::Error); }
+TEST(Swa, RejectsRangesOutside) { EXPECT_THROW(Swa(10, {{5, 11}}), base::Error); }
+
+TEST(MeanSquares, AreThoseOfTheMatricesOverSteps) {
+  base::ThreadPool pool(2);
+  MeanSquares squares({{"a", {2, 8}, 2, 3}, {"b", {10, 12}, 1, 2}});
+  EXPECT_TRUE(squares.mean().empty());
+  std::vector<float> gradients(12, 100.0f);
+  for (const float g : {1.0f, 3.0f}) {
+    std::fill(gradients.begin() + 2, gradients.begin() + 8, g);
+    gradients[10] = g, gradients[11] = 0;
+    squares.add(gradients, pool);
+  }
+  EXPECT_EQ(squares.mean(), (std::map<std::string, double>{{"a", 5.0}, {"b", 2.5}}));
+  ASSERT_EQ(squares.state().size(), 1u);
+  EXPECT_EQ(squares.state()[0].name, "sensitivity.sums");
+  EXPECT_EQ(squares.state()[0].bytes.size(), 3 * sizeof(double));
+}
 
 TEST(GradientNorm, IsExactOverSeveralBuffers) {
   base::ThreadPool pool(2);

@@ -22,7 +22,7 @@ double distance(std::span<const float> a, std::span<const float> b) {
 }
 
 std::vector<float> newton_schulz(std::span<const float> g, std::int64_t rows, std::int64_t columns, int steps,
-                                 Precision precision = Precision::f32) {
+                                 tensor::DType precision = tensor::DType::f32) {
   NewtonSchulz workspace(rows * columns, std::min(rows, columns));
   std::ranges::copy(g, workspace.input(rows, columns).begin());
   const auto o = workspace.run(rows, columns, steps, precision);
@@ -95,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(OddSizes, NewtonSchulzShapes,
                                            std::pair{129, 150}, std::pair{150, 129}));
 
 TEST(NewtonSchulz, ZeroGivesZero) {
-  for (const auto precision : {Precision::f32, Precision::bf16})
+  for (const auto precision : {tensor::DType::f32, tensor::DType::bf16})
     for (const auto& [rows, columns] : {std::pair{64, 64}, std::pair{16, 80}, std::pair{80, 16}})
       for (const float value : newton_schulz(std::vector<float>(static_cast<std::size_t>(rows * columns)),
                                              rows, columns, 5, precision))
@@ -113,7 +113,7 @@ TEST(NewtonSchulz, TinyGradientsDoNotUnderflow) {
 
 /// Worst ||delta||_F / ||update||_F over three matrices and four steps, each step from the original's weights
 /// before it (the momentum is our own from the first step on).
-double worst_golden_error(Precision precision) {
+double worst_golden_error(tensor::DType precision) {
   const auto golden = testing::read_golden("muon");
   base::ThreadPool pool(2);
   std::vector<std::vector<float>> values(3), gradients(3);
@@ -126,7 +126,7 @@ double worst_golden_error(Precision precision) {
     gradients[index].resize(values[index].size());
     matrices.push_back({name, values[index], gradients[index], shape[0], shape[1]});
   }
-  Muon muon({.ns_steps = 5, .precision = precision, .weight_decay = 0.04}, matrices, pool);
+  Muon muon({.weight_decay = 0.04, .ns_steps = 5, .ns_dtype = precision}, matrices, pool);
   testing::Largest worst;
   for (int step = 1; step <= 4; ++step) {
     const auto tag = "/" + std::to_string(step);
@@ -146,8 +146,10 @@ double worst_golden_error(Precision precision) {
   return worst.value();
 }
 
-TEST(Muon, AgreesWithTheOriginalInBf16) { EXPECT_LE(worst_golden_error(Precision::bf16), 2e-2); }
-TEST(Muon, AgreesWithTheOriginalWithinItsRounding) { EXPECT_LE(worst_golden_error(Precision::f32), 5e-2); }
+TEST(Muon, AgreesWithTheOriginalInBf16) { EXPECT_LE(worst_golden_error(tensor::DType::bf16), 2e-2); }
+TEST(Muon, AgreesWithTheOriginalWithinItsRounding) {
+  EXPECT_LE(worst_golden_error(tensor::DType::f32), 5e-2);
+}
 
 TEST(Muon, ZeroGradientOnlyDecays) {
   base::ThreadPool pool(1);

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "fairway/base/error.h"
-#include "fairway/optim/optimizer.h"
 #include "fairway/tensor/dtype.h"
 #include "helpers.h"
 
@@ -38,67 +37,85 @@ namespace {
 
 constexpr std::int64_t elements = 96 * 64 + 64 * 160 + 64 * 64 + 20'000 + 301 + 7;
 
-/// Three matrices, a table, two ranges of scalars, and a frozen rest of 7.
-ParameterMap parameter_map() {
-  ParameterMap map;
-  map.matrices = {{"a", 0, 96, 64}, {"b", 6144, 64, 160}, {"c", 16384, 64, 64}};
-  map.tables = {{"embedding", 20480, 40480}};
-  map.scalars = {{"scales", 40480, 40680}, {"gains", 40680, 40781}};
-  return map;
+/// Three matrices, an embedding, two ranges of scalars, and a frozen rest of 7.
+TrainedParameters parameters() {
+  return {
+      .matrices = {{"a", {0, 6144}, 96, 64}, {"b", {6144, 16384}, 64, 160}, {"c", {16384, 20480}, 64, 64}},
+      .embeddings = {{"embedding", {20480, 40480}}},
+      .scalars = {{"scales", {40480, 40680}}, {"gains", {40680, 40781}}}};
 }
 
-OptimizerConfig small_config() {
-  OptimizerConfig config;
+TrainingConfig small_config() {
+  TrainingConfig config;
   config.muon_momentum.steps = 12;
-  config.tables = Storage::bf16;
-  config.schedule = {ScheduleKind::steps, 20, 0.0, 8};
+  config.embeddings = tensor::DType::bf16;
   return config;
 }
 
 struct Training {
-  explicit Training(int threads, OptimizerConfig config = small_config())
-      : pool(threads),
-        values(normals("values", elements, 0.1)),
-        gradients(elements),
-        optimizer(config, parameter_map(), values, gradients, pool) {
-    optimizer.round_to_storage(values);
+  explicit Training(int threads, TrainingConfig training = small_config(), const Averages& averages = {})
+      : pool(threads), config(training), values(normals("values", elements, 0.1)), gradients(elements) {
+    const auto groups = optimizer_config(config, parameters(), averages);
+    round_to_storage(groups, values);
+    optimizer = optimizer_of(groups, values, gradients, pool);
   }
-  StepReport step(std::int64_t s) {
+  void set_gradients(std::int64_t s) {
     std::ranges::copy(normals("g" + std::to_string(s), elements, 0.01), gradients.begin());
-    return optimizer.step({s, 0.0});
+  }
+  StepValues at(std::int64_t s) const { return step_values(config, lr_scale_by_steps(s, 20, 8), s); }
+  GradientNorm step(std::int64_t s) {
+    set_gradients(s);
+    return optimizer->step(at(s));
   }
   base::ThreadPool pool;
+  TrainingConfig config;
   std::vector<float> values, gradients;
-  Optimizer optimizer;
+  std::unique_ptr<Optimizer> optimizer;
 };
 
 TEST(Optimizer, ThreadsDoNotChangeABit) {
   Training one(1), two(2), five(5);
   for (std::int64_t s = 0; s < 6; ++s) {
     const auto a = one.step(s), b = two.step(s), c = five.step(s);
-    ASSERT_EQ(a.gradient.norm, b.gradient.norm);
-    ASSERT_EQ(a.gradient.norm, c.gradient.norm);
+    ASSERT_EQ(a.norm, b.norm);
+    ASSERT_EQ(a.norm, c.norm);
     ASSERT_EQ(0, std::memcmp(one.values.data(), two.values.data(), elements * sizeof(float)));
     ASSERT_EQ(0, std::memcmp(one.values.data(), five.values.data(), elements * sizeof(float)));
   }
 }
 
 TEST(Optimizer, ClipsByTheNormOfAllGroups) {
-  Training run(1);
+  TrainingConfig plain = small_config(), clipped = small_config();
+  plain.grad_clip = 0;
+  Training run(1, plain), limited(1, clipped);
   const auto report = run.step(13);
   double sum = 0;
   for (std::size_t i = 0; i < elements - 7; ++i) sum += std::pow(static_cast<double>(run.gradients[i]), 2);
-  EXPECT_NEAR(report.gradient.norm, std::sqrt(sum), 1e-9) << "the frozen rest does not count";
-  EXPECT_FLOAT_EQ(report.clip, static_cast<float>(0.3 / (std::sqrt(sum) + 1e-6)));
-  EXPECT_LT(report.clip, 1.0f);
-  EXPECT_DOUBLE_EQ(report.lr_scale, 7.0 / 8.0);
-  EXPECT_DOUBLE_EQ(report.momentum, 0.99);
+  EXPECT_NEAR(report.norm, std::sqrt(sum), 1e-9) << "the frozen rest does not count";
+  EXPECT_EQ(limited.step(13).norm, report.norm) << "before it is clipped";
+  const auto clip = static_cast<float>(0.3 / (std::sqrt(sum) + 1e-6));
+  EXPECT_LT(clip, 1.0f);
+  const auto whole = state_of(*run.optimizer), part = state_of(*limited.optimizer);
+  for (const std::string name : {"muon.b.momentum", "adamw.gains.m"}) {
+    const auto a = floats_of(whole.at(name)), b = floats_of(part.at(name));
+    for (std::size_t i = 0; i < a.size(); ++i)
+      ASSERT_NEAR(b[i], a[i] * clip, 1e-6f * std::abs(a[i])) << name << " " << i;
+  }
+}
+
+TEST(Optimizer, ValuesOfAStepFollowTheSchedules) {
+  const auto values = step_values(small_config(), 0.5, 13, EmaStep::start);
+  EXPECT_DOUBLE_EQ(values.lr[0], 0.0125);
+  EXPECT_DOUBLE_EQ(values.lr[1], 0.0175);
+  EXPECT_DOUBLE_EQ(values.lr[2], 0.0125);
+  EXPECT_DOUBLE_EQ(values.momentum, 0.99);
+  EXPECT_EQ(values.ema, EmaStep::start);
 }
 
 TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {
-  OptimizerConfig config = small_config();
+  TrainingConfig config = small_config();
   config.adam_weight_decay = config.muon_weight_decay = 0.0;
-  config.tables = Storage::f32;
+  config.embeddings = tensor::DType::f32;
   Training run(2, config);
   const auto before = run.values;
   run.step(0);
@@ -114,74 +131,179 @@ TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {
   for (std::size_t i = elements - 7; i < elements; ++i) EXPECT_EQ(run.values[i], before[i]);
 }
 
-TEST(Optimizer, BadGradientsChangeNothing) {
-  Training run(2);
+TEST(Optimizer, BadGradientsChangeNothingUntilTheFlagIsCleared) {
+  const Averages all{.ema_decay = 0.9, .swa = true, .squares = true};
+  Training run(2, small_config(), all);
   run.step(0);
   const auto values = run.values;
-  std::vector<std::vector<std::byte>> states;
-  for (const auto& buffer : run.optimizer.state())
-    states.emplace_back(buffer.bytes.begin(), buffer.bytes.end());
+  const auto state = state_of(*run.optimizer);
+  const auto step = [&] {
+    auto update = run.at(1);
+    update.ema = EmaStep::update;
+    const auto report = run.optimizer->step(update);
+    run.optimizer->enqueue_swa_add();
+    run.optimizer->enqueue_squares();
+    return report;
+  };
   for (const std::size_t where : {std::size_t{5}, std::size_t{30'000}, std::size_t{40'700}}) {
+    const float kept = run.gradients[where];
     run.gradients[where] = std::numeric_limits<float>::quiet_NaN();
-    EXPECT_FALSE(run.optimizer.step({1, 0.0}).gradient.finite);
-    run.gradients[where] = 0.0f;
+    const auto bad = step();
+    EXPECT_FALSE(bad.finite);
+    EXPECT_FALSE(std::isfinite(bad.norm));
+    run.gradients[where] = kept;
+    const auto next = step();
+    EXPECT_FALSE(next.finite) << "the flag holds";
+    EXPECT_TRUE(std::isfinite(next.norm));
+    EXPECT_EQ(run.values, values);
+    EXPECT_EQ(state_of(*run.optimizer), state);
+    run.optimizer->enqueue_clear_flag();
   }
-  EXPECT_EQ(run.values, values);
-  const auto after = run.optimizer.state();
-  for (std::size_t i = 0; i < after.size(); ++i)
-    EXPECT_TRUE(std::ranges::equal(after[i].bytes, states[i])) << after[i].name;
+  EXPECT_TRUE(step().finite);
+  EXPECT_NE(run.values, values);
 }
 
 TEST(Optimizer, ResumedRunEqualsUninterrupted) {
-  Training whole(2), first(1), second(2);
-  for (std::int64_t s = 0; s < 8; ++s) whole.step(s);
-  for (std::int64_t s = 0; s < 4; ++s) first.step(s);
+  const Averages all{.ema_decay = 0.9, .swa = true, .squares = true};
+  Training whole(2, small_config(), all), first(1, small_config(), all), second(2, small_config(), all);
+  const auto train = [](Training& run, std::int64_t from, std::int64_t to) {
+    for (std::int64_t s = from; s < to; ++s) {
+      run.set_gradients(s);
+      auto values = run.at(s);
+      values.ema = EmaStep::update;
+      run.optimizer->step(values);
+      run.optimizer->enqueue_swa_add();
+      run.optimizer->enqueue_squares();
+    }
+  };
+  train(whole, 0, 8);
+  train(first, 0, 4);
   second.values = first.values;  // same size: the views stay
-  auto from = first.optimizer.state(), to = second.optimizer.state();
-  ASSERT_EQ(from.size(), to.size());
-  std::set<std::string> names;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    ASSERT_EQ(from[i].name, to[i].name);
-    ASSERT_EQ(from[i].bytes.size(), to[i].bytes.size());
-    names.insert(from[i].name);
-    std::ranges::copy(from[i].bytes, to[i].bytes.begin());
-  }
-  EXPECT_EQ(names.size(), from.size());
-  EXPECT_TRUE(names.count("muon.b.momentum") && names.count("adamw.embedding.v") &&
-              names.count("adamw.gains.step"));
-  for (std::int64_t s = 4; s < 8; ++s) second.step(s);
-  EXPECT_EQ(0, std::memcmp(whole.values.data(), second.values.data(), elements * sizeof(float)));
+  const auto state = state_of(*first.optimizer);
+  for (const char* name : {"muon.b.momentum", "adamw.embedding.v", "adamw.gains.step", "average.ema",
+                           "average.ema.count", "average.swa.sum", "average.swa.count", "sensitivity.sums"})
+    EXPECT_TRUE(state.contains(name)) << name;
+  EXPECT_EQ(state.size(), first.optimizer->save().size()) << "names are unique";
+  set_state(*second.optimizer, state);
+  train(second, 4, 8);
+  EXPECT_EQ(whole.values, second.values);
+  EXPECT_EQ(state_of(*whole.optimizer), state_of(*second.optimizer));
+  EXPECT_EQ(second.optimizer->average_count(Average::ema), 8);
+  EXPECT_EQ(second.optimizer->average_count(Average::swa), 8);
+  const auto other_size = [&](std::string_view, std::size_t bytes) {
+    return std::span<const std::byte>(state.at("average.ema")).first(bytes / 2);
+  };
+  EXPECT_THROW(second.optimizer->restore(other_size), base::Error);
 }
 
-TEST(Optimizer, TablesStayInTheirStorageType) {
+TEST(Optimizer, AveragesAreReadFromTheSameObject) {
+  Training run(2, small_config(), {.ema_decay = 0.75, .swa = true, .squares = true});
+  std::vector<float> ema = run.values, out(elements);
+  EXPECT_TRUE(run.optimizer->mean_squares().empty());
+  EXPECT_THROW(run.optimizer->read_average(Average::swa, out), base::Error) << "no snapshot yet";
+  for (const auto step : {EmaStep::start, EmaStep::none, EmaStep::update}) {
+    auto values = run.at(0);
+    values.ema = step;
+    run.set_gradients(0);
+    run.optimizer->step(values);
+    for (std::size_t i = 0; i < ema.size(); ++i)
+      if (step != EmaStep::none)
+        ema[i] = step == EmaStep::start ? run.values[i] : 0.75f * ema[i] + 0.25f * run.values[i];
+  }
+  run.optimizer->enqueue_swa_add();
+  run.optimizer->enqueue_squares();
+  EXPECT_EQ(run.optimizer->average_count(Average::ema), 2);
+  EXPECT_EQ(run.optimizer->average_count(Average::swa), 1);
+  run.optimizer->read_average(Average::ema, out);
+  EXPECT_EQ(out, ema);
+  run.optimizer->read_average(Average::swa, out);
+  EXPECT_EQ(out, run.values);
+  double sum = 0;
+  for (std::size_t i = 0; i < 6144; ++i) sum += std::pow(static_cast<double>(run.gradients[i]), 2);
+  const auto squares = run.optimizer->mean_squares();
+  EXPECT_EQ(squares.size(), 3u);
+  EXPECT_NEAR(squares.at("a"), sum / 6144, 1e-12);
+
+  Training bare(1);
+  EXPECT_THROW(bare.optimizer->enqueue_swa_add(), base::Error);
+  EXPECT_THROW(bare.optimizer->enqueue_squares(), base::Error);
+  EXPECT_THROW(bare.optimizer->average_count(Average::ema), base::Error);
+}
+
+TEST(Optimizer, ReportsComeInTheirOrder) {
+  Training run(1);
+  std::vector<double> norms;
+  EXPECT_THROW(run.optimizer->report(), base::Error);
+  for (std::int64_t s = 0; s < 7; ++s) {
+    run.set_gradients(s);
+    run.optimizer->prepare(run.at(s));
+    run.optimizer->enqueue();
+    run.optimizer->enqueue_report();
+    if (s == 3) {
+      EXPECT_THROW(run.optimizer->enqueue_report(), base::Error) << "four are outstanding";
+    }
+    if (s >= 3) norms.push_back(run.optimizer->report().norm);
+  }
+  while (norms.size() < 7) norms.push_back(run.optimizer->report().norm);
+  Training again(1);
+  for (std::int64_t s = 0; s < 7; ++s) EXPECT_EQ(again.step(s).norm, norms[static_cast<std::size_t>(s)]);
+  run.optimizer->enqueue_zero_gradients();
+  EXPECT_EQ(run.gradients, std::vector<float>(elements));
+}
+
+TEST(Optimizer, ResetIsANewOptimiser) {
+  Training run(1), fresh(1);
+  run.step(0), run.step(1);
+  run.optimizer->enqueue_reset();
+  for (const auto& [name, bytes] : state_of(*run.optimizer))
+    EXPECT_EQ(bytes, std::vector<std::byte>(bytes.size())) << name;
+  run.values = fresh.values;
+  run.step(0), fresh.step(0);
+  EXPECT_EQ(run.values, fresh.values);
+}
+
+TEST(Optimizer, EmbeddingsStayInTheirStorageType) {
   Training run(2);
   run.step(0);
   for (std::size_t i = 20'480; i < 40'480; ++i)
     ASSERT_EQ(run.values[i], tensor::round_to_bf16(run.values[i]));
   std::size_t rounded = 0;
   for (std::size_t i = 0; i < 20'480; ++i) rounded += run.values[i] == tensor::round_to_bf16(run.values[i]);
-  EXPECT_LT(rounded, 1000u) << "only the tables are rounded";
+  EXPECT_LT(rounded, 1000u) << "only the embedding is rounded";
 }
 
 TEST(Optimizer, StepsDoNotAllocate) {
-  Training run(2);
+  Training run(2, small_config(), {.ema_decay = 0.9, .swa = true, .squares = true});
   run.step(0);
+  auto values = run.at(1);
+  values.ema = EmaStep::update;
   const long before = allocations;
-  run.optimizer.step({1, 0.0});
+  run.optimizer->enqueue_zero_gradients();
+  run.optimizer->step(values);
+  run.optimizer->enqueue_swa_add();
+  run.optimizer->enqueue_squares();
   EXPECT_EQ(allocations - before, 0);
 }
 
-TEST(Optimizer, RejectsOverlapAndOverhang) {
+TEST(Optimizer, RejectsGroupsThatDoNotFit) {
   base::ThreadPool pool(1);
   std::vector<float> values(100), gradients(100);
-  const auto build = [&](const ParameterMap& map) {
-    Optimizer(OptimizerConfig{}, map, values, gradients, pool);
+  const auto build = [&](const TrainedParameters& p) {
+    optimizer_of(optimizer_config({}, p), values, gradients, pool);
   };
-  EXPECT_NO_THROW(build({{{"w", 0, 5, 10}}, {{"t", 50, 80}}, {{"s", 80, 100}}}));
-  EXPECT_THROW(build({{{"w", 0, 5, 10}}, {{"t", 49, 80}}, {}}), base::Error);
-  EXPECT_THROW(build({{{"w", 60, 5, 10}}, {}, {}}), base::Error);
-  EXPECT_THROW(build({{}, {{"t", 20, 10}}, {}}), base::Error);
-  EXPECT_THROW(build({{{"w", 0, 0, 10}}, {}, {}}), base::Error);
+  const ParamRange t{"t", {50, 80}}, s{"s", {80, 100}};
+  EXPECT_NO_THROW(build({{{"w", {0, 50}, 5, 10}}, {t}, {s}}));
+  EXPECT_THROW(build({{{"w", {0, 50}, 5, 10}}, {{"t", {49, 80}}}, {}}), base::Error) << "overlap";
+  EXPECT_THROW(build({{{"w", {60, 110}, 5, 10}}, {}, {}}), base::Error) << "overhang";
+  EXPECT_THROW(build({{}, {{"t", {20, 10}}}, {}}), base::Error);
+  EXPECT_THROW(build({{{"w", {0, 0}, 0, 10}}, {}, {}}), base::Error) << "no matrix";
+  EXPECT_THROW(build({{{"w", {0, 50}, 5, 11}}, {}, {}}), base::Error) << "not its size";
+  EXPECT_THROW(build({{t}, {}, {}}), base::Error) << "Muon of a flat array";
+  auto config = one_group({}, {t});
+  config.groups[0].rate = 4;
+  EXPECT_THROW(optimizer_of(config, values, gradients, pool), base::Error);
+  config = one_group({}, {t}, tensor::DType::f16);
+  EXPECT_THROW(optimizer_of(config, values, gradients, pool), base::Error);
 }
 
 }  // namespace

@@ -1,8 +1,5 @@
 // What is stored rounded and what is not, and the decay of each rule, to the bit where a test can say it.
 #include "fairway/optim/average.h"
-#include "fairway/optim/optimizer.h"
-#include "fairway/optim/range_optimizer.h"
-#include "fairway/tensor/dtype.h"
 #include "helpers.h"
 
 #include <gmock/gmock.h>
@@ -13,6 +10,7 @@
 namespace fairway::optim {
 namespace {
 
+using tensor::DType;
 using tensor::round_to_bf16;
 
 base::ThreadPool& pool() {
@@ -24,27 +22,20 @@ bool all_rounded(std::span<const float> values) {
   return std::ranges::all_of(values, [](float v) { return v == round_to_bf16(v); });
 }
 
-TEST(Optimizer, Bf16IsForTablesOnly) {
-  // A table of 64, scalars of 64, a matrix of 8 x 8.
-  OptimizerConfig config;
-  config.tables = Storage::bf16;
-  config.schedule.total_steps = 100;
-  ParameterMap map;
-  map.matrices = {{"w", 128, 8, 8}};
-  map.tables = {{"t", 0, 64}};
-  map.scalars = {{"s", 64, 128}};
-  auto values = normals("values", 192);
-  const auto gradients = normals("gradients", 192);
+TEST(Optimizer, Bf16IsForEmbeddingsOnly) {
+  // An embedding of 64, scalars of 64, a matrix of 8 x 8.
+  TrainingConfig config;
+  config.embeddings = DType::bf16;
+  const TrainedParameters parameters{
+      .matrices = {{"w", {128, 192}, 8, 8}}, .embeddings = {{"t", {0, 64}}}, .scalars = {{"s", {64, 128}}}};
+  auto values = normals("values", 192), gradients = normals("gradients", 192);
   for (std::size_t i = 0; i < 64; ++i) values[i] = round_to_bf16(values[i]);
   auto plain_values = values;
-  Optimizer optimizer(config, map, values, gradients, pool());
-  auto plain_config = config;
-  plain_config.tables = Storage::f32;
-  Optimizer plain(plain_config, map, plain_values, gradients, pool());
-  for (int i = 0; i < 3; ++i) {
-    optimizer.step({i, 0});
-    plain.step({i, 0});
-  }
+  const auto optimizer = optimizer_of(optimizer_config(config, parameters), values, gradients, pool());
+  config.embeddings = DType::f32;
+  const auto plain = optimizer_of(optimizer_config(config, parameters), plain_values, gradients, pool());
+  for (int i = 0; i < 3; ++i)
+    for (auto* one : {&optimizer, &plain}) (*one)->step(step_values(config, 1, i));
   const std::span<const float> now(values), wide(plain_values);
   EXPECT_TRUE(all_rounded(now.first(64)));
   EXPECT_FALSE(all_rounded(wide.first(64)));
@@ -52,21 +43,15 @@ TEST(Optimizer, Bf16IsForTablesOnly) {
       << "scalars and matrices know nothing of it";
   EXPECT_FALSE(all_rounded(now.subspan(64, 64)));
   EXPECT_FALSE(all_rounded(now.subspan(128)));
-  for (auto& s : optimizer.state()) {
-    if (s.name.ends_with(".step")) continue;
-    const std::span moments(reinterpret_cast<const float*>(s.bytes.data()), s.bytes.size() / sizeof(float));
-    EXPECT_EQ(all_rounded(moments), s.name.starts_with("adamw.t.")) << s.name;
-  }
-  auto rounded = normals("other", 192);
-  const auto before = rounded;
-  optimizer.round_to_storage(rounded);
-  EXPECT_TRUE(all_rounded(std::span<const float>(rounded).first(64)));
-  EXPECT_TRUE(std::ranges::equal(std::span(rounded).subspan(64), std::span(before).subspan(64)));
+  for (const auto& [name, bytes] : state_of(*optimizer))
+    if (!name.ends_with(".step")) {
+      EXPECT_EQ(all_rounded(floats_of(bytes)), name.starts_with("adamw.t.")) << name;
+    }
 }
 
 TEST(Ema, ABf16AverageIsRoundedFromItsStartOn) {
   const auto initial = normals("initial", 100), later = normals("later", 100), next = normals("next", 100);
-  Ema ema(0.75, initial, Storage::bf16);
+  Ema ema(0.75, initial, DType::bf16);
   EXPECT_TRUE(all_rounded(ema.values()));
   EXPECT_EQ(ema.count(), 0);
   ema.start(later);
@@ -101,33 +86,28 @@ TEST(Swa, TheCountIsPartOfTheState) {
 }
 
 /// One step of a rule in double precision, from fresh moments: m / v are g and g^2 whatever the betas.
-double one_step(RangeRule rule, double p, double g, double lr, double decay, double eps) {
-  if (rule == RangeRule::adam) g += decay * p;
-  if (rule == RangeRule::adamw) p *= 1 - lr * decay;
+double one_step(RuleKind rule, double p, double g, double lr, double decay, double eps) {
+  if (rule == RuleKind::adam) g += decay * p;
+  if (rule == RuleKind::adamw) p *= 1 - lr * decay;
   return p - lr * g / (std::sqrt(g * g) + eps);
 }
 
-TEST(RangeOptimizer, DecayIsCoupledForAdamAndDecoupledForAdamW) {
-  for (const auto rule : {RangeRule::adam, RangeRule::adamw})
-    for (const auto storage : {Storage::f32, Storage::bf16})
+TEST(Rules, DecayIsCoupledForAdamAndDecoupledForAdamW) {
+  for (const auto rule : {RuleKind::adam, RuleKind::adamw})
+    for (const auto storage : {DType::f32, DType::bf16})
       for (const double decay : {0.0, 0.5}) {
-        RangeOptimizerConfig config;
-        config.rule = rule;
-        config.weight_decay = decay;
-        config.eps = 0.25;  // so that a gradient's size matters in the first step
-        auto values = normals("values", 50);
-        const auto gradients = normals("gradients", 50), before = values;
-        std::vector<float> start = values;
-        if (storage == Storage::bf16)
-          for (auto& v : values) v = round_to_bf16(v);
-        start = values;
-        RangeOptimizer optimizer(config, {{"r", 0, 50, 1.0, storage}}, values, gradients, pool());
-        optimizer.step(0.1);
-        const double tolerance = storage == Storage::bf16 ? 0.02 : 1e-6;
+        // An eps so large that a gradient's size matters in the first step.
+        const UpdateRule settings{.kind = rule, .stepwise = true, .eps = 0.25, .weight_decay = decay};
+        auto values = normals("values", 50), gradients = normals("gradients", 50);
+        const auto config = one_group(settings, {{"r", {0, 50}}}, storage);
+        round_to_storage(config, values);
+        const auto start = values;
+        optimizer_of(config, values, gradients, pool())->step(at_rate(0.1));
+        const double tolerance = storage == DType::bf16 ? 0.02 : 1e-6;
         double gap = 0;
         for (std::size_t i = 0; i < 50; ++i) {
           EXPECT_NEAR(values[i], one_step(rule, start[i], gradients[i], 0.1, decay, 0.25), tolerance) << i;
-          const auto other = rule == RangeRule::adam ? RangeRule::adamw : RangeRule::adam;
+          const auto other = rule == RuleKind::adam ? RuleKind::adamw : RuleKind::adam;
           gap = std::max(gap, std::abs(one_step(rule, start[i], gradients[i], 0.1, decay, 0.25) -
                                        one_step(other, start[i], gradients[i], 0.1, decay, 0.25)));
         }
@@ -137,18 +117,28 @@ TEST(RangeOptimizer, DecayIsCoupledForAdamAndDecoupledForAdamW) {
       }
 }
 
-TEST(RangeOptimizer, TheClipsBoundIsTheNormOverAllRanges) {
-  RangeOptimizerConfig config;
-  config.rule = RangeRule::sgd;
-  config.momentum = 0;
-  config.grad_clip = 1;
-  std::vector<float> values(4, 0.0f);
-  const std::vector<float> gradients = {3, 0, 0, 4};
-  RangeOptimizer optimizer(config, {{"a", 0, 1}, {"b", 3, 4, 2.0}}, values, gradients, pool());
-  EXPECT_DOUBLE_EQ(optimizer.step(1).norm, 5);
+TEST(Rules, TheClipsBoundIsTheNormOverAllRanges) {
+  std::vector<float> values(4, 0.0f), gradients = {3, 0, 0, 4};
+  const UpdateRule rule{.kind = RuleKind::sgd, .momentum = 0};
+  const auto config =
+      one_group(rule, {{"a", {0, 1}}, {.name = "b", .range = {3, 4}, .lr_factor = 2.0}}, DType::f32, 1);
+  EXPECT_DOUBLE_EQ(optimizer_of(config, values, gradients, pool())->step(at_rate(1)).norm, 5);
   EXPECT_NEAR(values[0], -0.6, 1e-6);
   EXPECT_NEAR(values[3], -1.6, 1e-6) << "twice the rate";
   EXPECT_EQ(values[1], 0);
+}
+
+TEST(Rules, MuonsMatricesHaveFactorsToo) {
+  auto values = normals("values", 128), gradients = normals("gradients", 64);
+  gradients.insert(gradients.end(), gradients.begin(), gradients.end());
+  const auto before = values;
+  const UpdateRule rule{.kind = RuleKind::muon};
+  const auto config = one_group(
+      rule,
+      {{"a", {0, 64}, 8, 8}, {.name = "b", .range = {64, 128}, .rows = 8, .columns = 8, .lr_factor = 2.0}});
+  optimizer_of(config, values, gradients, pool())->step(at_rate(0.5));
+  for (std::size_t i = 0; i < 64; ++i)
+    EXPECT_NEAR(values[64 + i] - before[64 + i], 2 * (values[i] - before[i]), 1e-6);
 }
 
 }  // namespace

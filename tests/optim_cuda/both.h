@@ -12,8 +12,6 @@
 
 #include "fairway/ops/cuda.h"
 #include "fairway/ops/cuda_work.h"
-#include "fairway/optim/average.h"
-#include "fairway/optim/device_optimizer.h"
 #include "fairway/tensor/buffer.h"
 #include "fairway/tensor/cuda.h"
 #include "optim/helpers.h"
@@ -33,20 +31,21 @@ class OnGpu : public ::testing::Test {
 
 /// A flat buffer as layouts make them.
 struct Layout {
-  ParameterMap map;
+  TrainedParameters parameters;
   std::int64_t elements = 0;
 
   void gap(std::int64_t multiple) { elements = (elements + multiple - 1) / multiple * multiple; }
   void matrix(std::int64_t rows, std::int64_t columns) {
-    map.matrices.push_back({"w" + std::to_string(map.matrices.size()), elements, rows, columns});
-    elements += rows * columns;
+    add(parameters.matrices, "w", rows * columns);
+    parameters.matrices.back().rows = rows;
+    parameters.matrices.back().columns = columns;
   }
-  void table(std::int64_t n) {
-    map.tables.push_back({"t" + std::to_string(map.tables.size()), elements, elements + n});
-    elements += n;
-  }
-  void scalars(std::int64_t n) {
-    map.scalars.push_back({"s" + std::to_string(map.scalars.size()), elements, elements + n});
+  void embedding(std::int64_t n) { add(parameters.embeddings, "t", n); }
+  void scalars(std::int64_t n) { add(parameters.scalars, "s", n); }
+
+ private:
+  void add(std::vector<ParamRange>& list, const char* letter, std::int64_t n) {
+    list.push_back({letter + std::to_string(list.size()), {elements, elements + n}});
     elements += n;
   }
 };
@@ -58,7 +57,7 @@ inline Layout odd_layout() {
   l.gap(16);
   l.matrix(64, 96), l.matrix(96, 64), l.matrix(129, 33), l.matrix(64, 96), l.matrix(1, 7), l.matrix(7, 1);
   l.gap(16);
-  l.table(20'011), l.table(4096);
+  l.embedding(20'011), l.embedding(4096);
   l.scalars(301), l.scalars(1), l.gap(16), l.scalars(512);
   l.elements += 37;
   return l;
@@ -73,19 +72,21 @@ inline Layout model_layout(int layers) {
       l.matrix(rows, columns);
   }
   l.matrix(512, 128), l.matrix(256, 128);
-  l.table(1024 * 512), l.table(2048 * 128), l.table(1024 * 128);
+  l.embedding(1024 * 512), l.embedding(2048 * 128), l.embedding(1024 * 128);
   for (int i = 0; i < layers; ++i)
     l.scalars(512), l.scalars(512), l.scalars(1024), l.gap(16), l.scalars(8), l.gap(16);
   return l;
 }
 
-inline OptimizerConfig short_run(Precision precision, Storage tables) {
-  OptimizerConfig config;
+inline TrainingConfig short_run(tensor::DType newton_schulz, tensor::DType embeddings) {
+  TrainingConfig config;
   config.muon_momentum.steps = 12;
-  config.ns_precision = precision;
-  config.tables = tables;
-  config.schedule = {ScheduleKind::steps, 30, 0.0, 20};
+  config.ns_dtype = newton_schulz;
+  config.embeddings = embeddings;
   return config;
+}
+inline StepValues values_at(const TrainingConfig& config, std::int64_t step, EmaStep ema = EmaStep::update) {
+  return step_values(config, lr_scale_by_steps(step, 30, 20), step, ema);
 }
 
 /// Gradients of step s: the same numbers at another place, larger or smaller, so that clipping does and does
@@ -123,80 +124,84 @@ class DeviceFloats {
   std::size_t count_;
 };
 
+/// One step of these tests, averages included.
+inline GradientNorm whole_step(Optimizer& optimizer, const TrainingConfig& config, const Averages& averages,
+                               std::int64_t s) {
+  const auto report = optimizer.step(values_at(config, s));
+  if (averages.swa && s % 3 == 0) optimizer.enqueue_swa_add();
+  return report;
+}
+
 struct CpuRun {
-  CpuRun(const Layout& layout, const OptimizerConfig& config, const DeviceAverages& averages = {})
-      : pool(4),
-        values(normals("values", static_cast<std::size_t>(layout.elements), 0.1)),
+  CpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {})
+      : config(training),
+        averages(a),
+        pool(4),
+        values(start(layout, training)),
         base(normals("gradients", values.size(), 0.01)),
         gradients(values.size()),
-        optimizer(config, layout.map, values, gradients, pool) {
-    optimizer.round_to_storage(values);
-    if (averages.ema_decay) ema.emplace(*averages.ema_decay, values, averages.ema_storage);
-    if (averages.swa) swa.emplace(layout.elements, averages.swa_bf16_ranges);
+        optimizer(
+            optimizer_of(optimizer_config(config, layout.parameters, averages), values, gradients, pool)) {}
+
+  static std::vector<float> start(const Layout& layout, const TrainingConfig& config) {
+    auto v = normals("values", static_cast<std::size_t>(layout.elements), 0.1);
+    round_to_storage(optimizer_config(config, layout.parameters), v);
+    return v;
   }
-  StepReport step(std::int64_t s) {
+  GradientNorm step(std::int64_t s) {
     fill_gradients(base, s, gradients);
-    const auto report = optimizer.step({s, 0.0});
-    if (ema) ema->update(values, pool);
-    if (swa && s % 3 == 0) swa->add(values, pool);
-    return report;
+    return whole_step(*optimizer, config, averages, s);
   }
+  TrainingConfig config;
+  Averages averages;
   base::ThreadPool pool;
   std::vector<float> values, base, gradients;
-  Optimizer optimizer;
-  std::optional<Ema> ema;
-  std::optional<Swa> swa;
+  std::unique_ptr<Optimizer> optimizer;
 };
 
 struct GpuRun {
-  GpuRun(const Layout& layout, const OptimizerConfig& config, const DeviceAverages& averages = {})
-      : state({tensor::DeviceKind::cuda, 0}),
+  GpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {})
+      : config(training),
+        averages(a),
+        state({tensor::DeviceKind::cuda, 0}),
         base(normals("gradients", static_cast<std::size_t>(layout.elements), 0.01)),
         host_gradients(base.size()),
-        values(state, start(layout, config)),
+        values(state, CpuRun::start(layout, training)),
         gradients(state, host_gradients),
-        with_swa(averages.swa),
-        optimizer(config, layout.map, values.view(), gradients.view(), averages, state) {}
+        optimizer(make_optimizer(optimizer_config(config, layout.parameters, averages), values.view(),
+                                 gradients.view(), nullptr, &state)) {}
 
-  static std::vector<float> start(const Layout& layout, const OptimizerConfig& config) {
-    auto v = normals("values", static_cast<std::size_t>(layout.elements), 0.1);
-    if (config.tables == Storage::bf16)
-      for (const auto& t : layout.map.tables)
-        for (std::int64_t i = t.begin; i < t.end; ++i)
-          v[static_cast<std::size_t>(i)] = tensor::round_to_bf16(v[static_cast<std::size_t>(i)]);
-    return v;
-  }
   void set_gradients(std::int64_t s) {
     fill_gradients(base, s, host_gradients);
     gradients.set(host_gradients);
   }
   GradientNorm step(std::int64_t s) {
     set_gradients(s);
-    optimizer.prepare({s, 0.0});
-    optimizer.enqueue();
-    if (with_swa && s % 3 == 0) optimizer.enqueue_swa_add();
-    optimizer.enqueue_report(0);
-    return optimizer.report(0);
+    return whole_step(*optimizer, config, averages, s);
   }
+  /// The average as it is now.
+  std::vector<float> average(Average kind) {
+    std::vector<float> out(base.size());
+    optimizer->read_average(kind, out);
+    return out;
+  }
+  TrainingConfig config;
+  Averages averages;
   ops::cuda::State state;
   std::vector<float> base, host_gradients;
   DeviceFloats values, gradients;
-  bool with_swa;
-  DeviceOptimizer optimizer;
+  std::unique_ptr<Optimizer> optimizer;
 };
 
-/// |a - b| / |b| over [begin, end).
-inline double relative_distance(std::span<const float> a, std::span<const float> b, std::int64_t begin,
-                                std::int64_t end) {
-  const auto first = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(end - begin);
-  return testing::norm_relative(a.subspan(first, count), b.subspan(first, count));
+/// |a - b| / |b| over a range.
+inline double relative_distance(std::span<const float> a, std::span<const float> b, base::Range range) {
+  return testing::norm_relative(range.of(a), range.of(b));
 }
 
 /// The worst of all matrices.
 inline double worst_matrix(const Layout& layout, std::span<const float> a, std::span<const float> b) {
   testing::Largest worst;
-  for (const auto& m : layout.map.matrices)
-    worst.see(relative_distance(a, b, m.offset, m.offset + m.rows * m.columns));
+  for (const auto& m : layout.parameters.matrices) worst.see(relative_distance(a, b, m.range));
   return worst.value();
 }
 

@@ -3,33 +3,32 @@
 
 #include "both.h"
 #include "fairway/base/error.h"
+#include "fairway/optim/average.h"
 
 namespace fairway::optim {
 namespace {
 
-DeviceAverages averages_of(const Layout& layout, bool narrow) {
-  return {.ema_decay = 0.9,
-          .ema_storage = narrow ? Storage::bf16 : Storage::f32,
-          .swa = true,
-          .swa_bf16_ranges = narrow ? layout.map.tables : std::vector<FlatRange>{}};
-}
+using tensor::DType;
+
+Averages all_averages(DType ema) { return {.ema_decay = 0.9, .ema_storage = ema, .swa = true}; }
 
 /// Element-wise updates do the same operations on both sides; only the norm and the bias corrections, double
 /// until they are rounded, may differ by a last bit.
-void expect_same_elements(const std::vector<FlatRange>& ranges, std::span<const float> gpu,
+void expect_same_elements(const std::vector<ParamRange>& parameters, std::span<const float> gpu,
                           std::span<const float> cpu, bool narrow) {
-  for (const auto& range : ranges) {
-    EXPECT_LE(relative_distance(gpu, cpu, range.begin, range.end), narrow ? 1e-4 : 1e-6) << range.name;
-    for (auto i = static_cast<std::size_t>(range.begin); i < static_cast<std::size_t>(range.end); ++i)
-      ASSERT_NEAR(gpu[i], cpu[i], (narrow ? 0x1p-7 : 1e-5) * std::max(std::abs(cpu[i]), 0.01f)) << range.name;
+  for (const auto& p : parameters) {
+    EXPECT_LE(relative_distance(gpu, cpu, p.range), narrow ? 1e-4 : 1e-6) << p.name;
+    const auto there = p.range.of(gpu), here = p.range.of(cpu);
+    for (std::size_t i = 0; i < here.size(); ++i)
+      ASSERT_NEAR(there[i], here[i], (narrow ? 0x1p-7 : 1e-5) * std::max(std::abs(here[i]), 0.01f)) << p.name;
   }
 }
 
 class DeviceOptimizerTest : public OnGpu {};
 
 void follows_the_cpu(const Layout& layout, int steps, bool narrow) {
-  const auto config = short_run(Precision::f32, narrow ? Storage::bf16 : Storage::f32);
-  const auto averages = averages_of(layout, narrow);
+  const auto config = short_run(DType::f32, narrow ? DType::bf16 : DType::f32);
+  const auto averages = all_averages(narrow ? DType::bf16 : DType::f32);
   CpuRun cpu(layout, config, averages);
   GpuRun gpu(layout, config, averages);
   const auto before = cpu.values;
@@ -37,24 +36,24 @@ void follows_the_cpu(const Layout& layout, int steps, bool narrow) {
     const auto there = gpu.step(s);
     const auto here = cpu.step(s);
     ASSERT_TRUE(there.finite);
-    ASSERT_NEAR(there.norm, here.gradient.norm, 1e-12 * here.gradient.norm);
+    ASSERT_NEAR(there.norm, here.norm, 1e-12 * here.norm);
   }
   const auto now = gpu.values.get();
   EXPECT_GE(worst_matrix(layout, before, cpu.values), 0.05) << "the test's steps are too small to tell";
   EXPECT_LE(worst_matrix(layout, now, cpu.values), 1e-4);
-  expect_same_elements(layout.map.tables, now, cpu.values, narrow);
-  expect_same_elements(layout.map.scalars, now, cpu.values, false);
-  for (auto i = static_cast<std::size_t>(layout.map.scalars.back().end); i < now.size(); ++i)
+  expect_same_elements(layout.parameters.embeddings, now, cpu.values, narrow);
+  expect_same_elements(layout.parameters.scalars, now, cpu.values, false);
+  for (auto i = static_cast<std::size_t>(layout.parameters.scalars.back().range.end); i < now.size(); ++i)
     ASSERT_EQ(now[i], before[i]) << "frozen";
 
-  std::vector<float> ema(now.size()), mean(now.size()), expected(now.size());
-  gpu.optimizer.ema(ema);
-  EXPECT_LE(relative_distance(ema, cpu.ema->values(), 0, layout.elements), narrow ? 1e-3 : 1e-4);
-  EXPECT_EQ(gpu.optimizer.ema_count(), steps);
-  gpu.optimizer.swa_mean(mean);
-  cpu.swa->mean(expected, cpu.pool);
-  EXPECT_LE(relative_distance(mean, expected, 0, layout.elements), 1e-4);
-  EXPECT_EQ(gpu.optimizer.swa_count(), cpu.swa->count());
+  std::vector<float> expected(now.size());
+  for (const auto average : {Average::ema, Average::swa}) {
+    cpu.optimizer->read_average(average, expected);
+    const bool rounded = narrow && average == Average::ema;
+    EXPECT_LE(relative_distance(gpu.average(average), expected, {0, layout.elements}), rounded ? 1e-3 : 1e-4);
+    EXPECT_EQ(gpu.optimizer->average_count(average), cpu.optimizer->average_count(average));
+  }
+  EXPECT_EQ(gpu.optimizer->average_count(Average::ema), steps);
 }
 
 TEST_F(DeviceOptimizerTest, FollowsTheCpuAtOddShapes) { follows_the_cpu(odd_layout(), 20, false); }
@@ -63,45 +62,44 @@ TEST_F(DeviceOptimizerTest, FollowsTheCpuAtTheModelsShapes) { follows_the_cpu(mo
 
 TEST_F(DeviceOptimizerTest, AveragesOfTheSameValuesAreTheCpusBytes) {
   const Layout layout = odd_layout();
-  for (const bool narrow : {false, true}) {
-    const auto averages = averages_of(layout, narrow);
-    const auto config = short_run(Precision::f32, Storage::bf16);
-    GpuRun gpu(layout, config, averages);
+  for (const auto dtype : {DType::f32, DType::bf16}) {
+    const auto config = short_run(DType::f32, dtype);
+    GpuRun gpu(layout, config, all_averages(dtype));
     base::ThreadPool pool(2);
-    const auto initial = gpu.values.get();
-    Ema ema(0.9, initial, averages.ema_storage);
-    Swa swa(layout.elements, averages.swa_bf16_ranges);
+    Ema ema(0.9, gpu.values.get(), dtype);
+    std::vector<base::Range> narrow;
+    if (dtype == DType::bf16)
+      for (const auto& p : layout.parameters.embeddings) narrow.push_back(p.range);
+    Swa swa(layout.elements, narrow);
     for (std::int64_t s = 0; s < 5; ++s) {
       gpu.set_gradients(s);
-      gpu.optimizer.prepare({s, 0.0}, s == 0 ? EmaStep::none : s == 1 ? EmaStep::start : EmaStep::update);
-      gpu.optimizer.enqueue();
-      gpu.optimizer.enqueue_swa_add();
+      const auto action = s == 0 ? EmaStep::none : s == 1 ? EmaStep::start : EmaStep::update;
+      gpu.optimizer->step(values_at(config, s, action));
+      gpu.optimizer->enqueue_swa_add();
       const auto now = gpu.values.get();
       if (s == 1) ema.start(now);
       if (s > 1) ema.update(now, pool);
       swa.add(now, pool);
     }
-    std::vector<float> there(initial.size()), mean(initial.size());
-    gpu.optimizer.ema(there);
+    const auto there = gpu.average(Average::ema);
     EXPECT_EQ(0, std::memcmp(there.data(), ema.values().data(), there.size() * sizeof(float)));
-    EXPECT_EQ(gpu.optimizer.ema_count(), 4);
-    gpu.optimizer.swa_mean(there);
+    EXPECT_EQ(gpu.optimizer->average_count(Average::ema), 4);
+    std::vector<float> mean(there.size());
     swa.mean(mean, pool);
-    EXPECT_EQ(0, std::memcmp(there.data(), mean.data(), there.size() * sizeof(float)));
+    EXPECT_EQ(0, std::memcmp(gpu.average(Average::swa).data(), mean.data(), mean.size() * sizeof(float)));
   }
 }
 
 TEST_F(DeviceOptimizerTest, Bf16NewtonSchulzIsWithinItsRounding) {
   const Layout layout = model_layout(1);
-  CpuRun cpu(layout, short_run(Precision::f32, Storage::f32));
-  GpuRun gpu(layout, short_run(Precision::bf16, Storage::f32));
+  CpuRun cpu(layout, short_run(DType::f32, DType::f32));
+  GpuRun gpu(layout, short_run(DType::bf16, DType::f32));
   const auto before = cpu.values;
   for (std::int64_t s = 0; s < 3; ++s) cpu.step(s), gpu.step(s);
   const auto now = gpu.values.get();
-  for (const auto& m : layout.map.matrices) {
-    const std::int64_t end = m.offset + m.rows * m.columns;
-    const double apart = relative_distance(now, cpu.values, m.offset, end),
-                 moved = relative_distance(before, cpu.values, m.offset, end);
+  for (const auto& m : layout.parameters.matrices) {
+    const double apart = relative_distance(now, cpu.values, m.range),
+                 moved = relative_distance(before, cpu.values, m.range);
     EXPECT_LE(apart, 3e-2 * moved) << m.name << " [" << m.rows << ", " << m.columns << "]";
     EXPECT_GT(apart, 1e-4 * moved) << "is it bf16?";
   }
@@ -109,153 +107,134 @@ TEST_F(DeviceOptimizerTest, Bf16NewtonSchulzIsWithinItsRounding) {
 
 TEST_F(DeviceOptimizerTest, MeanSquaresAreTheHostsSums) {
   for (const Layout& layout : {odd_layout(), model_layout(1)}) {
-    DeviceAverages averages;
-    averages.squares = true;
-    GpuRun run(layout, short_run(Precision::f32, Storage::f32), averages);
-    EXPECT_EQ(run.optimizer.state().back().name, "sensitivity.sums");
-    for (const double sum : run.optimizer.square_sums()) EXPECT_EQ(sum, 0);
-    std::vector<double> expected(layout.map.matrices.size() + 1, 0.0);
+    GpuRun run(layout, short_run(DType::f32, DType::f32), {.squares = true});
+    auto& optimizer = *run.optimizer;
+    EXPECT_EQ(optimizer.save().back().name, "sensitivity.sums");
+    EXPECT_TRUE(optimizer.mean_squares().empty());
+    MeanSquares expected(layout.parameters.matrices);
+    base::ThreadPool pool(2);
     for (std::int64_t s = 0; s < 4; ++s) {
       run.step(s);
       if (s == 1) continue;  // the caller's choice
-      run.optimizer.enqueue_squares();
-      for (std::size_t i = 0; i < layout.map.matrices.size(); ++i) {
-        const auto& m = layout.map.matrices[i];
-        const auto n = static_cast<std::size_t>(m.rows * m.columns);
-        double sum = 0;
-        for (const float g : std::span(run.host_gradients).subspan(static_cast<std::size_t>(m.offset), n))
-          sum += static_cast<double>(g) * static_cast<double>(g);
-        expected[i] += sum / static_cast<double>(n);
-      }
-      expected.back() += 1;
+      optimizer.enqueue_squares();
+      expected.add(run.host_gradients, pool);
     }
-    const auto sums = run.optimizer.square_sums();
-    ASSERT_EQ(sums.size(), expected.size());
-    for (std::size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i], expected[i], 1e-12 * expected[i]) << i;
+    const auto means = optimizer.mean_squares(), here = expected.mean();
+    ASSERT_EQ(means.size(), here.size());
+    for (const auto& [name, mean] : here) EXPECT_NEAR(means.at(name), mean, 1e-12 * mean) << name;
     // A bad step does not count, nor does any until the flag is cleared.
     run.host_gradients[0] = std::numeric_limits<float>::quiet_NaN();
     run.gradients.set(run.host_gradients);
-    run.optimizer.enqueue();
-    run.optimizer.enqueue_squares();
+    optimizer.enqueue();
+    optimizer.enqueue_squares();
     run.step(0);
-    run.optimizer.enqueue_squares();
-    EXPECT_EQ(run.optimizer.square_sums(), sums);
+    optimizer.enqueue_squares();
+    EXPECT_EQ(optimizer.mean_squares(), means);
     // Taken back, and replayed.
-    const auto saved = run.optimizer.save();
-    run.optimizer.enqueue_clear_flag();
-    run.optimizer.restore("sensitivity.sums", std::vector<std::byte>(sums.size() * sizeof(double)));
-    ops::cuda::Recording recorded(run.state, [&] { run.optimizer.enqueue_squares(); });
-    EXPECT_EQ(run.optimizer.square_sums().back(), 0);
+    const auto saved = state_of(optimizer);
+    auto empty = saved;
+    std::ranges::fill(empty.at("sensitivity.sums"), std::byte{0});
+    optimizer.enqueue_clear_flag();
+    set_state(optimizer, empty);
+    ops::cuda::Recording recorded(run.state, [&] { optimizer.enqueue_squares(); });
+    EXPECT_TRUE(optimizer.mean_squares().empty());
     run.set_gradients(0);
     recorded.replay();
-    const auto once = run.optimizer.square_sums();
-    EXPECT_EQ(once.back(), 1);
-    EXPECT_GT(once.front(), 0);
-    run.optimizer.restore("sensitivity.sums", saved.back().bytes);
-    EXPECT_EQ(run.optimizer.square_sums(), sums);
+    EXPECT_GT(optimizer.mean_squares().at("w0"), 0);
+    set_state(optimizer, saved);
+    EXPECT_EQ(optimizer.mean_squares(), means);
   }
 }
 
-void expect_same_state(DeviceOptimizer& a, DeviceOptimizer& b) {
-  const auto first = a.save(), second = b.save();
+void expect_same_state(Optimizer& a, Optimizer& b) {
+  const auto first = state_of(a), second = state_of(b);
   ASSERT_EQ(first.size(), second.size());
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    EXPECT_EQ(first[i].name, second[i].name);
-    EXPECT_EQ(first[i].bytes, second[i].bytes) << first[i].name;
-  }
+  for (const auto& [name, bytes] : first) EXPECT_EQ(bytes, second.at(name)) << name;
 }
 
 TEST_F(DeviceOptimizerTest, RepeatsToTheByte) {
   for (const Layout& layout : {odd_layout(), model_layout(2)}) {
-    const auto config = short_run(Precision::bf16, Storage::bf16);
-    GpuRun one(layout, config, averages_of(layout, false)), two(layout, config, averages_of(layout, false));
+    const auto config = short_run(DType::bf16, DType::bf16);
+    GpuRun one(layout, config, all_averages(DType::f32)), two(layout, config, all_averages(DType::f32));
     for (std::int64_t s = 0; s < 8; ++s) {
       const auto a = one.step(s), b = two.step(s);
       ASSERT_EQ(a.norm, b.norm);
     }
     EXPECT_EQ(one.values.get(), two.values.get());
-    expect_same_state(one.optimizer, two.optimizer);
+    expect_same_state(*one.optimizer, *two.optimizer);
   }
 }
 
 TEST_F(DeviceOptimizerTest, BadGradientsChangeNothingUntilTheFlagIsCleared) {
   const Layout layout = odd_layout();
-  const auto config = short_run(Precision::bf16, Storage::bf16);
-  GpuRun run(layout, config, averages_of(layout, false)), other(layout, config, averages_of(layout, false));
+  const auto config = short_run(DType::bf16, DType::bf16);
+  GpuRun run(layout, config, all_averages(DType::f32)), other(layout, config, all_averages(DType::f32));
   run.step(0), other.step(0);
   for (const auto& [where, bad] :
-       {std::pair{layout.map.matrices[2].offset + 5, std::numeric_limits<float>::quiet_NaN()},
-        {layout.map.tables[0].begin + 20'000, std::numeric_limits<float>::infinity()},
-        {layout.map.scalars.back().end - 1, std::numeric_limits<float>::quiet_NaN()}}) {
+       {std::pair{layout.parameters.matrices[2].range.begin + 5, std::numeric_limits<float>::quiet_NaN()},
+        {layout.parameters.embeddings[0].range.begin + 20'000, std::numeric_limits<float>::infinity()},
+        {layout.parameters.scalars.back().range.end - 1, std::numeric_limits<float>::quiet_NaN()}}) {
     fill_gradients(run.base, 1, run.host_gradients);
     run.host_gradients[static_cast<std::size_t>(where)] = bad;
     run.gradients.set(run.host_gradients);
-    run.optimizer.prepare({1, 0.0});
-    run.optimizer.enqueue();
-    run.optimizer.enqueue_swa_add();
-    run.optimizer.enqueue_report(1);
-    const auto report = run.optimizer.report(1);
+    const auto report = run.optimizer->step(values_at(config, 1));
+    run.optimizer->enqueue_swa_add();
     EXPECT_FALSE(report.finite);
     EXPECT_FALSE(std::isfinite(report.norm));
     const auto next = run.step(3);  // good gradients, but the flag holds
     EXPECT_FALSE(next.finite);
     EXPECT_TRUE(std::isfinite(next.norm));
     EXPECT_EQ(run.values.get(), other.values.get());
-    expect_same_state(run.optimizer, other.optimizer);
-    run.optimizer.enqueue_clear_flag();
+    expect_same_state(*run.optimizer, *other.optimizer);
+    run.optimizer->enqueue_clear_flag();
   }
   EXPECT_TRUE(run.step(1).finite);
   other.step(1);
   EXPECT_EQ(run.values.get(), other.values.get());
-  expect_same_state(run.optimizer, other.optimizer);
+  expect_same_state(*run.optimizer, *other.optimizer);
   // The frozen rest may hold anything.
   fill_gradients(run.base, 2, run.host_gradients);
   run.host_gradients.back() = std::numeric_limits<float>::quiet_NaN();
   run.gradients.set(run.host_gradients);
-  run.optimizer.enqueue();
-  run.optimizer.enqueue_report(0);
-  EXPECT_TRUE(run.optimizer.report(0).finite);
+  EXPECT_TRUE(run.optimizer->step(values_at(config, 2)).finite);
 }
 
 TEST_F(DeviceOptimizerTest, RecordedStepsEqualDirectOnes) {
   const Layout layout = odd_layout();
-  const auto config = short_run(Precision::bf16, Storage::bf16);
-  GpuRun direct(layout, config, averages_of(layout, true)),
-      replayed(layout, config, averages_of(layout, true));
+  const auto config = short_run(DType::bf16, DType::bf16);
+  GpuRun direct(layout, config, all_averages(DType::bf16)),
+      replayed(layout, config, all_averages(DType::bf16));
   // The first thing this optimiser does: nothing is left to load or to choose.
-  ops::cuda::Recording step(replayed.state, [&] { replayed.optimizer.enqueue(); });
+  ops::cuda::Recording step(replayed.state, [&] { replayed.optimizer->enqueue(); });
   ops::cuda::Recording snapshot(replayed.state, [&] {
-    replayed.optimizer.enqueue_swa_add();
-    replayed.optimizer.enqueue_zero_gradients();
+    replayed.optimizer->enqueue_swa_add();
+    replayed.optimizer->enqueue_zero_gradients();
   });
   for (std::int64_t s = 0; s < 6; ++s) {
     direct.step(s);
     replayed.set_gradients(s);
-    replayed.optimizer.prepare({s, 0.0});
+    replayed.optimizer->prepare(values_at(config, s));
     step.replay();
     if (s % 3 == 0) snapshot.replay();
   }
   EXPECT_EQ(direct.values.get(), replayed.values.get());
-  expect_same_state(direct.optimizer, replayed.optimizer);
+  expect_same_state(*direct.optimizer, *replayed.optimizer);
   snapshot.replay();
   for (const float g : replayed.gradients.get()) ASSERT_EQ(g, 0.0f);
 }
 
 TEST_F(DeviceOptimizerTest, StepsMayBePreparedAhead) {
   const Layout layout = model_layout(1);
-  const auto config = short_run(Precision::bf16, Storage::f32);
+  const auto config = short_run(DType::bf16, DType::f32);
   GpuRun waiting(layout, config), ahead(layout, config);
   waiting.set_gradients(0), ahead.set_gradients(0);
   std::vector<double> norms;
   for (std::int64_t s = 0; s < 20; ++s) {
-    waiting.optimizer.prepare({s, 0.0});
-    waiting.optimizer.enqueue();
-    waiting.state.synchronize();
-    ahead.optimizer.prepare({s, 0.0});
-    ahead.optimizer.enqueue();
-    ahead.optimizer.enqueue_report(static_cast<int>(s % DeviceOptimizer::report_slots));
-    if (s > 0)
-      norms.push_back(ahead.optimizer.report(static_cast<int>((s - 1) % DeviceOptimizer::report_slots)).norm);
+    waiting.optimizer->step(values_at(config, s));
+    ahead.optimizer->prepare(values_at(config, s));
+    ahead.optimizer->enqueue();
+    ahead.optimizer->enqueue_report();
+    if (s >= Optimizer::max_reports - 1) norms.push_back(ahead.optimizer->report().norm);
   }
   EXPECT_EQ(waiting.values.get(), ahead.values.get());
   for (const double norm : norms) EXPECT_EQ(norm, norms.front());
@@ -264,98 +243,75 @@ TEST_F(DeviceOptimizerTest, StepsMayBePreparedAhead) {
 
 TEST_F(DeviceOptimizerTest, StateMovesBetweenCpuAndGpu) {
   const Layout layout = odd_layout();
-  const auto config = short_run(Precision::f32, Storage::bf16);
-  const auto averages = averages_of(layout, true);
+  const auto config = short_run(DType::f32, DType::bf16);
+  const auto averages = all_averages(DType::bf16);
   CpuRun cpu(layout, config, averages);
   for (std::int64_t s = 0; s < 4; ++s) cpu.step(s);
-  const auto cpu_state = [](CpuRun& run) {
-    auto pieces = run.optimizer.state();
-    for (auto& piece : run.ema->state("average.")) pieces.push_back(piece);
-    for (auto& piece : run.swa->state("average.")) pieces.push_back(piece);
-    return pieces;
-  };
   GpuRun gpu(layout, config, averages);
-  const auto names = gpu.optimizer.state();
-  const auto from = cpu_state(cpu);
-  ASSERT_EQ(from.size(), names.size());
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    EXPECT_EQ(from[i].name, names[i].name);
-    ASSERT_EQ(from[i].bytes.size(), names[i].bytes) << from[i].name;
-    gpu.optimizer.restore(from[i].name, from[i].bytes);
+  const auto here = cpu.optimizer->save(), there = gpu.optimizer->save();
+  ASSERT_EQ(here.size(), there.size());
+  for (std::size_t i = 0; i < here.size(); ++i) {
+    EXPECT_EQ(here[i].name, there[i].name);
+    EXPECT_EQ(here[i].bytes.size(), there[i].bytes.size()) << here[i].name;
   }
+  set_state(*gpu.optimizer, state_of(*cpu.optimizer));
   gpu.values.set(cpu.values);
-  const auto saved = gpu.optimizer.save();
-  for (std::size_t i = 0; i < from.size(); ++i)
-    EXPECT_TRUE(std::ranges::equal(saved[i].bytes, from[i].bytes));
+  expect_same_state(*gpu.optimizer, *cpu.optimizer);
 
   // Onwards on the GPU, and from there back to another CPU run.
   gpu.step(4), cpu.step(4);
   CpuRun back(layout, config, averages);
   std::ranges::copy(gpu.values.get(), back.values.begin());  // in place: the optimiser holds views
-  const auto moved = gpu.optimizer.save();
-  auto to = cpu_state(back);
-  for (std::size_t i = 0; i < to.size(); ++i) std::ranges::copy(moved[i].bytes, to[i].bytes.begin());
+  set_state(*back.optimizer, state_of(*gpu.optimizer));
   for (std::int64_t s = 5; s < 8; ++s) gpu.step(s), cpu.step(s), back.step(s);
   const auto now = gpu.values.get();
   EXPECT_LE(worst_matrix(layout, now, cpu.values), 1e-4);
   EXPECT_LE(worst_matrix(layout, back.values, cpu.values), 1e-4);
-  expect_same_elements(layout.map.tables, now, cpu.values, true);
-  expect_same_elements(layout.map.tables, back.values, cpu.values, true);
+  expect_same_elements(layout.parameters.embeddings, now, cpu.values, true);
+  expect_same_elements(layout.parameters.embeddings, back.values, cpu.values, true);
 
-  EXPECT_THROW(gpu.optimizer.restore("muon.nobody.momentum", from[0].bytes), base::Error);
-  EXPECT_THROW(gpu.optimizer.restore(from[0].name, from[1].bytes), base::Error);
+  const std::vector<std::byte> few(3);
+  EXPECT_THROW(gpu.optimizer->restore([&](auto, auto) { return std::span(few); }), base::Error);
 }
 
 TEST_F(DeviceOptimizerTest, ResumedRunEqualsUninterrupted) {
   const Layout layout = odd_layout();
-  const auto config = short_run(Precision::bf16, Storage::bf16);
-  const auto averages = averages_of(layout, false);
+  const auto config = short_run(DType::bf16, DType::bf16);
+  const auto averages = all_averages(DType::f32);
   GpuRun whole(layout, config, averages), first(layout, config, averages), second(layout, config, averages);
   for (std::int64_t s = 0; s < 8; ++s) whole.step(s);
   for (std::int64_t s = 0; s < 4; ++s) first.step(s);
   second.values.set(first.values.get());
-  for (const auto& piece : first.optimizer.save()) second.optimizer.restore(piece.name, piece.bytes);
+  set_state(*second.optimizer, state_of(*first.optimizer));
   for (std::int64_t s = 4; s < 8; ++s) second.step(s);
   EXPECT_EQ(whole.values.get(), second.values.get());
-  expect_same_state(whole.optimizer, second.optimizer);
+  expect_same_state(*whole.optimizer, *second.optimizer);
 }
 
 TEST_F(DeviceOptimizerTest, ZeroGradientsOnlyDecay) {
   const Layout layout = model_layout(1);
-  auto config = short_run(Precision::bf16, Storage::f32);
+  auto config = short_run(DType::bf16, DType::f32);
   config.muon_weight_decay = 0.5;
   GpuRun run(layout, config);
   const auto before = run.values.get();
-  run.optimizer.enqueue_zero_gradients();
-  run.optimizer.prepare({0, 0.0});
-  run.optimizer.enqueue();
+  run.optimizer->enqueue_zero_gradients();
+  run.optimizer->step(values_at(config, 0));
   const auto now = run.values.get();
   const auto decay = static_cast<float>(1.0 - 0.025 * 0.5);
-  for (std::int64_t i = 0; i < layout.map.tables.front().begin; ++i)
+  for (std::int64_t i = 0; i < layout.parameters.embeddings.front().range.begin; ++i)
     ASSERT_EQ(now[static_cast<std::size_t>(i)], before[static_cast<std::size_t>(i)] * decay);
-}
-
-TEST_F(DeviceOptimizerTest, RoundsToStorage) {
-  const Layout layout = odd_layout();
-  GpuRun run(layout, short_run(Precision::f32, Storage::bf16));
-  auto expected = normals("other", static_cast<std::size_t>(layout.elements));
-  run.values.set(expected);
-  run.optimizer.round_to_storage();
-  for (const auto& t : layout.map.tables)
-    for (auto i = static_cast<std::size_t>(t.begin); i < static_cast<std::size_t>(t.end); ++i)
-      expected[i] = tensor::round_to_bf16(expected[i]);
-  EXPECT_EQ(run.values.get(), expected);
 }
 
 TEST_F(DeviceOptimizerTest, RejectsOverlapAndOtherSizes) {
   Layout layout = odd_layout();
-  layout.map.tables[0].begin = layout.map.matrices.back().offset;
-  EXPECT_THROW(GpuRun(layout, short_run(Precision::f32, Storage::f32)), base::Error);
+  layout.parameters.embeddings[0].range.begin = layout.parameters.matrices.back().range.begin;
+  EXPECT_THROW(GpuRun(layout, short_run(DType::f32, DType::f32)), base::Error);
   layout = odd_layout();
   ops::cuda::State state({tensor::DeviceKind::cuda, 0});
   const std::vector<float> host(static_cast<std::size_t>(layout.elements));
   DeviceFloats values(state, host), gradients(state, std::span(host).first(100));
-  EXPECT_THROW(DeviceOptimizer({}, layout.map, values.view(), gradients.view(), {}, state), base::Error);
+  const auto config = optimizer_config({}, layout.parameters);
+  EXPECT_THROW(make_optimizer(config, values.view(), gradients.view(), nullptr, &state), base::Error);
 }
 
 }  // namespace

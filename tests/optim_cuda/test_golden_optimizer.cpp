@@ -14,16 +14,14 @@ testing::GoldenFile golden_file(const std::string& name) {
 }
 
 /// Worst ||delta||_F / ||update||_F over matrices and steps, each step from the original's weights before it.
-double worst_golden_error(Precision precision) {
+double worst_golden_error(tensor::DType dtype) {
   const auto golden = golden_file("muon");
   Layout layout;
   for (const std::string name : {"W0/0", "W1/0", "W2/0"})
     layout.matrix(golden.at(name).shape[0], golden.at(name).shape[1]);
-  OptimizerConfig config;
-  config.ns_precision = precision;
+  TrainingConfig config;
+  config.ns_dtype = dtype;
   config.grad_clip = 0;
-  config.schedule = {ScheduleKind::steps, 10, 0.0, 10};  // 0.025 (1 - 0.1 s)
-  config.muon_momentum = {0.92, 1.02, 10};               // 0.92 + 0.01 s
   GpuRun gpu(layout, config);
   fairway::testing::Largest worst;
   const auto flat = [&](const std::string& letter, int step) {
@@ -38,14 +36,10 @@ double worst_golden_error(Precision precision) {
     const auto before = flat("W", step - 1), after = flat("W", step);
     gpu.values.set(before);
     gpu.gradients.set(flat("g", step));
-    gpu.optimizer.prepare({step, 0.0});
-    gpu.optimizer.enqueue();
+    gpu.optimizer->step({.lr = {0.025 * (1 - 0.1 * step)}, .momentum = 0.92 + 0.01 * step});
     const auto now = gpu.values.get();
-    for (const auto& m : layout.map.matrices) {
-      const std::int64_t end = m.offset + m.rows * m.columns;
-      worst.see(relative_distance(now, after, m.offset, end) /
-                relative_distance(before, after, m.offset, end));
-    }
+    for (const auto& m : layout.parameters.matrices)
+      worst.see(relative_distance(now, after, m.range) / relative_distance(before, after, m.range));
   }
   return worst.value();
 }
@@ -62,24 +56,19 @@ TEST_F(GoldenOptimizer, NewtonSchulzAgreesWithTheOriginalInFp32) {
     const auto g = golden.floats("G" + i);
     gradients.insert(gradients.end(), g.begin(), g.end());
   }
-  OptimizerConfig config;
-  config.ns_precision = Precision::f32;
-  config.matrix_lr = 1;
+  TrainingConfig config;
   config.muon_weight_decay = config.grad_clip = 0;
-  config.muon_momentum = {0, 0, 0};
-  config.schedule = {ScheduleKind::steps, 10, 0, 0};
   GpuRun gpu(layout, config);
   gpu.values.set(std::vector<float>(gradients.size()));
   gpu.gradients.set(gradients);
-  gpu.optimizer.prepare({0, 0.0});
-  gpu.optimizer.enqueue();
+  gpu.optimizer->step({.lr = {1}});
   const auto moved = gpu.values.get();
-  for (std::size_t i = 0; i < layout.map.matrices.size(); ++i) {
-    const auto& m = layout.map.matrices[i];
+  for (std::size_t i = 0; i < layout.parameters.matrices.size(); ++i) {
+    const auto& m = layout.parameters.matrices[i];
     const float shape = std::sqrt(std::max(1.0f, static_cast<float>(m.rows) / static_cast<float>(m.columns)));
     std::vector<float> o;
     for (std::int64_t k = 0; k < m.rows * m.columns; ++k)
-      o.push_back(-moved[static_cast<std::size_t>(m.offset + k)] / shape);
+      o.push_back(-moved[static_cast<std::size_t>(m.range.begin + k)] / shape);
     EXPECT_LE(testing::max_relative(o, golden.floats("NS" + std::to_string(i))), 1e-4) << m.name;
   }
 }
@@ -87,8 +76,8 @@ TEST_F(GoldenOptimizer, NewtonSchulzAgreesWithTheOriginalInFp32) {
 // The original rounds after every operation and so is 0.033 away from exact arithmetic. Rounding each product
 // once is nearer to that (0.015), but by other roundings: 0.036 from the original.
 TEST_F(GoldenOptimizer, AgreesWithTheOriginalWithinItsRounding) {
-  EXPECT_LE(worst_golden_error(Precision::f32), 5e-2);
-  EXPECT_LE(worst_golden_error(Precision::bf16), 5e-2);
+  EXPECT_LE(worst_golden_error(tensor::DType::f32), 5e-2);
+  EXPECT_LE(worst_golden_error(tensor::DType::bf16), 5e-2);
 }
 
 }  // namespace

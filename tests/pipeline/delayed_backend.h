@@ -22,10 +22,11 @@ class DelayedBackend final : public TrainBackend {
     base::check(!queue_.empty(), "no step to collect");
     inner_->submit(queue_.front().first, queue_.front().second);
     queue_.pop_front();
-    return inner_->collect();
+    auto outcome = inner_->collect();
+    outcome.roofline_seconds = roofline;
+    return outcome;
   }
   int depth() const override { return depth_; }
-  double measure_update(int repeats) override { return inner_->measure_update(repeats); }
   const TrainingModel& model() const override { return idle().model(); }
   std::vector<graph::MemoryLine> memory_table() const override { return inner_->memory_table(); }
   bool read_average(std::span<float> flat) override { return idle().read_average(flat); }
@@ -34,10 +35,8 @@ class DelayedBackend final : public TrainBackend {
   std::vector<artifact::CheckpointBuffer> save_state() override { return idle().save_state(); }
   void restore_state(const SavedState& saved) override { idle().restore_state(saved); }
 
-  double roofline_seconds() const override { return roofline; }
-
-  double roofline = 0;
-  int deepest = 0;  ///< most steps that were ever in flight
+  double roofline = 0;  ///< each step's least seconds
+  int deepest = 0;      ///< most steps that were ever in flight
 
  private:
   TrainBackend& idle() const {

@@ -52,7 +52,6 @@ class Recorder final : public TrainBackend {
   quant::Sensitivity sensitivity() override { return {}; }
   std::vector<artifact::CheckpointBuffer> save_state() override { return {}; }
   void restore_state(const SavedState&) override {}
-  double measure_update(int) override { return 0; }
   std::vector<StepPlan> plans;
 
  private:
@@ -136,27 +135,28 @@ class Keys : public ::testing::Test {
   }
 
   static void add_optimizer(Seen& seen, const Recipe& r) {
-    const auto c = optimizer_config(r);
+    const auto c = training_config(r);
+    const auto schedule = lr_schedule(r);
     auto add = [&](const char* name, double v) { seen[std::string("optim.") + name] = text_of(v); };
     add("matrix_lr", c.matrix_lr);
-    add("table_lr", c.table_lr);
+    add("table_lr", c.embedding_lr);
     add("scalar_lr", c.scalar_lr);
     add("momentum.start", c.muon_momentum.start);
     add("momentum.end", c.muon_momentum.end);
     add("momentum.steps", static_cast<double>(c.muon_momentum.steps));
     add("ns_steps", c.ns_steps);
-    add("ns_precision", static_cast<double>(c.ns_precision));
+    add("ns_precision", static_cast<double>(c.ns_dtype));
     add("muon_weight_decay", c.muon_weight_decay);
     add("adam_weight_decay", c.adam_weight_decay);
     add("beta1", c.beta1);
     add("beta2", c.beta2);
     add("eps", c.eps);
     add("grad_clip", c.grad_clip);
-    add("tables", static_cast<double>(c.tables));
-    add("schedule.kind", static_cast<double>(c.schedule.kind));
-    add("schedule.steps", static_cast<double>(c.schedule.total_steps));
-    add("schedule.limit_ms", c.schedule.limit_ms);
-    add("schedule.warmdown", static_cast<double>(c.schedule.warmdown_steps));
+    add("tables", static_cast<double>(c.embeddings));
+    add("schedule.kind", static_cast<double>(schedule.kind));
+    add("schedule.steps", static_cast<double>(schedule.total_steps));
+    add("schedule.limit_ms", schedule.limit_ms);
+    add("schedule.warmdown", static_cast<double>(schedule.warmdown_steps));
     add("reference_steps", r.train.reference_steps());
   }
 
@@ -170,15 +170,15 @@ class Keys : public ::testing::Test {
       const auto& f = p.phases[i];
       const auto name = fmt::format("{}.", i);
       add(name + "train", f.train);
-      add(name + "rule", static_cast<int>(f.optimizer.rule));
+      add(name + "rule", static_cast<int>(f.rule.kind));
       add(name + "lr", f.lr);
       add(name + "lr_groups", f.lr_groups);
-      add(name + "beta1", f.optimizer.beta1);
-      add(name + "beta2", f.optimizer.beta2);
-      add(name + "eps", f.optimizer.eps);
-      add(name + "weight_decay", f.optimizer.weight_decay);
-      add(name + "momentum", f.optimizer.momentum);
-      add(name + "clip", f.optimizer.grad_clip);
+      add(name + "beta1", f.rule.beta1);
+      add(name + "beta2", f.rule.beta2);
+      add(name + "eps", f.rule.eps);
+      add(name + "weight_decay", f.rule.weight_decay);
+      add(name + "momentum", f.rule.momentum);
+      add(name + "clip", f.grad_clip);
       add(name + "schedule", static_cast<int>(f.schedule));
       add(name + "epochs", f.epochs);
     }

@@ -1,6 +1,5 @@
 // The originals' numbers on a GPU in fp32, to the tolerances of tests/golden/README.md: loss, logits, every
 // gradient, and twenty whole optimiser steps.
-#include "fairway/optim/device_optimizer.h"
 #include "fairway/pipeline/train/train_setup.h"
 #include "gpu.h"
 #include "model/support.h"
@@ -83,25 +82,20 @@ TEST_F(Train20OnGpu, LossesNormsParametersAndEma) {
   Trained trained(config, gpu, {.rows = 2, .passes = graph::all_passes()});
   exec::write_weights(trained.store, exec::read_weights(host));
   const auto& layout = trained.store.layout();
-  optim::DeviceAverages averages;
-  averages.ema_decay = 0.9;
-  optim::DeviceOptimizer optimizer(train20_config(), pipeline::parameter_map(layout),
-                                   trained.store.flat_values(), trained.store.flat_gradients(), averages,
-                                   *gpu.cuda());
+  const auto optimizer = optim::make_optimizer(
+      optim::optimizer_config(train20_config(), pipeline::trained_parameters(layout), {.ema_decay = 0.9}),
+      trained.store.flat_values(), trained.store.flat_gradients(), nullptr, gpu.cuda());
   const auto begin = [&] {
     trained.before->run();
     trained.store.zero_gradients();
   };
   const auto update = [&](int step) {
     trained.after->run();
-    optimizer.prepare({step, 0.0});
-    optimizer.enqueue();
-    optimizer.enqueue_report(0);
-    return optimizer.report(0).norm;
+    return optimizer->step(train20_values(step)).norm;
   };
   const auto average = [&] {
     std::vector<float> flat(static_cast<std::size_t>(layout.padded_elements()));
-    optimizer.ema(flat);
+    optimizer->read_average(optim::Average::ema, flat);
     return flat;
   };
   expect_train20(layout, {.begin = begin,

@@ -13,13 +13,13 @@ unsigned blocks_for(std::int64_t n) {
 }
 
 __global__ void __launch_bounds__(threads) ema_kernel(Ema a) {
-  const AverageStep action = a.scheduled->ema;
-  if (a.state->bad || action == AverageStep::none) return;
+  const EmaStep action = a.scheduled->ema;
+  if (a.state->bad || action == EmaStep::none) return;
   const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * piece_elements;
   for_elements(begin, block_count(a.n, begin), [&](auto width, int i) {
     constexpr int w = decltype(width)::value;
     Floats<w> p = load<w>(a.values + begin + i);
-    if (action == AverageStep::update) {
+    if (action == EmaStep::update) {
       const Floats<w> e = load<w>(a.average + begin + i);
 #pragma unroll
       for (int k = 0; k < w; ++k) p.v[k] = combine(a.keep, e.v[k], a.take, p.v[k]);
@@ -33,14 +33,14 @@ __global__ void __launch_bounds__(threads) ema_kernel(Ema a) {
 }
 
 /// Is element i in one of the sorted ranges? There are a handful.
-__device__ bool inside(const Range* ranges, std::int64_t count, std::int64_t i) {
+__device__ bool inside(const base::Range* ranges, std::int64_t count, std::int64_t i) {
   for (std::int64_t r = 0; r < count; ++r)
     if (i >= ranges[r].begin && i < ranges[r].end) return true;
   return false;
 }
 
 __global__ void __launch_bounds__(threads)
-    swa_kernel(const StepState* state, std::int64_t n, const Range* narrow, std::int64_t ranges,
+    swa_kernel(const StepState* state, std::int64_t n, const base::Range* narrow, std::int64_t ranges,
                const float* values, float* sum, const std::int64_t* count) {
   if (state->bad) return;
   const float keep = *count == 0 ? 0.0f : 1.0f;
@@ -75,7 +75,7 @@ void ema_update(cudaStream_t stream, const Ema& a) {
   if (a.n > 0) ema_kernel<<<blocks_for(a.n), threads, 0, stream>>>(a);
 }
 
-void swa_add(cudaStream_t stream, const StepState* state, std::int64_t n, const Range* narrow,
+void swa_add(cudaStream_t stream, const StepState* state, std::int64_t n, const base::Range* narrow,
              std::int64_t ranges, const float* values, float* sum, const std::int64_t* count) {
   if (n > 0) swa_kernel<<<blocks_for(n), threads, 0, stream>>>(state, n, narrow, ranges, values, sum, count);
 }

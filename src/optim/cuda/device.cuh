@@ -1,11 +1,14 @@
 #pragma once
-// What the kernels share: 16-byte accesses over a piece, exact fp32 operations, sums of a block.
+// What the kernels share: 16-byte accesses over a piece, sums of a block. Arithmetic is that of rules/.
 
 #include <cuda_bf16.h>
 
 #include "cuda/launch.h"
+#include "rules/arithmetic.h"
 
 namespace fairway::optim::cuda {
+
+using rules::add, rules::combine, rules::mul, rules::round_bf16;
 
 inline constexpr int threads = 256, warps = threads / 32;
 inline constexpr unsigned all_lanes = 0xffffffffu;
@@ -58,7 +61,6 @@ __device__ inline void store(__nv_bfloat16* p, const Floats<V>& x) {
   }
 }
 
-__device__ inline float round_bf16(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 /// What storing x as T makes of it.
 template <class T>
 __device__ inline float stored(float x) {
@@ -67,13 +69,6 @@ __device__ inline float stored(float x) {
   else
     return x;
 }
-
-// Operations that the compiler may not join to fused ones: the CPU's kernels do without, too, and so both
-// give the same bits. These kernels wait for memory; the extra instructions cost nothing.
-__device__ inline float mul(float a, float b) { return __fmul_rn(a, b); }
-__device__ inline float add(float a, float b) { return __fadd_rn(a, b); }
-/// a x + b y
-__device__ inline float combine(float a, float x, float b, float y) { return add(mul(a, x), mul(b, y)); }
 
 template <int N>
 struct Constant {

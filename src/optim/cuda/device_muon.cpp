@@ -17,14 +17,14 @@ constexpr std::int64_t batch_alignment = 128;  // elements: 256 bytes of bf16
 
 }  // namespace
 
-DeviceMuon::DeviceMuon(ops::cuda::State& state, const OptimizerConfig& config,
-                       std::vector<MatrixSlot> matrices, tensor::View values, tensor::View gradients,
-                       const Scheduled* scheduled, const StepState* step_state)
-    : state_(&state), steps_(config.ns_steps), slots_(std::move(matrices)) {
+DeviceMuon::DeviceMuon(ops::cuda::State& state, const ParamGroup& group, tensor::View values,
+                       tensor::View gradients, const StepValues* scheduled, const StepState* step_state)
+    : state_(&state), steps_(group.rule.ns_steps), parameters_(group.parameters) {
   pass_.scheduled = scheduled;
   pass_.state = step_state;
-  pass_.weight_decay = config.muon_weight_decay;
-  pass_.bf16 = config.ns_precision == Precision::bf16;
+  pass_.rate = group.rate;
+  pass_.weight_decay = group.rule.weight_decay;
+  pass_.bf16 = group.rule.ns_dtype == tensor::DType::bf16;
   pass_.values = values.as<float>();
   pass_.gradients = gradients.as<const float>();
   place_matrices();
@@ -33,10 +33,10 @@ DeviceMuon::DeviceMuon(ops::cuda::State& state, const OptimizerConfig& config,
 void DeviceMuon::place_matrices() {
   std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::size_t>> shapes;
   std::int64_t momentum = 0;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    shapes[{slots_[i].rows, slots_[i].columns}].push_back(i);
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    shapes[{parameters_[i].rows, parameters_[i].columns}].push_back(i);
     momentum_offsets_.push_back(momentum);
-    momentum += padded(slots_[i].rows * slots_[i].columns);
+    momentum += padded(parameters_[i].range.size());
   }
   std::vector<Matrix> matrices;
   std::vector<std::int64_t> sizes;
@@ -49,12 +49,13 @@ void DeviceMuon::place_matrices() {
     const double factor = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
     for (std::size_t k = 0; k < members.size(); ++k) {
       const auto own = static_cast<std::int32_t>((n + piece_elements - 1) / piece_elements);
-      matrices.push_back({.begin = slots_[members[k]].offset,
+      matrices.push_back({.begin = parameters_[members[k]].range.begin,
                           .momentum = momentum_offsets_[members[k]],
                           .workspace = batch.workspace + static_cast<std::int64_t>(k) * batch.stride,
                           .first_piece = pieces,
                           .pieces = own,
-                          .shape = factor});
+                          .shape = factor,
+                          .lr_factor = parameters_[members[k]].lr_factor});
       sizes.push_back(n);
       pieces += own;
     }
@@ -64,8 +65,8 @@ void DeviceMuon::place_matrices() {
     batches_.push_back(batch);
   }
   const auto width = static_cast<std::int64_t>(element_bytes());
-  pieces_ = device_table(*state_, std::span<const Piece>(pieces_of(sizes)));
-  matrices_ = device_table(*state_, std::span<const Matrix>(matrices));
+  pieces_ = device_table(*state_, pieces_of(sizes));
+  matrices_ = device_table(*state_, matrices);
   momentum_ = device_array<float>(*state_, momentum);
   partial_ = device_array<double>(*state_, pieces);
   x_ = device_array<std::byte>(*state_, workspace * width);
@@ -151,13 +152,15 @@ void DeviceMuon::enqueue_apply() {
   launched("Muon's step");
 }
 
-std::vector<DeviceStateBuffer> DeviceMuon::state() const {
-  std::vector<DeviceStateBuffer> buffers;
-  for (std::size_t i = 0; i < slots_.size(); ++i)
-    buffers.push_back({"muon." + slots_[i].name + ".momentum",
-                       reinterpret_cast<std::byte*>(data_of<float>(momentum_) + momentum_offsets_[i]),
-                       static_cast<std::size_t>(slots_[i].rows * slots_[i].columns) * sizeof(float)});
-  return buffers;
+void DeviceMuon::enqueue_reset() { ops::cuda::zero_on_device(*state_, momentum_.data(), momentum_.bytes()); }
+
+std::vector<StateBuffer> DeviceMuon::state() const {
+  std::vector<StateBuffer> pieces;
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    pieces.push_back({"muon." + parameters_[i].name + ".momentum",
+                      {reinterpret_cast<std::byte*>(data_of<float>(momentum_) + momentum_offsets_[i]),
+                       static_cast<std::size_t>(parameters_[i].range.size()) * sizeof(float)}});
+  return pieces;
 }
 
 double DeviceMuon::flops() const {
@@ -181,10 +184,7 @@ double DeviceMuon::product_bytes() const {
 }
 
 std::size_t DeviceMuon::device_bytes() const {
-  std::size_t bytes = 0;
-  for (const auto* buffer : {&pieces_, &matrices_, &momentum_, &partial_, &x_, &y_, &gram_, &factor_})
-    bytes += buffer->bytes();
-  return bytes;
+  return bytes_of({&pieces_, &matrices_, &momentum_, &partial_, &x_, &y_, &gram_, &factor_});
 }
 
 }  // namespace fairway::optim::cuda

@@ -1,12 +1,11 @@
 #pragma once
-// Muon over all matrices at once: batches of equal shapes through the product library.
+// Muon over all matrices of a group at once: batches of equal shapes through the product library.
 
 #include <vector>
 
 #include "cuda/launch.h"
 #include "cuda/support.h"
 #include "fairway/optim/optimizer.h"
-#include "fairway/tensor/view.h"
 
 namespace fairway::optim::cuda {
 
@@ -15,16 +14,16 @@ namespace fairway::optim::cuda {
 /// of products, 0.6 ms at 500 TFLOP/s.
 class DeviceMuon {
  public:
-  DeviceMuon(ops::cuda::State& state, const OptimizerConfig& config, std::vector<MatrixSlot> matrices,
-             tensor::View values, tensor::View gradients, const Scheduled* scheduled,
-             const StepState* step_state);
+  DeviceMuon(ops::cuda::State& state, const ParamGroup& group, tensor::View values, tensor::View gradients,
+             const StepValues* scheduled, const StepState* step_state);
 
   void enqueue_direction();
   void enqueue_normalise();
   void enqueue_iterations();
   void enqueue_apply();
+  void enqueue_reset();  ///< momentum to zero
 
-  std::vector<DeviceStateBuffer> state() const;
+  std::vector<StateBuffer> state() const;
   std::int64_t elements() const { return elements_; }
   std::size_t element_bytes() const { return pass_.bf16 ? 2 : 4; }
   double flops() const;          ///< of enqueue_iterations
@@ -45,8 +44,8 @@ class DeviceMuon {
 
   ops::cuda::State* state_;
   int steps_;
-  std::vector<MatrixSlot> slots_;
-  std::vector<std::int64_t> momentum_offsets_;  // of slots_
+  std::vector<ParamRange> parameters_;
+  std::vector<std::int64_t> momentum_offsets_;  // of parameters_
   std::vector<Batch> batches_;
   std::int64_t elements_ = 0;
   tensor::Buffer pieces_, matrices_, momentum_, partial_;

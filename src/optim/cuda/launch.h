@@ -9,10 +9,14 @@
 
 #include <cstdint>
 
+#include "fairway/base/range.h"
+#include "fairway/optim/step_values.h"
+#include "fairway/optim/update_rule.h"
+#include "rules/scalars.h"
+
 namespace fairway::optim::cuda {
 
 inline constexpr int piece_elements = 8192;
-inline constexpr int most_rates = 4;
 
 /// Part of entry `entry` of a table: elements [begin, begin + count) of it.
 struct Piece {
@@ -25,15 +29,6 @@ struct PieceTable {
   std::int64_t count = 0;
 };
 
-enum class AverageStep : std::int32_t { none, start, update };
-
-/// What the host sends before each step.
-struct Scheduled {
-  double lr[most_rates];  ///< of the groups of ranges; Muon's is lr[0]
-  double momentum;        ///< Muon's
-  AverageStep ema;
-};
-
 /// What a step finds out. `bad` stays set until it is cleared; while it is, nothing else changes.
 struct StepState {
   double norm;
@@ -43,44 +38,28 @@ struct StepState {
 
 // norm.cu
 
-/// A part of the flat gradient.
-struct TrainedRange {
-  std::int64_t begin;
-};
-
-/// bf16_adam: rounded after every operation (adapt_kernels.h), as sgd is where `bf16` is set.
-enum class Rule : std::int32_t { adamw, bf16_adam, sgd };
-
 /// A part of the flat buffers with one rule; `moments` is its place in the arrays of moments.
 struct UpdateRange {
   std::int64_t begin = 0, moments = 0;
   double lr_factor = 1;
   std::int32_t rate = 0;
-  Rule rule = Rule::adamw;
-  bool bf16 = false, decoupled = true;
-  double beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;  ///< sgd: beta1 is the momentum
+  rules::Rounding rounding = rules::Rounding::none;
+  UpdateRule rule = {};
 };
 
-/// A range's numbers in one step, see AdamWScalars of kernels.h and StepwiseScalars of adapt_kernels.h.
-struct UpdateScalars {
-  float decay, coupled_decay, beta1, one_minus_beta1, beta2, one_minus_beta2;
-  float correction1, correction2, eps, lr;
-  float root, lr_corrected;
-};
-
-/// partial[i] = sum of squares of piece i, in fp64.
-void norm_pieces(cudaStream_t, const PieceTable&, const TrainedRange*, const float* gradients,
+/// partial[i] = sum of squares of piece i, in fp64; entry k of the table begins at begins[k].
+void norm_pieces(cudaStream_t, const PieceTable&, const std::int64_t* begins, const float* gradients,
                  double* partial);
 struct FinishNorm {
   const double* partial;
   std::int64_t pieces;
   double max_norm;  ///< 0: no clipping
-  const Scheduled* scheduled;
+  const StepValues* scheduled;
   StepState* state;
   const UpdateRange* ranges;
   std::int64_t range_count;
   std::int64_t* counters;   ///< one per range, counted here
-  UpdateScalars* scalars;   ///< one per range, written here
+  rules::Scalars* scalars;  ///< one per range, written here
   std::int64_t* ema_count;  ///< counted up when this step starts or updates the EMA; may be null
 };
 /// Norm, clip factor and flag; with a clear flag also the counters and scalars of all ranges.
@@ -91,7 +70,7 @@ void finish_norm(cudaStream_t, const FinishNorm&);
 struct Update {
   PieceTable pieces;
   const UpdateRange* ranges;
-  const UpdateScalars* scalars;
+  const rules::Scalars* scalars;
   const StepState* state;
   float* values;
   const float* gradients;
@@ -106,13 +85,15 @@ struct Matrix {
   std::int64_t begin, momentum, workspace;
   std::int32_t first_piece, pieces;  ///< of this matrix in the table
   double shape;                      ///< sqrt(max(1, rows / columns))
+  double lr_factor;
 };
 
 struct MuonPass {
   PieceTable pieces;
   const Matrix* matrices;
-  const Scheduled* scheduled;
+  const StepValues* scheduled;
   const StepState* state;
+  std::int32_t rate;
   double weight_decay;
   bool bf16;  ///< what the workspaces hold; else f32
   float* values;
@@ -130,11 +111,8 @@ void muon_apply(cudaStream_t, const MuonPass&);
 
 // average.cu
 
-struct Range {
-  std::int64_t begin, end;
-};
 struct Ema {
-  const Scheduled* scheduled;
+  const StepValues* scheduled;
   const StepState* state;
   std::int64_t n;
   float keep, take;
@@ -145,7 +123,7 @@ struct Ema {
 /// average <- keep average + take values; or what else `scheduled` says.
 void ema_update(cudaStream_t, const Ema&);
 /// sum <- sum + values (the first time: values), rounded to bf16 in `narrow` ranges (sorted).
-void swa_add(cudaStream_t, const StepState*, std::int64_t n, const Range* narrow, std::int64_t ranges,
+void swa_add(cudaStream_t, const StepState*, std::int64_t n, const base::Range* narrow, std::int64_t ranges,
              const float* values, float* sum, const std::int64_t* count);
 /// Afterwards: one more.
 void swa_count_up(cudaStream_t, const StepState*, std::int64_t* count);

@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(threads) apply_kernel(MuonPass u) {
   const std::int64_t begin = matrix.begin + piece.begin;
   float* w = u.values + begin;
   const T* o = static_cast<const T*>(u.o) + matrix.workspace + piece.begin;
-  const double lr = u.scheduled->lr[0];
+  const double lr = rules::mul(u.scheduled->lr[u.rate], matrix.lr_factor);
   const float decay = static_cast<float>(__dsub_rn(1.0, __dmul_rn(lr, u.weight_decay)));
   // In bf16 step 4 of the spec rounds, too; in f32 the shape's factor joins the rate.
   const float step = static_cast<float>(sizeof(T) == 2 ? lr : __dmul_rn(lr, matrix.shape));

@@ -1,6 +1,5 @@
 #pragma once
-// What the training optimiser and the adapter share: scheduled values going up, the norm and the flag coming
-// back, and AdamW or SGD over ranges.
+// Scheduled values going up, the norm and the flag coming back, and the element-wise rules over ranges.
 
 #include <array>
 #include <string>
@@ -9,74 +8,69 @@
 #include "cuda/launch.h"
 #include "cuda/support.h"
 #include "fairway/ops/cuda_work.h"
-#include "fairway/optim/average.h"
-#include "fairway/optim/gradient.h"
-#include "fairway/tensor/view.h"
+#include "fairway/optim/optimizer.h"
+#include "shared.h"
 
 namespace fairway::optim::cuda {
 
 /// Cuts entries of the given sizes into pieces.
 std::vector<Piece> pieces_of(std::span<const std::int64_t> sizes);
 
-/// A range with its rule; places in memory are filled in by RangeStep.
-struct RangeSpec {
-  FlatRange range;
-  UpdateRange rule = {};
-};
-
 class RangeStep {
  public:
-  static constexpr int slots = 4;
-
-  /// `trained` enters the norm, `ranges` are updated here.
+  /// All groups enter the norm; those of element-wise rules are updated here.
   RangeStep(ops::cuda::State& state, tensor::View values, tensor::View gradients,
-            const std::vector<FlatRange>& trained, const std::vector<RangeSpec>& ranges, double max_norm);
-
+            const OptimizerConfig& config);
   ~RangeStep();  ///< waits: copies may still read or write its page-locked memory
   RangeStep(const RangeStep&) = delete;
   RangeStep& operator=(const RangeStep&) = delete;
 
-  void send(const Scheduled& scheduled);
+  void send(const StepValues& values);
   void enqueue_norm(std::int64_t* ema_count = nullptr);
   void enqueue_update();
   void enqueue_flag(bool bad);
   void enqueue_reset();
-  void enqueue_report(int slot);
-  GradientNorm report(int slot);
+  void enqueue_report();
+  GradientNorm report();
 
-  const Scheduled* scheduled() const { return data_of<const Scheduled>(scheduled_); }
+  const StepValues* scheduled() const { return data_of<const StepValues>(scheduled_); }
   const StepState* step_state() const { return data_of<const StepState>(step_state_); }
-  /// PREFIX + "NAME.step|m|v", of sgd PREFIX + "NAME.momentum".
-  std::vector<DeviceStateBuffer> state(const std::string& prefix) const;
+  std::vector<StateBuffer> state() const;
   std::size_t device_bytes() const;
   std::int64_t norm_elements() const { return norm_elements_; }
-  std::int64_t update_elements() const { return update_elements_; }
+  std::int64_t update_bytes() const { return update_bytes_; }  ///< that enqueue_update moves
 
  private:
   struct SendSlot {
-    ops::cuda::PinnedBuffer value{sizeof(Scheduled)};
+    ops::cuda::PinnedBuffer value{sizeof(StepValues)};
     ops::cuda::Event sent;
   };
   struct ReportSlot {
     ops::cuda::PinnedBuffer value{sizeof(StepState)};
     ops::cuda::Event arrived;
   };
-  ReportSlot& report_slot(int slot);
-  void place_ranges(const std::vector<RangeSpec>& ranges);
+  /// A parameter under an element-wise rule.
+  struct Placed {
+    std::string prefix;  ///< "RULE.NAME."
+    std::int64_t elements;
+    UpdateRange entry;
+  };
+  void place_ranges(const std::vector<ParamGroup>& groups);
 
   ops::cuda::State* state_;
   float* values_;
   const float* gradients_;
   double max_norm_;
-  std::vector<RangeSpec> ranges_;
-  std::int64_t norm_elements_ = 0, update_elements_ = 0;
+  std::vector<Placed> ranges_;
+  std::int64_t norm_elements_ = 0, update_bytes_ = 0;
   std::int64_t norm_count_ = 0, update_count_ = 0;  // pieces
   tensor::Buffer scheduled_, step_state_;
-  tensor::Buffer norm_pieces_, norm_ranges_, partial_;
+  tensor::Buffer norm_pieces_, norm_begins_, partial_;
   tensor::Buffer update_pieces_, update_ranges_, scalars_, counters_, first_, second_;
-  std::array<SendSlot, slots> sends_;
-  std::array<ReportSlot, slots> reports_;
-  int next_send_ = 0;
+  std::array<SendSlot, Optimizer::max_reports> sends_;
+  std::array<ReportSlot, Optimizer::max_reports> reports_;
+  std::size_t next_send_ = 0;
+  ReportSlots report_slots_;
 };
 
 }  // namespace fairway::optim::cuda

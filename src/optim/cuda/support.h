@@ -3,12 +3,11 @@
 
 #include <cuda_runtime_api.h>
 
-#include <span>
+#include <initializer_list>
 #include <string_view>
 #include <vector>
 
 #include "fairway/ops/cuda.h"
-#include "fairway/optim/device_state.h"
 #include "fairway/tensor/buffer.h"
 #include "fairway/tensor/cuda.h"
 
@@ -32,20 +31,22 @@ T* data_of(const tensor::Buffer& buffer) {
 }
 /// A table that the host made, in device memory.
 template <class T>
-tensor::Buffer device_table(const ops::cuda::State& state, std::span<const T> entries) {
+tensor::Buffer device_table(const ops::cuda::State& state, const std::vector<T>& entries) {
   auto buffer = device_array<T>(state, static_cast<std::int64_t>(entries.size()));
-  tensor::copy_bytes(state.device(), buffer.data(), {}, entries.data(), entries.size_bytes());
+  tensor::copy_bytes(state.device(), buffer.data(), {}, entries.data(), entries.size() * sizeof(T));
   return buffer;
+}
+
+/// Bytes of all of them.
+inline std::size_t bytes_of(std::initializer_list<const tensor::Buffer*> buffers) {
+  std::size_t sum = 0;
+  for (const auto* buffer : buffers) sum += buffer->bytes();
+  return sum;
 }
 
 /// The next multiple, so that places in arrays of state suit 16-byte accesses (64 bytes of fp32).
 inline std::int64_t padded(std::int64_t n, std::int64_t multiple = 16) {
   return (n + multiple - 1) / multiple * multiple;
 }
-
-/// Copies of all pieces; waits for the stream.
-std::vector<SavedState> save_state(ops::cuda::State& state, const std::vector<DeviceStateBuffer>& buffers);
-void restore_state(ops::cuda::State& state, const std::vector<DeviceStateBuffer>& buffers,
-                   std::string_view name, std::span<const std::byte> bytes);
 
 }  // namespace fairway::optim::cuda

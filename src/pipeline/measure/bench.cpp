@@ -3,8 +3,8 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
 #include "fairway/pipeline/measure/step_kinds.h"
-#include "fairway/pipeline/train/train_backend.h"
 #include "fairway/tensor/cuda.h"
+#include "train/model_backend.h"
 
 #include <algorithm>
 
@@ -113,22 +113,21 @@ BenchReport bench(const Recipe& recipe, int repeats, exec::Engine& engine) {
   data::BatchLoader loader(stream, {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
   const auto free_before = free_device_bytes(engine);
   base::Stopwatch start;
-  const auto backend = make_train_backend(recipe, engine);
+  ModelBackend backend(recipe, engine);
   loader.next_step();
-  backend->submit(loader, {});
-  backend->collect();
+  backend.submit(loader, {});
+  report.roofline_seconds = backend.collect().roofline_seconds;
   report.start_seconds = start.seconds();
-  report.micro_batch_rows = backend->model().rows;
-  report.memory = backend->memory_table();
-  report.roofline_seconds = backend->roofline_seconds();
-  report.step_seconds = step_seconds(*backend, loader, repeats, report.loss);
+  report.micro_batch_rows = backend.model().rows;
+  report.memory = backend.memory_table();
+  report.step_seconds = step_seconds(backend, loader, repeats, report.loss);
   report.device_bytes = free_before - std::min(free_before, free_device_bytes(engine));
-  report.update_seconds = backend->measure_update(std::max(3, repeats));
+  report.update_seconds = backend.measure_update(std::max(3, repeats));
   report.micro_batch_tokens = std::int64_t{report.micro_batch_rows} * recipe.model.window;
   report.micro_seconds = (report.step_seconds - report.update_seconds) *
                          static_cast<double>(report.micro_batch_tokens) /
                          static_cast<double>(report.step_tokens);
-  measure_program(backend->model(), std::max(3, repeats), engine, report);
+  measure_program(backend.model(), std::max(3, repeats), engine, report);
   return report;
 }
 

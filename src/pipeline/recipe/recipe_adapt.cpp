@@ -6,15 +6,15 @@ namespace {
 adapt::Phase phase_of(const AdaptPhaseConfig& c) {
   adapt::Phase phase;
   phase.train = c.train;
-  phase.optimizer.rule = c.optimizer == "sgd"    ? optim::RangeRule::sgd
-                         : c.optimizer == "adam" ? optim::RangeRule::adam
-                                                 : optim::RangeRule::adamw;
-  phase.optimizer.beta1 = c.beta1;
-  phase.optimizer.beta2 = c.beta2;
-  phase.optimizer.eps = c.eps;
-  phase.optimizer.weight_decay = c.weight_decay;
-  phase.optimizer.momentum = c.momentum;
-  phase.optimizer.grad_clip = c.clip;
+  phase.rule.kind = c.optimizer == "sgd"    ? optim::RuleKind::sgd
+                    : c.optimizer == "adam" ? optim::RuleKind::adam
+                                            : optim::RuleKind::adamw;
+  phase.rule.beta1 = c.beta1;
+  phase.rule.beta2 = c.beta2;
+  phase.rule.eps = c.eps;
+  phase.rule.weight_decay = c.weight_decay;
+  phase.rule.momentum = c.momentum;
+  phase.grad_clip = c.clip;
   phase.lr = c.lr;
   phase.lr_groups = c.lr_groups;
   phase.schedule = c.schedule == "cosine_epoch"   ? adapt::Schedule::cosine_epoch
@@ -51,7 +51,7 @@ adapt::Protocol protocol(const Recipe& recipe) {
                                            : score::Combination::single;
   p.mixture_weights = a.mixture_weights;
   p.fake_quantize = a.fake_quantize;
-  p.tables = a.tables == "bf16" ? optim::Storage::bf16 : optim::Storage::f32;
+  p.tables = a.tables == "bf16" ? tensor::DType::bf16 : tensor::DType::f32;
   return p;
 }
 

@@ -35,8 +35,6 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   options.budget_seconds = recipe.budget.eval_seconds;
   options.budget =
       recipe.budget.enforce && extras.enforce_budget ? adapt::Budget::enforce : adapt::Budget::report;
-  options.progress = &engine.progress();
-  options.stop = engine.stop();
   options.keep_scores = extras.keep_scores;
   options.until = extras.until;
   options.audit_windows = extras.audit_windows;

@@ -2,14 +2,18 @@
 
 #include "fairway/pipeline/stages/packing.h"
 #include "fairway/pipeline/train/train_setup.h"
-#include "train/train_sensitivity.h"
 
 #include <algorithm>
 
 namespace fairway::pipeline {
+namespace {
 
-TrainSchedule::TrainSchedule(const Recipe& recipe)
-    : recipe_(recipe), lr_(optimizer_config(recipe).schedule) {}
+// Squared gradients are collected while the learning-rate scale is below this: the published value.
+constexpr double sensitivity_below = 0.5;
+
+}  // namespace
+
+TrainSchedule::TrainSchedule(const Recipe& recipe) : recipe_(recipe), lr_(lr_schedule(recipe)) {}
 
 /// spec/training.md sections 9 and 10; EMA from average.start on.
 AverageAction TrainSchedule::average_after(std::int64_t step, double lr_scale) const {
@@ -39,7 +43,7 @@ StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const
   plan.progress = progress;
   plan.lr_scale = optim::lr_scale(lr_, progress);
   plan.average = average_after(progress.step + 1, plan.lr_scale);
-  plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < kSensitivityBelow;
+  plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < sensitivity_below;
   plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
   return plan;
 }

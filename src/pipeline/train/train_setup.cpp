@@ -2,28 +2,48 @@
 
 #include "fairway/exec/model_runner.h"
 #include "fairway/pipeline/stages/model_file.h"
+#include "fairway/pipeline/stages/packing.h"
 
 namespace fairway::pipeline {
 
-optim::OptimizerConfig optimizer_config(const Recipe& r) {
-  optim::OptimizerConfig c;
+namespace {
+
+tensor::DType dtype_of(const std::string& name) {
+  return name == "bf16" ? tensor::DType::bf16 : tensor::DType::f32;
+}
+
+}  // namespace
+
+optim::TrainingConfig training_config(const Recipe& r) {
+  optim::TrainingConfig c;
   c.matrix_lr = r.optim.matrix_lr;
-  c.table_lr = r.optim.table_lr;
+  c.embedding_lr = r.optim.table_lr;
   c.scalar_lr = r.optim.scalar_lr;
   c.muon_momentum = {r.optim.muon_momentum_start, r.optim.muon_momentum_end, r.optim.muon_momentum_steps};
   c.ns_steps = r.optim.ns_steps;
-  c.ns_precision = r.optim.ns_precision == "bf16" ? optim::Precision::bf16 : optim::Precision::f32;
+  c.ns_dtype = dtype_of(r.optim.ns_precision);
   c.muon_weight_decay = r.optim.muon_weight_decay;
   c.adam_weight_decay = r.optim.adam_weight_decay;
   c.beta1 = r.optim.beta1;
   c.beta2 = r.optim.beta2;
   c.eps = r.optim.eps;
   c.grad_clip = r.optim.grad_clip;
-  c.tables = r.optim.tables == "bf16" ? optim::Storage::bf16 : optim::Storage::f32;
-  const bool by_clock = r.train.schedule == "wall_clock";
-  c.schedule = {by_clock ? optim::ScheduleKind::wall_clock : optim::ScheduleKind::steps, r.train.steps,
-                r.train.seconds * 1000.0, r.train.warmdown_steps};
+  c.embeddings = dtype_of(r.optim.tables);
   return c;
+}
+
+optim::LrSchedule lr_schedule(const Recipe& r) {
+  const bool by_clock = r.train.schedule == "wall_clock";
+  return {by_clock ? optim::ScheduleKind::wall_clock : optim::ScheduleKind::steps, r.train.steps,
+          r.train.seconds * 1000.0, r.train.warmdown_steps};
+}
+
+optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
+  const auto ema = plan.average == AverageAction::set   ? optim::EmaStep::start
+                   : plan.average == AverageAction::add ? optim::EmaStep::update
+                                                        : optim::EmaStep::none;
+  const double scale = optim::lr_scale(lr_schedule(r), plan.progress);
+  return optim::step_values(training_config(r), scale, plan.progress.step, ema);
 }
 
 void target_weights(const Recipe& r, std::span<float> weights) {
@@ -34,26 +54,39 @@ void target_weights(const Recipe& r, std::span<float> weights) {
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = i % window < covered ? 0.0f : each;
 }
 
-optim::ParameterMap parameter_map(const graph::ParameterLayout& layout) {
-  optim::ParameterMap map;
+optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout) {
+  optim::TrainedParameters all;
   for (const auto& p : layout.parameters()) {
-    if (p.group == graph::Group::matrix) map.matrices.push_back({p.name, p.offset, p.shape[0], p.shape[1]});
-    if (p.group == graph::Group::table) map.tables.push_back({p.name, p.offset, p.offset + p.elements()});
-    if (p.group == graph::Group::scalar) map.scalars.push_back({p.name, p.offset, p.offset + p.elements()});
+    optim::ParamRange range{.name = p.name, .range = {p.offset, p.offset + p.elements()}};
+    if (p.group == graph::Group::table) all.embeddings.push_back(range);
+    if (p.group == graph::Group::scalar) all.scalars.push_back(range);
+    if (p.group != graph::Group::matrix) continue;
+    range.rows = p.shape[0];
+    range.columns = p.shape[1];
+    all.matrices.push_back(range);
   }
-  return map;
+  return all;
 }
 
-std::vector<optim::FlatRange> bf16_ranges(const Recipe& r, const graph::ParameterLayout& layout) {
-  if (r.optim.tables != "bf16") return {};
-  return parameter_map(layout).tables;
+optim::OptimizerConfig optimizer_config(const Recipe& r, const graph::ParameterLayout& layout) {
+  optim::Averages averages;
+  if (r.average.kind == "ema") averages.ema_decay = r.average.decay;
+  averages.ema_storage = dtype_of(r.average.dtype);
+  averages.swa = r.average.kind == "swa";
+  averages.squares = guided_bits(r);
+  return optim::optimizer_config(training_config(r), trained_parameters(layout), averages);
+}
+
+std::optional<optim::Average> average_of(const Recipe& r) {
+  if (r.average.kind == "ema") return optim::Average::ema;
+  if (r.average.kind == "swa") return optim::Average::swa;
+  return {};
 }
 
 void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::span<float> flat) {
-  for (const auto& range : bf16_ranges(r, layout))
-    for (auto& v : flat.subspan(static_cast<std::size_t>(range.begin),
-                                static_cast<std::size_t>(range.end - range.begin)))
-      v = tensor::round_to_bf16(v);
+  if (r.optim.tables != "bf16") return;
+  for (const auto& p : trained_parameters(layout).embeddings)
+    for (float& v : p.range.of(flat)) v = tensor::round_to_bf16(v);
 }
 
 void initial_weights(const Recipe& r, graph::ParameterStore& store, base::ThreadPool& pool) {
@@ -65,10 +98,6 @@ void initial_weights(const Recipe& r, graph::ParameterStore& store, base::Thread
   model::initialise(store, static_cast<std::uint64_t>(r.seed), pool);
   if (!r.train.init.empty()) load_safetensors(store, r.train.init);
   round_tables(r, store.layout(), store.flat_values().span<float>());
-}
-
-optim::Ema make_ema(const Recipe& r, std::span<const float> initial) {
-  return {r.average.decay, initial, r.average.dtype == "bf16" ? optim::Storage::bf16 : optim::Storage::f32};
 }
 
 graph::QuantLevels qat_levels(const Recipe& r) {

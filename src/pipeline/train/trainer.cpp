@@ -118,6 +118,7 @@ struct Trainer::State {
   std::int64_t qat_step = 0;
   double last_loss = 0;
   double step_seconds = 0;         ///< of recent steps, smoothed
+  double roofline_seconds = 0;     ///< of the steps of this run()
   std::vector<double> elapsed_ms;  ///< at the beginning of each submitted step
   std::optional<std::vector<double>> replayed;
   std::optional<TrainEnd> ended;  ///< training is done, whatever the schedule says now
@@ -195,7 +196,8 @@ std::optional<StepMetrics> Trainer::State::collect() {
   m.fake_quantised = step.plan.fake_quantise;
   m.seconds = clock.seconds();
   m.tokens_per_second = static_cast<double>(recipe.train.batch_tokens) / took;
-  if (backend->roofline_seconds() > 0) m.roofline = backend->roofline_seconds() / took;
+  roofline_seconds += outcome.roofline_seconds;
+  if (outcome.roofline_seconds > 0) m.roofline = outcome.roofline_seconds / took;
   return m;
 }
 
@@ -332,6 +334,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   s.save_timer.start();
   s.clock.start();
   s.since_collect.restart();
+  s.roofline_seconds = 0;
   while (true) {
     while (s.may_submit()) s.submit();
     if (s.in_flight.empty()) break;
@@ -353,8 +356,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   const auto trained = static_cast<double>((s.steps - first) * s.recipe.train.batch_tokens);
   const double took = s.clock.seconds() - before;
   outcome.tokens_per_second = took > 0 ? trained / took : 0;
-  if (const double least = s.backend->roofline_seconds(); least > 0 && took > 0)
-    outcome.roofline = least * static_cast<double>(s.steps - first) / took;
+  if (s.roofline_seconds > 0 && took > 0) outcome.roofline = s.roofline_seconds / took;
   const base::Stopwatch saving;
   if (!checkpoint.empty()) save(checkpoint);
   outcome.pause_seconds = s.pause_seconds + saving.seconds();

@@ -56,7 +56,8 @@ struct GenerateOptions {
   std::function<void(std::string_view)> on_text = {};  ///< pieces of complete UTF-8 as they come
 };
 
-/// A packed model (.fairway) or a checkpoint (.fwck).
+/// A packed model (.fairway) or a checkpoint (.fwck). What a call builds to run it, threads and programs, is
+/// kept for the next ones.
 class FAIRWAY_API Model {
  public:
   static Model open(const std::string& path, const ModelOptions& options = {});

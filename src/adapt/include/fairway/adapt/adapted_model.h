@@ -3,6 +3,8 @@
 // queued and collected in order.
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -30,29 +32,19 @@ struct WeightedLesson {
   double weight = 0;  ///< of the window's mean loss
 };
 
-/// An optimiser on any device; an AdaptedModel makes it and calls it.
-class Updater {
- public:
-  virtual ~Updater() = default;
-  virtual void enqueue(double lr) = 0;       ///< a step with the model's gradients
-  virtual optim::GradientNorm report() = 0;  ///< of the oldest step not yet reported; waits for it
-  virtual void reset() = 0;                  ///< as new
-};
-
 class AdaptedModel {
  public:
   /// Copies `weights`; tables that a phase keeps in bf16 are rounded. `engine` must outlive the model.
   AdaptedModel(const model::ModelConfig& config, const graph::ParameterStore& weights,
                const exec::Engine& engine, AdaptedModelOptions options);
-  ~AdaptedModel();
 
-  exec::ModelRunner& runner();  ///< weights, snapshots, memory
-  score::WindowScorer& scorer();
-  int train_rows() const;
+  exec::ModelRunner& runner() { return runner_; }  ///< weights and snapshots
+  score::WindowScorer& scorer() { return scorer_; }
+  int train_rows() const { return train_rows_; }
   /// Queues an optimiser step of a phase on any number of windows: gradients of the sum of weight * mean loss
   /// of each window, their sum over `ranks`, the update. When a gradient is not finite, neither this nor the
   /// steps in the queue behind it change anything. At most depth() + 1 steps are queued.
-  void step(int phase, std::span<const WeightedLesson> lessons, Updater& updater, double lr,
+  void step(int phase, std::span<const WeightedLesson> lessons, optim::Optimizer& optimizer, double lr,
             dist::Communicator& ranks);
   struct StepOutcome {
     double loss = 0;  ///< the sum above, of this rank's windows
@@ -60,26 +52,36 @@ class AdaptedModel {
   };
   /// Of the oldest queued step; waits for it.
   StepOutcome collect();
-  int queued() const;
+  int queued() const { return static_cast<int>(queue_.size()); }
   /// Steps that may be queued before one is collected: more than 0 keep a GPU busy.
-  int depth() const;
+  int depth() const { return runner_.depth(); }
   /// Soft-capped logits [S, V] of one window; needs `logits`. Valid until the next call.
   std::span<const float> logits(std::span<const std::int32_t> inputs);
 
   /// Gradients of a phase's parameters in the last step.
   std::vector<std::span<float>> gradients(int phase);
-  std::unique_ptr<Updater> make_updater(int phase, const optim::RangeOptimizerConfig& config);
-  const graph::Program& training_program(int phase) const;
+  std::unique_ptr<optim::Optimizer> make_optimizer(int phase);
+  const graph::Program& training_program(int phase) const { return trainer(phase); }
 
   /// Seconds of so much work, from some of it on tokens of no text; weights are as before.
   double forecast_batches(int phase, double count);  ///< forward and backward of train_rows() windows
   /// What a step does once, with an optimiser of its own.
-  double forecast_updates(int phase, const optim::RangeOptimizerConfig& config, double count);
+  double forecast_updates(int phase, double count);
   double forecast_scoring(int score_last, double count);  ///< calls of the scorer
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  graph::Program& trainer(int phase) const { return *trainers_.at(static_cast<std::size_t>(phase)); }
+  double forecast(double calls, const std::function<void()>& call) const;
+
+  const exec::Engine& engine_;
+  const AdaptedModelOptions options_;
+  const int train_rows_;
+  exec::ModelRunner runner_;
+  exec::WindowPrograms scorer_;
+  std::vector<graph::Program*> trainers_;  ///< by phase
+  graph::Program* logits_program_ = nullptr;
+  std::deque<optim::Optimizer*> queue_;  ///< of the steps on their way
+  std::vector<float> logits_;
 };
 
 }  // namespace fairway::adapt

@@ -5,12 +5,10 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "fairway/adapt/protocol.h"
-#include "fairway/base/progress.h"
 #include "fairway/dist/communicator.h"
 #include "fairway/exec/engine.h"
 #include "fairway/model/family.h"
@@ -33,8 +31,6 @@ struct EvaluateOptions {
   double ppm_weight = 0;      ///< part of a count model in each entered distribution (score/ppm.h)
   double budget_seconds = 0;  ///< 0: none
   Budget budget = Budget::enforce;
-  base::ProgressSink* progress = nullptr;
-  std::stop_token stop;
   dist::Communicator* ranks = nullptr;  ///< null: one rank
 
   // What a verification asks for.

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fairway/optim/range_optimizer.h"
+#include "fairway/optim/update_rule.h"
 #include "fairway/score/combine.h"
 
 namespace fairway::adapt {
@@ -41,7 +41,8 @@ struct Phase {
   /// What is trained: "all", "scales" (attn_scale, mlp_scale, resid_mix), "tables", "matrices", "scalars",
   /// "last:K" (everything of the last K blocks), or a parameter's name with '*' for any characters.
   std::vector<std::string> train = {"all"};
-  optim::RangeOptimizerConfig optimizer;
+  optim::UpdateRule rule;
+  double grad_clip = 0.0;  ///< largest norm over all that is trained; 0: none
   double lr = 5e-4;
   std::vector<std::string> lr_groups;  ///< "PATTERN=FACTOR"; the first that fits counts, others have factor 1
   Schedule schedule = Schedule::constant;
@@ -66,7 +67,8 @@ struct Protocol {
   score::Combination combination = score::Combination::single;
   std::vector<double> mixture_weights;  ///< in proportion; empty: equal
   bool fake_quantize = false;  ///< training sees int6 matrices, scoring does not (spec/ttt.md section 2)
-  optim::Storage tables = optim::Storage::f32;
+  tensor::DType tables =
+      tensor::DType::f32;     ///< what they are stored in; in bf16 operations are rounded, too
   std::uint64_t seed = 1337;  ///< of the permutations
 };
 

@@ -10,18 +10,22 @@
 #include "fairway/adapt/protocol.h"
 #include "fairway/graph/parameters.h"
 #include "fairway/model/config.h"
+#include "fairway/optim/optimizer.h"
 
 namespace fairway::adapt {
 
 struct Selection {
-  std::vector<std::string> names;             ///< trained parameters, in the layout's order
-  std::int64_t elements = 0;                  ///< padding not counted
-  std::vector<optim::OptimizedRange> ranges;  ///< of the flat buffers; neighbours with equal rules are one
+  std::vector<std::string> names = {};  ///< trained parameters, in the layout's order
+  std::int64_t elements = 0;            ///< padding not counted
+  /// By storage; neighbours with equal rates are one range.
+  std::vector<optim::ParamGroup> groups;
+  double grad_clip = 0;
   bool contains(std::string_view name) const;
 };
 
-/// Input errors: a selector or a group that fits nothing, or only parts of a packed matrix.
+/// What `phase` trains, and its rule. Input errors: a selector or a group that fits nothing, or only parts of
+/// a packed matrix.
 Selection select(const Phase& phase, const graph::ParameterLayout& layout, const model::ModelConfig& config,
-                 optim::Storage tables);
+                 tensor::DType tables);
 
 }  // namespace fairway::adapt

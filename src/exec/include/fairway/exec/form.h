@@ -26,7 +26,7 @@ struct Form {
                        ProgramSpec spec) const;
 };
 
-/// Bytes that programs take beside the weights (arena, states and constants), before anything is taken.
+/// Bytes that a program takes beside the weights (arena, states and constants), before anything is taken.
 std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine, ops::Products products,
                           const ProgramSpec& spec);
 

@@ -60,27 +60,26 @@ class ModelRunner {
   /// of a program that was not prepared otherwise.
   void prepare(ComputeWeights wanted = ComputeWeights::plain);
 
-  // Training: zero_gradients, prepare, forward_backward, unfold, then the update and weights_changed.
+  // A training step: begin_step, zero_gradients, prepare, forward_backward, unfold, the update, end_step.
 
+  void begin_step() { staging_->begin_step(); }
   void zero_gradients();
-  /// Queues forward and backward of the step's micro-batches; gradients are added. `fill(i, batch)` writes
-  /// the i-th, and is done when this returns.
+  /// Queues forward and backward of micro-batches; gradients are added. `fill(i, batch)` writes the i-th, and
+  /// is done when this returns.
   void forward_backward(graph::Program& program, std::int64_t micro_batches,
                         const std::function<void(std::int64_t, const MicroBatch&)>& fill);
-  /// Loss of the oldest step not yet taken, summed over its micro-batches in double; waits for it.
-  double take_loss() { return staging_->take_loss(); }
-  /// Steps that may be queued beyond the one whose loss is taken: 0 where nothing is queued.
+  /// The step, its update included, is queued: the weights are others.
+  void end_step();
+  /// Of the oldest step not yet taken; waits for it.
+  StepResult take_step() { return staging_->take_step(); }
+  /// Steps that may be queued beyond the one that is taken: 0 where nothing is queued.
   int depth() const noexcept { return engine_.cuda() ? HostStaging::steps_in_flight - 1 : 0; }
   /// Fills the inputs of a training program.
   void send(graph::Program& program, const Fill& fill) { staging_->send(program, fill); }
   /// Turns gradients of compute weights into those of the weights, after the last micro-batch.
   void unfold(const graph::Program& program, ComputeWeights read);
 
-  /// The same for a recording of several programs: only queued, whatever is current.
-  void launch_refresh(ComputeWeights wanted);
-  void launch_unfold(const graph::Program& program, ComputeWeights read);
-
-  /// The program behind prepare and unfold; null where none is needed.
+  /// The programs behind prepare and unfold, to be part of a recording; null where none is needed.
   graph::Program* refresh_program(ComputeWeights wanted) const;
   graph::Program* unfold_program(const graph::Program& program, ComputeWeights read) const;
   std::size_t programs() const noexcept { return programs_; }  ///< built so far
@@ -99,7 +98,7 @@ class ModelRunner {
   const Form form_;
   graph::ParameterStore* source_ = nullptr;     ///< handed over, on the host
   std::unique_ptr<graph::ParameterStore> own_;  ///< none where the source is read in place
-  graph::ParameterStore* store_ = nullptr;
+  graph::ParameterStore* store_ = nullptr;      ///< which of them programs read
   std::unique_ptr<graph::Plan> plan_;
   std::map<const graph::Program*, Pair> unfold_;
   Pair refresh_ = {};

@@ -5,7 +5,6 @@
 #include "fairway/exec/engine.h"
 
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,6 +35,13 @@ struct MicroBatch {
 /// Writes all of a micro-batch.
 using Fill = std::function<void(const MicroBatch&)>;
 
+struct StepResult {
+  double loss = 0;  ///< of the micro-batches, summed in double
+  /// By a GPU's clock, from the end of the step before, or from the beginning where nothing was queued; on
+  /// the CPU 0.
+  double seconds = 0;
+};
+
 class HostStaging {
  public:
   /// Steps whose losses may be on their way.
@@ -47,11 +53,10 @@ class HostStaging {
   /// Fills the inputs of `program`; on a GPU queues their copies.
   void send(graph::Program& program, const Fill& fill);
 
-  void begin_step();                      ///< the losses received from now on are another step's
+  void begin_step();                      ///< losses received from now on are another step's
   void receive(graph::Program& program);  ///< queues the copy of a micro-batch's loss
-  void end_step();
-  /// Sum of the losses of the oldest step not yet taken, in double; waits for them.
-  double take_loss();
+  void end_step();                        ///< everything of the step is queued
+  StepResult take_step();                 ///< of the oldest step not yet taken; waits for its end
 
  private:
   struct Inputs {
@@ -62,13 +67,17 @@ class HostStaging {
   struct Losses {
     PinnedArray<float> values;
     std::size_t count = 0;
-    std::optional<ops::cuda::Event> arrived;  ///< on a GPU
   };
   Losses& losses(std::int64_t step) { return losses_[static_cast<std::size_t>(step % steps_in_flight)]; }
+  /// When a step began, which is when the one before it ended.
+  ops::cuda::Event& start_of(std::int64_t step) {
+    return starts_[static_cast<std::size_t>(step % (steps_in_flight + 1))];
+  }
 
   const Engine& engine_;
   std::vector<Inputs> inputs_;  ///< none on the CPU: the program's own memory is filled
   std::vector<Losses> losses_;
+  std::vector<ops::cuda::Event> starts_;  ///< none on the CPU
   std::size_t sent_ = 0;
   std::int64_t begun_ = 0, taken_ = 0;
 };

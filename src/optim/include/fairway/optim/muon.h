@@ -8,14 +8,9 @@
 #include "fairway/base/thread_pool.h"
 #include "fairway/optim/newton_schulz.h"
 #include "fairway/optim/state.h"
+#include "fairway/optim/update_rule.h"
 
 namespace fairway::optim {
-
-struct MuonConfig {
-  int ns_steps = 5;
-  Precision precision = Precision::f32;
-  double weight_decay = 0.04;
-};
 
 /// One matrix in somebody else's memory, row-major [rows, columns]; both views stay put while the optimiser
 /// lives.
@@ -24,6 +19,7 @@ struct MuonMatrix {
   std::span<float> values;
   std::span<const float> gradient;
   std::int64_t rows = 0, columns = 0;
+  double lr_factor = 1.0;
 };
 
 /// Muon over a list of matrices (spec/training.md section 4), for each with gradient g after clipping:
@@ -32,22 +28,20 @@ struct MuonMatrix {
 class Muon {
  public:
   /// Allocates momentum and one workspace per thread of `pool`, which must outlive the optimiser.
-  Muon(const MuonConfig& config, std::vector<MuonMatrix> matrices, base::ThreadPool& pool);
+  Muon(const UpdateRule& rule, std::vector<MuonMatrix> matrices, base::ThreadPool& pool);
   ~Muon();
   Muon(Muon&&) noexcept;
   Muon& operator=(Muon&&) = delete;
 
   void step(double lr, double momentum, float gradient_scale);
-
-  const std::vector<MuonMatrix>& matrices() const noexcept { return matrices_; }
-  double flops() const;  ///< of one step
+  void reset();  ///< momentum to zero
   /// prefix + NAME + ".momentum" (float), in the order of the matrices.
   std::vector<StateBuffer> state(const std::string& prefix);
 
  private:
   void update(std::size_t index, double lr, double momentum, float gradient_scale);
 
-  MuonConfig config_;
+  UpdateRule rule_;
   std::vector<MuonMatrix> matrices_;
   std::vector<std::size_t> order_;    // costliest first
   std::vector<std::size_t> offsets_;  // of each matrix in momentum_

@@ -10,8 +10,6 @@
 
 namespace fairway::optim {
 
-enum class Precision { f32, bf16 };
-
 /// Workspace for one thread. Maps G [rows, columns] to O: X = G / (|G|_F + 1e-7), then `steps` times
 ///   A = X X^T,  X <- 3.4445 X + (-4.7750 A + 2.0315 A A) X      (X^T X on the right when rows > columns).
 ///
@@ -31,7 +29,7 @@ class NewtonSchulz {
   /// Where to put G, row-major; overwritten by run.
   std::span<float> input(std::int64_t rows, std::int64_t columns);
   /// O of the matrix in `input`, valid until the next call. A zero matrix gives zero.
-  std::span<const float> run(std::int64_t rows, std::int64_t columns, int steps, Precision precision);
+  std::span<const float> run(std::int64_t rows, std::int64_t columns, int steps, tensor::DType dtype);
 
  private:
   struct Problem;

@@ -1,95 +1,148 @@
 #pragma once
-// Everything one training step does after the gradients are there: norm, clip, Muon and AdamW, with scheduled
-// rates.
+// Everything a step does once the gradients are there, for training and for test-time training, on the CPU
+// and on a GPU: norm, clip, the update rules of groups of parameters, averages of the weights.
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "fairway/base/range.h"
 #include "fairway/base/thread_pool.h"
-#include "fairway/optim/adamw.h"
-#include "fairway/optim/average.h"
+#include "fairway/ops/cuda.h"
 #include "fairway/optim/gradient.h"
-#include "fairway/optim/muon.h"
-#include "fairway/optim/schedule.h"
+#include "fairway/optim/state.h"
+#include "fairway/optim/step_values.h"
+#include "fairway/optim/update_rule.h"
+#include "fairway/tensor/view.h"
 
 namespace fairway::optim {
 
-/// The published settings of the Rec family (spec/training.md sections 3 to 6 and 13).
-struct OptimizerConfig {
-  double matrix_lr = 0.025;
-  double table_lr = 0.035;
-  double scalar_lr = 0.025;
-  MomentumWarmup muon_momentum;
-  int ns_steps = 5;
-  Precision ns_precision = Precision::f32;
-  double muon_weight_decay = 0.04;
-  double adam_weight_decay = 0.04;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  bool adam_decoupled = true;
-  double grad_clip = 0.3;  ///< 0: none
-  Storage tables = Storage::f32;
-  LrSchedule schedule;
-};
-
-/// A matrix of the flat parameter buffer, row-major from `offset` on.
-struct MatrixSlot {
+/// A parameter, or neighbouring ones with equal rates, as a part of the flat buffers.
+struct ParamRange {
   std::string name;
-  std::int64_t offset = 0, rows = 0, columns = 0;
+  base::Range range;
+  std::int64_t rows = 0, columns = 0;  ///< of a matrix, row-major; 0: seen as a flat array
+  double lr_factor = 1.0;
 };
 
-/// Which part of the flat buffers goes to which optimiser. Parts must not overlap; what is in none is frozen
-/// and does not enter the norm.
-struct ParameterMap {
-  std::vector<MatrixSlot> matrices;
-  std::vector<FlatRange> tables;
-  std::vector<FlatRange> scalars;
+/// Parameters with one rule, one rate and one storage type.
+struct ParamGroup {
+  UpdateRule rule;
+  int rate = 0;  ///< index into StepValues::lr
+  /// Values and moments are float arrays; bf16 rounds them on each store, which gives the numbers of
+  /// parameters kept in bfloat16 (arithmetic is fp32 either way). Values have to be rounded at the start.
+  tensor::DType storage = tensor::DType::f32;
+  std::vector<ParamRange> parameters = {};
 };
 
-/// What a step did.
-struct StepReport {
-  GradientNorm gradient;
-  float clip = 1.0f;      ///< what the gradients were multiplied by
-  double lr_scale = 1.0;  ///< what each base learning rate was multiplied by
-  double momentum = 0.0;  ///< Muon's
+/// What is averaged over steps (average.h). The EMA starts from the values at construction; SWA sums and
+/// divides groups that are stored in bf16 in bf16.
+struct Averages {
+  std::optional<double> ema_decay = {};
+  tensor::DType ema_storage = tensor::DType::f32;
+  bool swa = false;
+  bool squares = false;  ///< of the matrices' gradients
+};
+enum class Average { ema, swa };
+
+struct OptimizerConfig {
+  /// Must not overlap; what is in none is frozen and does not enter the norm.
+  std::vector<ParamGroup> groups;
+  double grad_clip = 0.0;  ///< largest norm of all gradients together; 0: none
+  /// The norm on the CPU is summed up range by range, as test-time training does; false: over all trained
+  /// neighbours at once, as training does. Decides its last bits alone.
+  bool norm_by_range = false;
+  Averages averages = {};
 };
 
-/// Owns all optimiser state. `values` and `gradients` are the caller's flat buffers of one layout; they and
-/// the pool must outlive it. Not thread-safe; steps allocate nothing.
+/// One kind of work of a step: what it moves and computes by count, and (measured) how long it took.
+struct Work {
+  std::string name;
+  double bytes = 0, flops = 0;
+  double milliseconds = 0;
+};
+
+/// Use, for each step:
+///   prepare(values)
+///   gradients: zeroed, then added to by the model's backward passes
+///   enqueue()               on a GPU also the launch of a recording of it
+///   enqueue_swa_add()       when the caller's rule says so
+///   enqueue_squares()       likewise
+///   enqueue_report(), report() once for each, up to `max_reports` steps later
+/// On a GPU everything runs on the state's stream in that order and nothing but the functions that return
+/// data waits; on the CPU each call does its work at once. No call of a step allocates.
+///
+/// A NaN or an infinity among the gradients sets a flag. While it is set, values, moments, averages and
+/// counters stay as they are; enqueue_clear_flag() clears it.
+///
+/// Numbers: norm, element-wise rules and averages do the same operations in the same order everywhere;
+/// results depend neither on threads nor on the instruction set. Muon's Newton-Schulz iteration is a GPU's
+/// own (newton_schulz.h): it takes whole products of batches of equal shapes, in f32 within about 1e-5 of the
+/// CPU's; in bf16 each of the three products of an iteration is rounded once (spec/training.md section 4
+/// leaves that open), where the CPU rounds its parts like the original. The same gradients give the same
+/// bytes on the same GPU type and library version: no atomics, every sum in an order that the layout alone
+/// decides. Not thread-safe.
 class Optimizer {
  public:
-  Optimizer(const OptimizerConfig& config, const ParameterMap& map, std::span<float> values,
-            std::span<const float> gradients, base::ThreadPool& pool);
+  static constexpr int max_reports = 4;
 
-  /// One step. With a NaN or infinity among the gradients nothing is changed and the report says so.
-  StepReport step(const Progress& progress);
+  Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+  virtual ~Optimizer() = default;
 
-  /// Rounds values to their storage type; for a start or a load, since a step rounds only what it writes.
-  void round_to_storage(std::span<float> values) const;
+  /// Sets the values of the steps to come. On a GPU it queues their upload, up to three steps ahead.
+  virtual void prepare(const StepValues& values) = 0;
+  /// Norm, clip and flag, every rule, the EMA. On a GPU it may be recorded, as may the five below.
+  virtual void enqueue() = 0;
+  virtual void enqueue_zero_gradients() = 0;
+  virtual void enqueue_swa_add() = 0;  ///< one more snapshot; with Averages::swa
+  /// Adds each matrix's mean squared gradient, not clipped, to those of the steps before; the gradients must
+  /// still be the step's. With Averages::squares.
+  virtual void enqueue_squares() = 0;
+  virtual void enqueue_clear_flag() = 0;
+  virtual void enqueue_reset() = 0;  ///< moments and counters to zero: as new, but for averages
+  /// Keeps the last step's norm and the flag for report().
+  virtual void enqueue_report() = 0;
+  /// Of the oldest report not yet read. `finite` is false from the first bad step on until the flag is
+  /// cleared.
+  virtual GradientNorm report() = 0;
+  /// A whole step, from prepare to its report.
+  GradientNorm step(const StepValues& values);
 
-  /// The whole state: "muon.NAME.momentum", "adamw.NAME.step|m|v".
-  std::vector<StateBuffer> state();
-  const OptimizerConfig& config() const noexcept { return config_; }
-  double flops() const { return muon_.flops(); }
+  // The following wait.
 
- private:
-  struct Group {
-    FlatRange range;
-    double lr;
-    AdamW adam;
-  };
+  virtual std::int64_t average_count(Average average) = 0;  ///< updates of the EMA, snapshots of SWA
+  /// The average of all values, `out` on the host; of SWA when its count is above 0.
+  virtual void read_average(Average average, std::span<float> out) = 0;
+  /// Each matrix's squared gradient, mean over elements and steps; empty before the first.
+  virtual std::map<std::string, double> mean_squares() = 0;
 
-  OptimizerConfig config_;
-  std::span<float> values_;
-  std::span<const float> gradients_;
-  base::ThreadPool* pool_;
-  GradientNormer normer_;
-  Muon muon_;
-  std::vector<Group> groups_;
+  /// The whole state, valid until the next call of any other function: "RULE.NAME.step|m|v",
+  /// "RULE.NAME.momentum", "average.ema.count", "average.ema", "average.swa.count", "average.swa.sum",
+  /// "sensitivity.sums".
+  virtual std::vector<SavedState> save() = 0;
+  /// Takes back what save gave; check error when `source` gives another size.
+  virtual void restore(const StateSource& source) = 0;
+
+  /// Memory of the state and, on a GPU, of the workspaces.
+  virtual std::size_t bytes() = 0;
+  /// Of enqueue_zero_gradients and enqueue, not measured; counted on a GPU only.
+  virtual std::vector<Work> work() { return {}; }
+  /// Runs each kind of work `repeats` times and times it. For benchmarks: it changes values and state.
+  virtual std::vector<Work> measure(int /*repeats*/) { return {}; }
 };
+
+/// `values` and `gradients`: flat f32 arrays of one layout, in the memory of `cuda`'s GPU, or, where that is
+/// null, on the host, where `pool` does the work. All of these must outlive the optimiser. Allocates
+/// everything; on a GPU it runs each kernel once with the flag set and waits, so that enqueue may be recorded
+/// at once. Throws bad input when the device cannot be used, check errors for groups that do not fit.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, tensor::View values,
+                                          tensor::View gradients, base::ThreadPool* pool,
+                                          ops::cuda::State* cuda);
 
 }  // namespace fairway::optim

@@ -1,19 +1,27 @@
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace fairway::optim {
 
-/// One piece of an optimiser's state, in place: a checkpoint copies the bytes out, resuming copies them back
-/// in. Names are unique within an optimiser and stable; all pieces together are the whole state.
+/// One piece of an optimiser's state, in place, in the memory of its device. Names are unique within an
+/// optimiser and stable; all pieces together are the whole state.
 struct StateBuffer {
   std::string name;
   std::span<std::byte> bytes;
 };
 
-/// How values and moments are stored between steps. Both live in float arrays; `bf16` rounds on each store,
-/// which gives the numbers of tables kept in bfloat16 (arithmetic is fp32 either way).
-enum class Storage { f32, bf16 };
+/// A piece as the host reads it. Names, sizes and contents are the same on every device, so that a checkpoint
+/// written on one resumes on another.
+struct SavedState {
+  std::string name;
+  std::span<const std::byte> bytes;
+};
+
+/// Where a saved piece is found: `bytes` of them, or none, which leaves the piece as it is.
+using StateSource = std::function<std::span<const std::byte>(std::string_view name, std::size_t bytes)>;
 
 }  // namespace fairway::optim

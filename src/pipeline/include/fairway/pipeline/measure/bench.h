@@ -34,7 +34,7 @@ struct BenchReport {
   double step_seconds = 0;                ///< a whole training step, median: micro-batches and update
   double micro_seconds = 0;               ///< its part of one micro-batch
   double update_seconds = 0;              ///< the rest: compute weights, clip, optimisers, averages
-  double roofline_seconds = 0;            ///< TrainBackend's, of a whole step; 0 on a CPU
+  double roofline_seconds = 0;            ///< of a whole step, at best; 0 on a CPU
   double start_seconds = 0;               ///< from nothing to the first step done, data not counted
   double loss = 0;                        ///< of the last step
   std::optional<OrderPrice> order;        ///< what fixed orders of sums cost; nothing on a CPU

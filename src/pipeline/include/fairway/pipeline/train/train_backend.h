@@ -6,14 +6,13 @@
 #include "fairway/data/loader.h"
 #include "fairway/optim/gradient.h"
 #include "fairway/optim/schedule.h"
+#include "fairway/optim/state.h"
 #include "fairway/pipeline/stages/corpus.h"
 #include "fairway/pipeline/train/training_model.h"
 #include "fairway/quant/policy.h"
 
-#include <functional>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
 namespace fairway::pipeline {
@@ -38,13 +37,15 @@ struct StepPlan {
 struct StepOutcome {
   double loss = 0;               ///< nats per token: the micro-batches' losses summed in double
   optim::GradientNorm gradient;  ///< before clipping; undefined when the loss is not finite
-  double seconds = 0;            ///< by the device's clock; 0: the step ran while it was collected
-  bool finite() const;           ///< loss and gradient
+  double seconds = 0;            ///< by a GPU's clock; 0 on the CPU
+  /// The least time that its work takes at the device's measured rates; 0: not measured.
+  double roofline_seconds = 0;
+  bool finite() const;  ///< loss and gradient
 };
 
 /// Where a backend finds the state it saved: the bytes of that name, of exactly that size. Throws an input
 /// error otherwise.
-using SavedState = std::function<std::span<const std::byte>(std::string_view name, std::size_t bytes)>;
+using SavedState = optim::StateSource;
 
 /// One run's weights, gradients, optimiser state, averages and programs. Steps are queued and collected in
 /// order. A step whose loss or gradient is not finite changes nothing, nor does any step after it. Not
@@ -64,9 +65,6 @@ class TrainBackend {
 
   /// What the steps run on.
   virtual const TrainingModel& model() const = 0;
-  /// The least time that a step's work takes at the device's measured rates (DeviceRates::roofline_seconds of
-  /// each of its parts); 0: not measured here.
-  virtual double roofline_seconds() const { return 0; }
   virtual std::vector<graph::MemoryLine> memory_table() const = 0;
 
   // Below: only while no step is in flight.
@@ -85,13 +83,10 @@ class TrainBackend {
   virtual std::vector<artifact::CheckpointBuffer> save_state() = 0;
   /// Takes back what save_state gave. The weights are set first (exec::write_weights).
   virtual void restore_state(const SavedState& saved) = 0;
-  /// Seconds that a step takes outside its micro-batches, median of `repeats`; for benchmarks: weights and
-  /// state change as by that many steps.
-  virtual double measure_update(int repeats) = 0;
 };
 
 /// The backend of the engine's device, with the recipe's initial weights. Throws an input error where the
-/// device has none.
-std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, exec::Engine& engine);
+/// device has too little memory.
+std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, const exec::Engine& engine);
 
 }  // namespace fairway::pipeline

@@ -4,31 +4,36 @@
 
 #include "fairway/graph/compute_weights.h"
 #include "fairway/ops/operator.h"
-#include "fairway/optim/optimizer.h"
+#include "fairway/optim/training.h"
 #include "fairway/pipeline/recipe/recipe.h"
+#include "fairway/pipeline/train/train_backend.h"
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 
 namespace fairway::pipeline {
 
-/// The optimiser's settings of a recipe, schedule included.
-optim::OptimizerConfig optimizer_config(const Recipe& recipe);
+/// The optimiser's settings of a recipe, and its schedule.
+optim::TrainingConfig training_config(const Recipe& recipe);
+optim::LrSchedule lr_schedule(const Recipe& recipe);
+/// What the optimiser does in a step.
+optim::StepValues step_values(const Recipe& recipe, const StepPlan& plan);
 
 /// Which parameters go to Muon and which to AdamW, by the groups that the model gave them.
-optim::ParameterMap parameter_map(const graph::ParameterLayout& layout);
+optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout);
+/// The whole optimiser, averages included.
+optim::OptimizerConfig optimizer_config(const Recipe& recipe, const graph::ParameterLayout& layout);
+/// The average that a run keeps, if any.
+std::optional<optim::Average> average_of(const Recipe& recipe);
 
-/// Tables that are stored in bf16; empty when the recipe keeps them in fp32.
-std::vector<optim::FlatRange> bf16_ranges(const Recipe& recipe, const graph::ParameterLayout& layout);
-/// Rounds those tables of a flat buffer.
+/// Rounds what the recipe stores in bf16 of a flat buffer.
 void round_tables(const Recipe& recipe, const graph::ParameterLayout& layout, std::span<float> flat);
 
 /// What a run starts from: fresh weights of the recipe's seed, or those of train.init; tables rounded as
 /// they are stored.
 void initial_weights(const Recipe& recipe, graph::ParameterStore& store, base::ThreadPool& pool);
-
-optim::Ema make_ema(const Recipe& recipe, std::span<const float> initial);
 
 /// The row quantiser's q of a matrix under [qat].
 graph::QuantLevels qat_levels(const Recipe& recipe);

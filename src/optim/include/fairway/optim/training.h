@@ -1,0 +1,41 @@
+#pragma once
+// The published settings of training: Muon for matrices, AdamW for embeddings and scalars.
+
+#include <cstdint>
+#include <vector>
+
+#include "fairway/optim/optimizer.h"
+#include "fairway/optim/schedule.h"
+
+namespace fairway::optim {
+
+/// The Rec family's (spec/training.md sections 3 to 6 and 13).
+struct TrainingConfig {
+  double matrix_lr = 0.025;
+  double embedding_lr = 0.035;
+  double scalar_lr = 0.025;
+  MomentumWarmup muon_momentum;
+  int ns_steps = 5;
+  tensor::DType ns_dtype = tensor::DType::f32;
+  double muon_weight_decay = 0.04;
+  double adam_weight_decay = 0.04;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double grad_clip = 0.3;                         ///< 0: none
+  tensor::DType embeddings = tensor::DType::f32;  ///< what they are stored in
+};
+
+/// A model's parameters by what trains them.
+struct TrainedParameters {
+  std::vector<ParamRange> matrices, embeddings, scalars;
+};
+
+OptimizerConfig optimizer_config(const TrainingConfig& config, const TrainedParameters& parameters,
+                                 const Averages& averages = {});
+
+/// The values of the step after `step` completed ones; `lr_scale` as the schedule gives it.
+StepValues step_values(const TrainingConfig& config, double lr_scale, std::int64_t step,
+                       EmaStep ema = EmaStep::none);
+
+}  // namespace fairway::optim

@@ -1,0 +1,34 @@
+#include "fairway/optim/training.h"
+
+namespace fairway::optim {
+namespace {
+
+enum Rate { matrix_rate, embedding_rate, scalar_rate };
+
+}  // namespace
+
+OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameters& parameters,
+                                 const Averages& averages) {
+  const UpdateRule muon{.kind = RuleKind::muon,
+                        .weight_decay = c.muon_weight_decay,
+                        .ns_steps = c.ns_steps,
+                        .ns_dtype = c.ns_dtype};
+  const UpdateRule adamw{.kind = RuleKind::adamw,
+                         .beta1 = c.beta1,
+                         .beta2 = c.beta2,
+                         .eps = c.eps,
+                         .weight_decay = c.adam_weight_decay};
+  return {.groups = {{muon, matrix_rate, tensor::DType::f32, parameters.matrices},
+                     {adamw, embedding_rate, c.embeddings, parameters.embeddings},
+                     {adamw, scalar_rate, tensor::DType::f32, parameters.scalars}},
+          .grad_clip = c.grad_clip,
+          .averages = averages};
+}
+
+StepValues step_values(const TrainingConfig& c, double lr_scale, std::int64_t step, EmaStep ema) {
+  return {.lr = {c.matrix_lr * lr_scale, c.embedding_lr * lr_scale, c.scalar_lr * lr_scale},
+          .momentum = momentum_at(c.muon_momentum, step),
+          .ema = ema};
+}
+
+}  // namespace fairway::optim
