@@ -2,14 +2,14 @@
 
 #include "fairway/ops/activation.h"
 #include "fairway/ops/attention.h"
+#include "fairway/ops/cast_rows.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
-#include "fairway/ops/linear_square.h"
+#include "fairway/ops/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv_product.h"
 #include "fairway/ops/residual.h"
-#include "fairway/ops/working_rows.h"
 
 namespace fairway::bench {
 namespace {
@@ -88,10 +88,10 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       linear("attention out", rows, m.heads.q_width(), d),
       make<ResidualNorm>("residual and norm", {tensor(x), tensor(x), tensor(channel)}, {2}, 1.0f, eps),
       linear("mlp up", rows, d, m.hidden),
-      make<LeakySquare>("activation", {tensor({b, s, m.hidden})}, {}, 0.5f),
+      make<LeakyReluSquared>("activation", {tensor({b, s, m.hidden})}, {}, 0.5f),
       linear("mlp down", rows, m.hidden, d),
-      make<LinearSquare>("mlp up and activation", {tensor({rows, d}), tensor({m.hidden, d})}, {0}, 0.5f),
-      make<SquareLinearAdd>(
+      make<LinearReluSquared>("mlp up and activation", {tensor({rows, d}), tensor({m.hidden, d})}, {0}, 0.5f),
+      make<ReluSquaredLinearAdd>(
           "mlp down after activation",
           {tensor({rows, m.hidden}), tensor({rows, m.hidden}), tensor({d, m.hidden}), tensor({rows, d})}, {},
           0.5f),
@@ -101,7 +101,7 @@ std::vector<OpCase> training_cases(const ModelSizes& m) {
       make<SoftcapCrossEntropy>("cross entropy",
                                 {tensor({b, s, m.vocabulary}), index_input({b, s}, tokens(m.vocabulary))},
                                 {1}, 30.0f),
-      make<WorkingRows>("fake quantise", {tensor({m.hidden, d})}, {}, 31),
+      make<CastRows>("fake quantise", {tensor({m.hidden, d})}, {}, 31),
   };
 }
 

@@ -2,7 +2,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/graph/builder.h"
-#include "fairway/ops/working_rows.h"
+#include "fairway/ops/cast_rows.h"
 
 #include <algorithm>
 #include <memory>
@@ -28,7 +28,7 @@ Graph build_refresh(const ParameterLayout& layout, tensor::DType dtype, std::spa
   for (const auto& matrix : layout.multiplied()) {
     b.scope(matrix);
     const auto fold = std::ranges::find(folds, matrix, &Fold::weight);
-    b.write(std::make_shared<const ops::WorkingRows>(levels(layout, matrix, quantize), result),
+    b.write(std::make_shared<const ops::CastRows>(levels(layout, matrix, quantize), result),
             {b.parameter(matrix), fold == folds.end() ? absent : b.parameter(fold->scale)},
             {b.compute_weight(matrix)});
   }
@@ -44,7 +44,7 @@ Graph build_unfold(const ParameterLayout& layout, tensor::DType dtype, std::span
     if (!fold.trains) continue;
     b.scope(fold.weight);
     const auto gradient = b.gradient(fold.weight);
-    b.write(std::make_shared<const ops::WorkingRowsBackward>(levels(layout, fold.weight, quantize)),
+    b.write(std::make_shared<const ops::CastRowsBackward>(levels(layout, fold.weight, quantize)),
             {b.parameter(fold.weight), b.parameter(fold.scale), gradient},
             {gradient, b.gradient(fold.scale)});
   }

@@ -7,8 +7,8 @@
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
 #include "fairway/ops/matmul.h"
+#include "fairway/ops/memory_tokens.h"
 #include "fairway/ops/norm.h"
-#include "fairway/ops/overwrite_head.h"
 #include "fairway/ops/qkv.h"
 #include "fairway/ops/residual.h"
 
@@ -86,7 +86,7 @@ class FamilyBuilder {
       if (c_.projects_bigram()) rows = linear(rows, "bigram.proj.weight");
       e = b_.op1<ops::ScaledResidual>({e, rows, b_.parameter("bigram.scale")});
     }
-    if (c_.memory_tokens) e = b_.op1<ops::OverwriteHead>({e, b_.parameter("memory_tokens")});
+    if (c_.memory_tokens) e = b_.op1<ops::MemoryTokens>({e, b_.parameter("memory_tokens")});
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
     if (c_.smear) {
       const auto previous =
@@ -166,7 +166,7 @@ class FamilyBuilder {
   ValueId mlp(const std::string& name, ValueId y) {
     const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
     const auto h = linear(y, name + "mlp.fc.weight");
-    return linear(b_.op1<ops::LeakySquare>({h}, slope), name + "mlp.proj.weight");
+    return linear(b_.op1<ops::LeakyReluSquared>({h}, slope), name + "mlp.proj.weight");
   }
 
   /// Queries, keys and values of normed rows y.

@@ -106,7 +106,7 @@ class RandomGraph {
     const auto a = any(), c = any();
     switch (below(9)) {
       case 0: {
-        const auto squared = b_.op1<ops::LeakySquare>({a}, 0.5f);
+        const auto squared = b_.op1<ops::LeakyReluSquared>({a}, 0.5f);
         keep(b_.op1<ops::RmsNorm>({squared}, 1.0f, eps));  // keeps values near 1
         break;
       }
@@ -141,7 +141,7 @@ class RandomGraph {
         break;
       case 7: {
         const auto up = matrix(), down = matrix();
-        const auto active = b_.op1<ops::LeakySquare>({b_.linear(a, up)}, 0.5f);
+        const auto active = b_.op1<ops::LeakyReluSquared>({b_.linear(a, up)}, 0.5f);
         const auto sum = b_.op1<ops::LinearAdd>({active, down, c});
         keep(b_.op1<ops::RmsNorm>({sum}, 1.0f, eps));
         break;

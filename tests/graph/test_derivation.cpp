@@ -122,7 +122,7 @@ Graph chain(const ParameterLayout& layout, int layers,
   for (int i = 0; i < layers; ++i) {
     b.scope("layer." + std::to_string(i));
     x = b.linear(x, b.parameter("w." + std::to_string(i)));
-    x = b.op1<ops::LeakySquare>({x}, 0.5f);
+    x = b.op1<ops::LeakyReluSquared>({x}, 0.5f);
     x = b.op1<ops::RmsNorm>({x}, 1.0f, 1e-5f);
   }
   const auto weights = b.input("weights", {tensor::DType::f32, {256 * 64}});
@@ -172,7 +172,7 @@ TEST(Derivation, ValuesNobodyReadsAreNotComputed) {
   const auto layout = random_layout();
   Builder b("dead", layout, tensor::DType::f32);
   const auto x = b.input("x", {tensor::DType::f32, {rows, width}});
-  b.op1<ops::LeakySquare>({b.linear(x, b.parameter("single"))}, 0.5f);
+  b.op1<ops::LeakyReluSquared>({b.linear(x, b.parameter("single"))}, 0.5f);
   const auto live = b.op<ops::ResidualNorm>({x, x, b.parameter("scale.0")}, 1.0f, 1e-5f);
   b.output(live[1], "z");
   const auto graph = b.finish();
@@ -242,7 +242,7 @@ TEST(Derivation, ALossOfSeveralNumbersIsRefused) {
     const auto x = b.input("x", {tensor::DType::f32, shape});
     std::string error;
     try {
-      b.finish({}, b.op1<ops::LeakySquare>({x}, 0.5f));
+      b.finish({}, b.op1<ops::LeakyReluSquared>({x}, 0.5f));
     } catch (const base::Error& e) {
       error = e.what();
     }

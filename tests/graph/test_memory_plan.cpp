@@ -158,7 +158,7 @@ TEST(MemoryPlan, AnInputReadTwiceByOneStepIsNotOverwritten) {
   const auto layout = random_layout();
   Builder b("twice", layout, tensor::DType::f32);
   const auto x = b.input("x", {tensor::DType::f32, {rows, width}});
-  const auto y = b.op1<ops::LeakySquare>({x}, 0.5f);
+  const auto y = b.op1<ops::LeakyReluSquared>({x}, 0.5f);
   b.output(b.op1<ops::ScaledResidual>({y, y, b.parameter("scale.0")}), "z");
   const auto plan = plan_memory(b.finish());
   EXPECT_EQ(plan.in_place, 1) << "y may lie on x, but z not on y";
@@ -168,8 +168,8 @@ TEST(MemoryPlan, ValuesReadLaterAreNotOverwritten) {
   const auto layout = random_layout();
   Builder b("later", layout, tensor::DType::f32);
   const auto x = b.input("x", {tensor::DType::f32, {rows, width}});
-  const auto y = b.op1<ops::LeakySquare>({x}, 0.5f);
-  const auto z = b.op1<ops::LeakySquare>({y}, 0.25f);
+  const auto y = b.op1<ops::LeakyReluSquared>({x}, 0.5f);
+  const auto z = b.op1<ops::LeakyReluSquared>({y}, 0.25f);
   b.output(b.op1<ops::Add>({b.reshape(y, {rows, width}), z}), "sum");
   b.output(z, "z");
   const auto graph = b.finish();

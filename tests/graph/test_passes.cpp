@@ -45,7 +45,7 @@ Graph mlp(const ParameterLayout& l, const Form& form, const Passes& passes) {
   const auto normed = b.op1<ops::RmsNorm>({x}, 0.5f, 1e-6f);
   const auto h = b.linear(normed, b.compute_weight("up"));
   if (form.read_hidden) b.output(h, "h");
-  const auto branch = b.linear(b.op1<ops::LeakySquare>({h}, 0.5f), b.compute_weight("down"));
+  const auto branch = b.linear(b.op1<ops::LeakyReluSquared>({h}, 0.5f), b.compute_weight("down"));
   auto sum = b.op1<ops::ScaledResidual>({x, branch, b.parameter("scale")});
   if (form.second_reader) sum = b.op1<ops::Add>({sum, normed});
   if (form.down_twice) {
@@ -78,9 +78,9 @@ std::string why(const Graph& g, std::string_view pass) {
 TEST(Passes, AnMlpBecomesThreeSteps) {
   const auto l = layout();
   EXPECT_THAT(names(mlp(l, {}, {})),
-              ElementsAre("rms_norm", "matmul", "leaky_square", "matmul", "scaled_residual"));
+              ElementsAre("rms_norm", "matmul", "leaky_relu_squared", "matmul", "scaled_residual"));
   const auto fused = mlp(l, {}, all_passes());
-  EXPECT_THAT(names(fused), ElementsAre("rms_norm", "linear_square", "square_linear_add"));
+  EXPECT_THAT(names(fused), ElementsAre("rms_norm", "linear_relu_squared", "relu_squared_linear_add"));
   EXPECT_EQ(fused.steps[0].out[0], absent) << "normed rows are not stored";
   for (const auto* pass : {"fold_scales", "fuse_mlp", "defer_norms"}) EXPECT_EQ(why(fused, pass), "") << pass;
   ASSERT_EQ(fused.folds.size(), 1u);

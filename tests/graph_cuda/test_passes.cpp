@@ -82,7 +82,7 @@ Graph block(const ParameterLayout& l, const Sizes& s, const Passes& passes) {
     attended = b.op1<ops::Add>({attended, b.op1<ops::Add>({b.reshape(q[1], flat), b.reshape(q[2], flat)})});
   const auto x1 = b.op1<ops::ScaledResidual>({mixed[0], linear(attended, "out"), b.parameter("out_scale")});
   const auto h = linear(b.op1<ops::RmsNorm>({x1}, 0.5f, 1e-6f), "up");
-  const auto active = b.op1<ops::LeakySquare>({h}, s.slope);
+  const auto active = b.op1<ops::LeakyReluSquared>({h}, s.slope);
   const auto x2 = b.op1<ops::ScaledResidual>({x1, linear(active, "down"), b.parameter("scale")});
   b.output(x2, "x2");
   const auto targets = b.input("targets", {DType::i32, {s.batch, s.length}});

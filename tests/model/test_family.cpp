@@ -465,7 +465,7 @@ TEST_F(Family, FusedProgramsStoreNoNormedRowsAndNoRawProjections) {
   for (const auto& s : graph.steps) {
     const auto name = s.op->name();
     EXPECT_NE(name, "qkv_prepare") << s.scope;
-    EXPECT_NE(name, "leaky_square") << s.scope;
+    EXPECT_NE(name, "leaky_relu_squared") << s.scope;
     if (name == "mix_norm") {
       ++mixes;
       EXPECT_EQ(s.out[1], graph::absent) << s.scope;
@@ -494,9 +494,9 @@ TEST_F(Family, WhereAKernelDoesNotFitThePlainStepsStay) {
   std::map<std::string_view, int> steps;
   for (const auto& s : graph.steps) ++steps[s.op->name()];
   EXPECT_EQ(steps["qkv_prepare"], c.layers);
-  EXPECT_EQ(steps["leaky_square"], c.layers);
+  EXPECT_EQ(steps["leaky_relu_squared"], c.layers);
   EXPECT_EQ(steps["linear_add"], 2 * c.layers);
-  for (const auto* fused : {"qkv_product", "linear_square", "square_linear_add"})
+  for (const auto* fused : {"qkv_product", "linear_relu_squared", "relu_squared_linear_add"})
     EXPECT_EQ(steps[fused], 0) << fused;
   int missed = 0;
   for (const auto& note : graph.notes)

@@ -38,7 +38,7 @@ TEST(Dtypes, CpuKernelsRefuseBf16) {
   };
   const Shape x{2, 8}, head{1, 3, 1, 64};
   refused(std::make_shared<RmsNorm>(1.0f, 1e-6f), {tensor_input(x, normal())});
-  refused(std::make_shared<LeakySquare>(0.5f), {tensor_input(x, normal())});
+  refused(std::make_shared<LeakyReluSquared>(0.5f), {tensor_input(x, normal())});
   refused(std::make_shared<Matmul>(false, true), {tensor_input(x, normal()), tensor_input(x, normal())});
   refused(std::make_shared<Gather>(), {tensor_input(x, normal()), index_input({3}, constant(1))});
   refused(std::make_shared<Attention>(HeadShape{1, 1, 64}),

@@ -2,12 +2,12 @@
 
 #include "fairway/ops/activation.h"
 #include "fairway/ops/attention.h"
+#include "fairway/ops/cast_rows.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
 #include "fairway/ops/matmul.h"
-#include "fairway/ops/overwrite_head.h"
+#include "fairway/ops/memory_tokens.h"
 #include "fairway/ops/residual.h"
-#include "fairway/ops/working_rows.h"
 #include "fairway/tensor/cuda.h"
 #include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
@@ -96,10 +96,10 @@ TEST_F(CudaParity, ResidualsAndActivation) {
     EXPECT_EQ(check_cuda(op_case("take_last " + x.str(), std::make_shared<TakeLast>(16),
                                  {tensor_input(x, normal())})),
               "");
-    EXPECT_EQ(check_cuda(op_case("overwrite_head " + x.str(), std::make_shared<OverwriteHead>(),
+    EXPECT_EQ(check_cuda(op_case("memory_tokens " + x.str(), std::make_shared<MemoryTokens>(),
                                  {tensor_input(x, normal()), tensor_input({4, d}, normal())})),
               "");
-    EXPECT_EQ(check_cuda(op_case("leaky_square " + x.str(), std::make_shared<LeakySquare>(0.5f),
+    EXPECT_EQ(check_cuda(op_case("leaky_relu_squared " + x.str(), std::make_shared<LeakyReluSquared>(0.5f),
                                  {tensor_input(x, normal())})),
               "");
     EXPECT_EQ(check_cuda(op_case("add " + x.str(), std::make_shared<Add>(),
@@ -248,8 +248,8 @@ TEST_F(CudaParity, Gather) {
   }
 }
 
-TEST_F(CudaParity, WorkingRows) {
-  auto c = op_case("working_rows", std::make_shared<WorkingRows>(31),
+TEST_F(CudaParity, CastRows) {
+  auto c = op_case("cast_rows", std::make_shared<CastRows>(31),
                    {tensor_input({130, 1536}, normal(0.3)), absent_input()});
   // Clear of the borders between levels, in bf16 too.
   c.inputs[0].generator = [](const base::Random& r, std::uint64_t i) {

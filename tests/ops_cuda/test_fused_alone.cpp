@@ -1,7 +1,7 @@
 // Fused kernels by themselves: each output alone is the same bytes, and sums of squares are those of what
 // was stored. No library's product runs in here, so that compute-sanitizer can watch our kernels at its
 // speed.
-#include "fairway/ops/linear_square.h"
+#include "fairway/ops/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
 #include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
@@ -90,7 +90,7 @@ TEST_F(FusedAlone, NormsAndTheirBackwardTwice) {
   }
 }
 
-TEST_F(FusedAlone, LinearSquareAndItsBackward) {
+TEST_F(FusedAlone, LinearReluSquaredAndItsBackward) {
   const std::int64_t m = 130, n = 384, k = 512;
   const InputSpec x = tensor_input({m, k}, normal()), w = tensor_input({n, k}, normal(0.05)),
                   back = tensor_input({k, n}, normal(0.05)), h = tensor_input({m, n}, normal()),
@@ -101,11 +101,11 @@ TEST_F(FusedAlone, LinearSquareAndItsBackward) {
     expect_each_alone(c, *c.op, views(in));
   };
   // h is left out where backward rebuilds the activation alone.
-  alone(op_case("", std::make_shared<LinearSquare>(0.5f), {x, w}));
-  alone(op_case("", std::make_shared<LinearSquare>(0.5f, 0.7f), {absent_input(), w, x, r}));
-  alone(op_case("", std::make_shared<SquareLinearBackward>(0.5f), {x, back, h}));
-  alone(op_case("", std::make_shared<SquareLinearBackward>(0.5f, 0.7f), {x, back, h, r}));
-  alone(op_case("", std::make_shared<SquareLinearBackward>(0.0f, 1.0f, true), {x, back, act}));
+  alone(op_case("", std::make_shared<LinearReluSquared>(0.5f), {x, w}));
+  alone(op_case("", std::make_shared<LinearReluSquared>(0.5f, 0.7f), {absent_input(), w, x, r}));
+  alone(op_case("", std::make_shared<ReluSquaredLinearBackward>(0.5f), {x, back, h}));
+  alone(op_case("", std::make_shared<ReluSquaredLinearBackward>(0.5f, 0.7f), {x, back, h, r}));
+  alone(op_case("", std::make_shared<ReluSquaredLinearBackward>(0.0f, 1.0f, true), {x, back, act}));
 }
 
 TEST_F(FusedAlone, LinearAddAndItsSquares) {

@@ -1,4 +1,4 @@
-#include "fairway/ops/linear_square.h"
+#include "fairway/ops/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv_product.h"
@@ -13,7 +13,7 @@ std::string readers_fit(const Rewriter& r, const Graph& g, ValueId y) {
   const auto readers = r.readers(y);
   if (readers.empty()) return "nobody reads the normed rows";
   for (const auto s : readers)
-    if ((!r.as<ops::QkvProduct>(s) && !r.as<ops::LinearSquare>(s)) || g.steps[s].in[0] != y)
+    if ((!r.as<ops::QkvProduct>(s) && !r.as<ops::LinearReluSquared>(s)) || g.steps[s].in[0] != y)
       return fmt::format("{} reads the normed rows", g.steps[s].op->name());
   return {};
 }
@@ -28,14 +28,14 @@ void hand_over(Rewriter& r, std::size_t s, float scale, ValueId x, ValueId facto
                                                              heads->value_embedding, scale),
                      std::move(in), r.step(s).out);
   }
-  const float slope = r.as<ops::LinearSquare>(s)->slope;
+  const float slope = r.as<ops::LinearReluSquared>(s)->slope;
   const auto act = r.step(s).out[0];
-  r.replace(s, std::make_shared<const ops::LinearSquare>(slope, scale), {in[0], in[1], x, factor},
+  r.replace(s, std::make_shared<const ops::LinearReluSquared>(slope, scale), {in[0], in[1], x, factor},
             r.step(s).out);
   const auto down = r.readers(act).front();
   auto rest = r.step(down).in;
   rest.push_back(factor);
-  r.replace(down, std::make_shared<const ops::SquareLinearAdd>(slope, scale), std::move(rest),
+  r.replace(down, std::make_shared<const ops::ReluSquaredLinearAdd>(slope, scale), std::move(rest),
             r.step(down).out);
 }
 

@@ -1,12 +1,13 @@
 #include "fairway/ops/activation.h"
-#include "fairway/ops/linear_square.h"
+#include "fairway/ops/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
 #include "passes.h"
 
 namespace fairway::graph::passes {
 
 void fuse_mlp(Rewriter& r) {
-  r.at_each<ops::LeakySquare>([&](std::size_t activation, const ops::LeakySquare& op) -> Rewriter::Verdict {
+  r.at_each<ops::LeakyReluSquared>([&](std::size_t activation,
+                                       const ops::LeakyReluSquared& op) -> Rewriter::Verdict {
     const auto h = r.step(activation).in[0], act = r.step(activation).out[0];
     const auto up = r.maker<ops::Matmul>(h);
     if (!up) return "what it is taken of is no product";
@@ -20,11 +21,11 @@ void fuse_mlp(Rewriter& r) {
     const auto x = r.step(*up).in[0];
     if (!ops::fused_linear_fits(r.meta(x), r.meta(h)))
       return fmt::format("its kernel does not take {} from {}", r.meta(h).shape.str(), r.meta(x).shape.str());
-    r.replace(*up, std::make_shared<const ops::LinearSquare>(op.slope), r.step(*up).in, {act, h});
+    r.replace(*up, std::make_shared<const ops::LinearReluSquared>(op.slope), r.step(*up).in, {act, h});
     const auto in = r.step(down).in;
     const auto sum = r.step(down).out[0];
     // h is kept where its gradient will be asked for.
-    r.replace(down, std::make_shared<const ops::SquareLinearAdd>(op.slope),
+    r.replace(down, std::make_shared<const ops::ReluSquaredLinearAdd>(op.slope),
               {r.requires_grad(sum) ? h : absent, act, in[1], in[2]}, {sum});
     r.remove(activation);
     return "";

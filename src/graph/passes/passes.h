@@ -8,8 +8,8 @@ namespace fairway::graph::passes {
 void fold_scales(Rewriter& rewriter);
 /// x + s . a, then its RMS norm -> ResidualNorm.
 void residual_norm(Rewriter& rewriter);
-/// Linear, LeakySquare, LinearAdd -> LinearSquare, SquareLinearAdd (ops/linear_square.h), where their kernel
-/// fits.
+/// Linear, LeakyReluSquared, LinearAdd -> LinearReluSquared, ReluSquaredLinearAdd
+/// (ops/linear_relu_squared.h), where their kernel fits.
 void fuse_mlp(Rewriter& rewriter);
 /// Linear, QkvPrepare -> QkvProduct (ops/qkv_product.h), where its kernel fits.
 void fuse_heads(Rewriter& rewriter);

@@ -37,14 +37,14 @@ struct Sum {
 struct Same {
   __device__ float operator()(float x) const { return x; }
 };
-struct LeakySquare {
+struct LeakyReluSquared {
   float slope;
   __device__ float operator()(float x) const {
     const float z = x > 0 ? x : slope * x;
     return z * z;
   }
 };
-struct LeakySquareSlope {
+struct LeakyReluSquaredSlope {
   float below;
   __device__ float operator()(float x, float dy) const { return (x > 0 ? 2.0f : below) * x * dy; }
 };
@@ -97,12 +97,12 @@ void copy_integers(const Target& t, std::int64_t n, const std::int32_t* x, Outpu
   copy_integer_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
       n, x, static_cast<std::int32_t*>(y.data), y.add);
 }
-void leaky_square(const Target& t, Storage s, std::int64_t n, float slope, const void* x, Output y) {
-  run_map(t, s, n, y, LeakySquare{slope}, x);
+void leaky_relu_squared(const Target& t, Storage s, std::int64_t n, float slope, const void* x, Output y) {
+  run_map(t, s, n, y, LeakyReluSquared{slope}, x);
 }
-void leaky_square_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x,
-                           const void* dy, Output dx) {
-  run_map(t, s, n, dx, LeakySquareSlope{2 * slope * slope}, x, dy);
+void leaky_relu_squared_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x,
+                                 const void* dy, Output dx) {
+  run_map(t, s, n, dx, LeakyReluSquaredSlope{2 * slope * slope}, x, dy);
 }
 void softcap(const Target& t, Storage s, std::int64_t n, float cap, const void* x, Output y) {
   if (!y || n == 0) return;

@@ -43,9 +43,9 @@ struct Pieces {
 void add(const Target&, Storage, std::int64_t n, const void* a, const void* b, Output y);
 void copy(const Target&, Storage, std::int64_t n, const void* x, Output y);
 void copy_integers(const Target&, std::int64_t n, const std::int32_t* x, Output y);
-void leaky_square(const Target&, Storage, std::int64_t n, float slope, const void* x, Output y);
-void leaky_square_backward(const Target&, Storage, std::int64_t n, float slope, const void* x, const void* dy,
-                           Output dx);
+void leaky_relu_squared(const Target&, Storage, std::int64_t n, float slope, const void* x, Output y);
+void leaky_relu_squared_backward(const Target&, Storage, std::int64_t n, float slope, const void* x,
+                                 const void* dy, Output dx);
 void softcap(const Target&, Storage, std::int64_t n, float cap, const void* x, Output y);
 void weighted_sum(const Target&, std::int64_t n, const float* x, const float* w, Output loss);
 void weighted_sum_backward(const Target&, std::int64_t n, const float* w, const float* dloss, Output dx);
@@ -77,12 +77,12 @@ void take_last(const Target&, Storage, std::int64_t batch, std::int64_t length, 
 void take_last_backward(const Target&, Storage, std::int64_t batch, std::int64_t length, std::int64_t n,
                         std::int64_t columns, const void* dy, Output dx);
 
-// overwrite_head.cu; rows of `length` positions, `count` of them overwritten
-void overwrite_head(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
-                    std::int64_t count, const void* x, const float* head, Output y);
-void overwrite_head_backward(const Target&, Storage, std::int64_t rows, std::int64_t length,
-                             std::int64_t columns, std::int64_t count, const void* dy, Output dx,
-                             Output dhead);
+// memory_tokens.cu; rows of `length` positions, `count` of them overwritten
+void memory_tokens(const Target&, Storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
+                   std::int64_t count, const void* x, const float* head, Output y);
+void memory_tokens_backward(const Target&, Storage, std::int64_t rows, std::int64_t length,
+                            std::int64_t columns, std::int64_t count, const void* dy, Output dx,
+                            Output dhead);
 
 // norm.cu
 enum class NormKind : std::uint8_t { plain, mix, mix_skip, residual };
@@ -179,11 +179,11 @@ void gather_backward(const Target&, Storage, std::int64_t table_rows, std::int64
 void bigram_index(const Target&, std::int64_t batch, std::int64_t length, int rows,
                   const std::int32_t* tokens, const std::int32_t* previous, Output index);
 
-// working_rows.cu
-void working_rows(const Target&, Storage result, std::int64_t rows, std::int64_t columns, float q,
-                  const float* w, const float* scale, Output y);
-void working_rows_backward(const Target&, std::int64_t rows, std::int64_t columns, float q, const float* w,
-                           const float* scale, const float* dy, Output dw, Output dscale);
+// cast_rows.cu
+void cast_rows(const Target&, Storage result, std::int64_t rows, std::int64_t columns, float q,
+               const float* w, const float* scale, Output y);
+void cast_rows_backward(const Target&, std::int64_t rows, std::int64_t columns, float q, const float* w,
+                        const float* scale, const float* dy, Output dw, Output dscale);
 
 // attention_decode.cu
 struct DecodeShape {

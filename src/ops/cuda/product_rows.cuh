@@ -1,6 +1,6 @@
 #pragma once
 // A product a w^T with a short sum (k <= 512) and many rows, whose result goes to memory through an epilogue
-// of the caller's: linear_square.cuh, qkv_product.cuh.
+// of the caller's: linear_relu_squared.cuh, qkv_product.cuh.
 //
 // Since the sum is short, 128 columns of the weight stay in a block's shared memory while it goes through
 // rows: per tile only `a` is loaded, half of what a block that loads both operands needs from the L2 cache.

@@ -5,12 +5,12 @@
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
-void leaky_square(const KernelArgs& a) {
+void leaky_relu_squared(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
-    const auto slope = splat<T>(static_cast<const LeakySquare&>(a.op).slope);
+    const auto slope = splat<T>(static_cast<const LeakyReluSquared&>(a.op).slope);
     parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
       for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
         const auto i = first + j;
@@ -22,13 +22,13 @@ void leaky_square(const KernelArgs& a) {
   });
 }
 
-void leaky_square_backward(const KernelArgs& a) {
+void leaky_relu_squared_backward(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
     const T* x = in<T>(a, 0);
     const T* dy = in<T>(a, 1);
     const auto dx = out<T>(a, 0);
-    const auto& op = static_cast<const LeakySquareBackward&>(a.op);
+    const auto& op = static_cast<const LeakyReluSquaredBackward&>(a.op);
     const T s = op.slope;
     const auto two = splat<T>(2), below = splat<T>(2 * s * s);
     parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {

@@ -5,11 +5,11 @@ namespace fairway::ops {
 
 /// Squared leaky ReLU: y = z^2, z = x for x > 0, slope * x otherwise. slope 0: relu^2 (Primer); 0.5: leaky^2.
 ///   in: x;  out: y of the same shape.   y' = 2x for x > 0, 2 slope^2 x otherwise (spec/model.md section 10)
-class LeakySquare final : public Operator {
+class LeakyReluSquared final : public Operator {
  public:
-  explicit LeakySquare(float slope) : slope(slope) {}
+  explicit LeakyReluSquared(float slope) : slope(slope) {}
   const float slope;
-  std::string_view name() const override { return "leaky_square"; }
+  std::string_view name() const override { return "leaky_relu_squared"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::vector<BackwardStep> backward() const override;
   std::vector<InPlace> in_place() const override { return {{0, 0}}; }
@@ -17,11 +17,11 @@ class LeakySquare final : public Operator {
 };
 
 /// in: x, dy;  out: dx
-class LeakySquareBackward final : public Operator {
+class LeakyReluSquaredBackward final : public Operator {
  public:
-  explicit LeakySquareBackward(float slope) : slope(slope) {}
+  explicit LeakyReluSquaredBackward(float slope) : slope(slope) {}
   const float slope;
-  std::string_view name() const override { return "leaky_square_backward"; }
+  std::string_view name() const override { return "leaky_relu_squared_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::vector<InPlace> in_place() const override { return {{0, 1}, {0, 0}}; }
 };

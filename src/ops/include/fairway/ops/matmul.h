@@ -32,8 +32,8 @@ class Matmul final : public Operator {
   std::string attributes() const override;
 };
 
-/// Shapes of a GPU's fused linear layers (linear_square.h; the squares of LinearAdd): n columns, a sum over
-/// k.
+/// Shapes of a GPU's fused linear layers (linear_relu_squared.h; the squares of LinearAdd): n columns, a sum
+/// over k.
 constexpr bool fused_linear_fits(std::int64_t n, std::int64_t k) {
   return n % 128 == 0 && n >= 128 && n <= 8192 && k % 64 == 0 && k >= 64 && k <= 512;
 }

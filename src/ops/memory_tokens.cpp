@@ -1,4 +1,4 @@
-#include "fairway/ops/overwrite_head.h"
+#include "fairway/ops/memory_tokens.h"
 
 #include "rule.h"
 
@@ -15,17 +15,17 @@ void check_head(const Operator& op, const Meta& x, const Meta& head) {
 
 }  // namespace
 
-std::vector<Meta> OverwriteHead::infer(std::span<const Meta> in) const {
+std::vector<Meta> MemoryTokens::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
   rule::activation(*this, in, 0);
   check_head(*this, in[0], in[1]);
   return {in[0]};
 }
-std::vector<BackwardStep> OverwriteHead::backward() const {
-  return {{std::make_shared<OverwriteHeadBackward>(), {input(1), grad(0)}, {0, 1}}};
+std::vector<BackwardStep> MemoryTokens::backward() const {
+  return {{std::make_shared<MemoryTokensBackward>(), {input(1), grad(0)}, {0, 1}}};
 }
 
-std::vector<Meta> OverwriteHeadBackward::infer(std::span<const Meta> in) const {
+std::vector<Meta> MemoryTokensBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 2, 2);
   rule::activation(*this, in, 1);
   check_head(*this, in[1], in[0]);

@@ -1,7 +1,8 @@
 #pragma once
-// The products of linear_square.h: product_rows.cuh with the activation, or its derivative, as epilogue.
+// The products of linear_relu_squared.h: product_rows.cuh with the activation, or its derivative, as
+// epilogue.
 
-#include "linear_square.h"
+#include "linear_relu_squared.h"
 #include "product_rows.cuh"
 
 namespace fairway::ops::cuda::square {
@@ -104,7 +105,7 @@ struct Backward {
   }
 };
 
-/// linear_square_forward by Groups warpgroups, Stages steps of `y` in flight.
+/// linear_relu_squared_forward by Groups warpgroups, Stages steps of `y` in flight.
 template <int Groups, int Stages>
 cudaError_t forward(const SquareShape& shape, const void* y, const void* w, void* h, void* act,
                     cudaStream_t stream) {

@@ -10,12 +10,12 @@ namespace fairway::ops {
 /// `scale` folds a per-channel factor that follows the product (x W^T) * scale into its weight.
 ///   in: w [rows, columns] f32/f64, scale [rows] (may be absent: 1);  out: y in `result`: f32, or (GPU) bf16;
 ///   f64 for f64.
-class WorkingRows final : public Operator {
+class CastRows final : public Operator {
  public:
-  explicit WorkingRows(int q, DType result = DType::f32) : q(q), result(result) {}
+  explicit CastRows(int q, DType result = DType::f32) : q(q), result(result) {}
   const int q;
   const DType result;
-  std::string_view name() const override { return "working_rows"; }
+  std::string_view name() const override { return "cast_rows"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::vector<BackwardStep> backward() const override;
   std::string attributes() const override;
@@ -23,11 +23,11 @@ class WorkingRows final : public Operator {
 
 /// dw = scale . dy (straight through Q), dscale[r] = sum_c dy[r, c] Q(w)[r, c]. dw may lie over dy.
 ///   in: w, scale (may be absent), dy in w's dtype;  out: dw, dscale [rows] (each may be unwanted)
-class WorkingRowsBackward final : public Operator {
+class CastRowsBackward final : public Operator {
  public:
-  explicit WorkingRowsBackward(int q) : q(q) {}
+  explicit CastRowsBackward(int q) : q(q) {}
   const int q;
-  std::string_view name() const override { return "working_rows_backward"; }
+  std::string_view name() const override { return "cast_rows_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   std::vector<InPlace> in_place() const override { return {{0, 2}}; }
 };

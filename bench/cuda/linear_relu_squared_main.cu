@@ -2,12 +2,12 @@
 // on the GPU (and those against float64 on the CPU), act against f(h) bit by bit, identical bytes on repeats,
 // memory around the results untouched; medians by CUDA events over two input sets. Prints a table; exit code
 // 1 on a failed check.
-//   linear_square_main [small|check|time]   small: checks without the full shape; no argument: check, then
-//   time
+//   linear_relu_squared_main [small|check|time]   small: checks without the full shape; no argument: check,
+//   then time
 #include <cmath>
 
 #include "kernel_check.cuh"
-#include "linear_square.cuh"
+#include "linear_relu_squared.cuh"
 
 namespace {
 using namespace fairway::ops::cuda;
@@ -56,8 +56,8 @@ __global__ void compare(bool backward, SquareShape s, const bf16* a, const bf16*
 
 struct Tiling {
   const char* name;
-  decltype(&linear_square_forward) forward;
-  decltype(&linear_square_backward) backward;
+  decltype(&linear_relu_squared_forward) forward;
+  decltype(&linear_relu_squared_backward) backward;
 };
 template <int Groups, int Stages>
 Tiling tiling(const char* name) {

@@ -1,4 +1,4 @@
-#include "fairway/ops/working_rows.h"
+#include "fairway/ops/cast_rows.h"
 
 #include "cpu/kernel.h"
 #include "kernels.h"
@@ -34,12 +34,12 @@ void for_rows(const KernelArgs& a, const F& f) {
 
 }  // namespace
 
-void working_rows(const KernelArgs& a) {
+void cast_rows(const KernelArgs& a) {
   if (!a.out[0].data) return;
   if (a.out[0].meta.dtype == DType::bf16) dtype_fault(DType::bf16);
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T q = static_cast<T>(static_cast<const WorkingRows&>(a.op).q);
+    const T q = static_cast<T>(static_cast<const CastRows&>(a.op).q);
     const auto columns = a.in[0].meta.shape.columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1);
     const auto y = out<T>(a, 0);
@@ -54,10 +54,10 @@ void working_rows(const KernelArgs& a) {
   });
 }
 
-void working_rows_backward(const KernelArgs& a) {
+void cast_rows_backward(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    const T q = static_cast<T>(static_cast<const WorkingRowsBackward&>(a.op).q);
+    const T q = static_cast<T>(static_cast<const CastRowsBackward&>(a.op).q);
     const auto columns = a.in[0].meta.shape.columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1), *dy = in<T>(a, 2);
     const auto dw = out<T>(a, 0), dscale = out<T>(a, 1);

@@ -1,7 +1,7 @@
-#include "fairway/ops/linear_square.h"
+#include "fairway/ops/linear_relu_squared.h"
 
 #include "cuda/args.h"
-#include "cuda/linear_square.h"
+#include "cuda/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
 
 namespace fairway::ops::cuda {
@@ -24,8 +24,8 @@ SquareShape shape_of(const Operator& op, const View& left, const View& result, f
 
 }  // namespace
 
-void linear_square(const KernelArgs& a) {
-  const auto& op = static_cast<const LinearSquare&>(a.op);
+void linear_relu_squared(const KernelArgs& a) {
+  const auto& op = static_cast<const LinearReluSquared&>(a.op);
   void *act = a.out[0].data, *h = a.out[1].data;
   if (!act && !h) return;
   const View &left = a.in[op.row_scale ? 2 : 0], &result = act ? a.out[0] : a.out[1];
@@ -33,23 +33,23 @@ void linear_square(const KernelArgs& a) {
   for (const Write w : a.write) base::check(w == Write::set, "{}: its results are not added to", op.name());
   auto shape = shape_of(op, left, result, op.slope);
   if (op.row_scale) shape.r = floats(a, 3), shape.row_scale = *op.row_scale;
-  check_cuda(linear_square_forward(shape, left.data, data(a, 1), h, act, target(a).stream), op.name());
+  check_cuda(linear_relu_squared_forward(shape, left.data, data(a, 1), h, act, target(a).stream), op.name());
 }
 
-void square_linear_add(const KernelArgs& a) {
+void relu_squared_linear_add(const KernelArgs& a) {
   linear_add({LinearAdd(), a.in.subspan(1, 3), a.out, a.write, {}, a.context});
 }
 
-void square_linear_backward(const KernelArgs& a) {
-  const auto& op = static_cast<const SquareLinearBackward&>(a.op);
+void relu_squared_linear_backward(const KernelArgs& a) {
+  const auto& op = static_cast<const ReluSquaredLinearBackward&>(a.op);
   void* dh = a.out[0].data;
   if (!dh) return;
   base::check(aligned({data(a, 0), data(a, 1), data(a, 2), dh}), "{}: operands not aligned to 16 bytes",
               op.name());
   auto shape = shape_of(op, a.in[0], a.in[2], op.slope);
   shape.r = floats(a, 3), shape.row_scale = op.row_scale, shape.from_act = op.from_act;
-  check_cuda(linear_square_backward(shape, data(a, 0), data(a, 1), data(a, 2), dh, a.write[0] == Write::add,
-                                    target(a).stream),
+  check_cuda(linear_relu_squared_backward(shape, data(a, 0), data(a, 1), data(a, 2), dh,
+                                          a.write[0] == Write::add, target(a).stream),
              op.name());
 }
 

@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void working_rows(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns, float q,
-                  const float* w, const float* scale, Output y) {
+void cast_rows(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns, float q,
+               const float* w, const float* scale, Output y) {
   if (!y || rows == 0) return;
   with_width(storage, columns, {w, y.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
@@ -75,8 +75,8 @@ void working_rows(const Target& t, Storage storage, std::int64_t rows, std::int6
   });
 }
 
-void working_rows_backward(const Target& t, std::int64_t rows, std::int64_t columns, float q, const float* w,
-                           const float* scale, const float* dy, Output dw, Output dscale) {
+void cast_rows_backward(const Target& t, std::int64_t rows, std::int64_t columns, float q, const float* w,
+                        const float* scale, const float* dy, Output dw, Output dscale) {
   if (rows == 0) return;
   with_width(Storage::f32, columns, {w, dy, dw.data}, [&](auto zero, auto width) {
     if constexpr (sizeof zero == 4)

@@ -1,4 +1,4 @@
-#include "fairway/ops/working_rows.h"
+#include "fairway/ops/cast_rows.h"
 
 #include <cmath>
 
@@ -9,10 +9,10 @@ namespace {
 
 using namespace harness;
 
-TEST(WorkingRows, AllChecks) {
+TEST(CastRows, AllChecks) {
   for (int q : {31, 15})
     for (const Shape& shape : {Shape{1, 1}, Shape{7, 65}, Shape{64, 512}}) {
-      auto c = op_case(fmt::format("working_rows {} {}", q, shape.str()), std::make_shared<WorkingRows>(q),
+      auto c = op_case(fmt::format("cast_rows {} {}", q, shape.str()), std::make_shared<CastRows>(q),
                        {tensor_input(shape, normal(0.3)), absent_input()});
       c.add_outputs = {0};
       c.finite_differences = false;  // straight through: the step function's own gradient is zero
@@ -24,17 +24,17 @@ TEST(WorkingRows, AllChecks) {
     }
 }
 
-TEST(WorkingRows, FoldedScaleAllChecks) {
+TEST(CastRows, FoldedScaleAllChecks) {
   for (const Shape& shape : {Shape{1, 1}, Shape{7, 65}, Shape{64, 512}}) {
-    const auto c = op_case("working_rows folded " + shape.str(), std::make_shared<WorkingRows>(0),
+    const auto c = op_case("cast_rows folded " + shape.str(), std::make_shared<CastRows>(0),
                            {tensor_input(shape, normal(0.3)), tensor_input({shape[0]}, normal(0.5, 1.0))});
     EXPECT_EQ(run_all_checks(c), "");  // q = 0: differentiable, so finite differences hold
   }
 }
 
-TEST(WorkingRows, FollowsTheFormulaBitByBit) {
+TEST(CastRows, FollowsTheFormulaBitByBit) {
   const auto c =
-      op_case("", std::make_shared<WorkingRows>(31), {tensor_input({50, 129}, normal(1.5)), absent_input()});
+      op_case("", std::make_shared<CastRows>(31), {tensor_input({50, 129}, normal(1.5)), absent_input()});
   const auto w = input_values(c)[0];
   for (int isa = 0; isa <= static_cast<int>(base::best_isa()); ++isa) {
     const auto y = output_values(c, 0, static_cast<base::Isa>(isa));
@@ -51,11 +51,11 @@ TEST(WorkingRows, FollowsTheFormulaBitByBit) {
   }
 }
 
-TEST(WorkingRows, SmallRowsUseTheLeastScaleAndTiesGoToEven) {
+TEST(CastRows, SmallRowsUseTheLeastScaleAndTiesGoToEven) {
   // All weights small: the scale is 1/q, not max/q; 0.5/31 lies between two levels and goes to the even one.
   const double s = 1.0f / 31.0f;
   const auto y = output_values(
-      op_case("", std::make_shared<WorkingRows>(31),
+      op_case("", std::make_shared<CastRows>(31),
               {tensor_input({1, 4}, listed({0.5 * s, 1.5 * s, -2.5 * s, 0.9 * s})), absent_input()}));
   EXPECT_EQ(y[0], 0);
   EXPECT_EQ(y[1], 2 * s);

@@ -3,7 +3,7 @@
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
-void overwrite_head(const KernelArgs& a) {
+void memory_tokens(const KernelArgs& a) {
   dispatch(a.in[0], [&](auto zero) {
     using T = decltype(zero);
     const auto& shape = a.in[0].meta.shape;
@@ -21,7 +21,7 @@ void overwrite_head(const KernelArgs& a) {
   });
 }
 
-void overwrite_head_backward(const KernelArgs& a) {
+void memory_tokens_backward(const KernelArgs& a) {
   dispatch(a.in[1], [&](auto zero) {
     using T = decltype(zero);
     const auto& shape = a.in[1].meta.shape;

@@ -1,4 +1,4 @@
-#include "fairway/ops/working_rows.h"
+#include "fairway/ops/cast_rows.h"
 
 #include "rule.h"
 
@@ -14,18 +14,18 @@ void check_rows(const Operator& op, std::span<const Meta> in, int q) {
 
 }  // namespace
 
-std::vector<Meta> WorkingRows::infer(std::span<const Meta> in) const {
+std::vector<Meta> CastRows::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 1, 2);
   check_rows(*this, in, q);
   rule::require(*this, result == DType::f32 || result == DType::bf16, "the result is neither f32 nor bf16");
   return {{in[0].dtype == DType::f64 ? DType::f64 : result, in[0].shape}};
 }
-std::vector<BackwardStep> WorkingRows::backward() const {
-  return {{std::make_shared<WorkingRowsBackward>(q), {input(0), input(1), grad(0)}, {0, 1}}};
+std::vector<BackwardStep> CastRows::backward() const {
+  return {{std::make_shared<CastRowsBackward>(q), {input(0), input(1), grad(0)}, {0, 1}}};
 }
-std::string WorkingRows::attributes() const { return q ? fmt::format("q={}", q) : ""; }
+std::string CastRows::attributes() const { return q ? fmt::format("q={}", q) : ""; }
 
-std::vector<Meta> WorkingRowsBackward::infer(std::span<const Meta> in) const {
+std::vector<Meta> CastRowsBackward::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
   check_rows(*this, in, q);
   rule::exactly(*this, in, 2, in[0]);

@@ -1,4 +1,4 @@
-#include "fairway/ops/overwrite_head.h"
+#include "fairway/ops/memory_tokens.h"
 
 #include "ops/direct.h"
 
@@ -7,12 +7,12 @@ namespace {
 
 using namespace harness;
 
-TEST(OverwriteHead, AllChecks) {
+TEST(MemoryTokens, AllChecks) {
   for (const Shape& shape : {Shape{1, 1, 1}, Shape{2, 7, 33}, Shape{3, 64, 65}})
     for (const auto count : {std::int64_t{1}, (shape[1] + 1) / 2, shape[1]}) {
-      auto c = op_case(fmt::format("overwrite_head {} of {}", count, shape.str()),
-                       std::make_shared<OverwriteHead>(),
-                       {tensor_input(shape, normal()), tensor_input({count, shape[2]}, normal())});
+      auto c =
+          op_case(fmt::format("memory_tokens {} of {}", count, shape.str()), std::make_shared<MemoryTokens>(),
+                  {tensor_input(shape, normal()), tensor_input({count, shape[2]}, normal())});
       c.add_outputs = {0};
       c.rejects = {{{DType::f32, shape}, {DType::f32, {shape[1] + 1, shape[2]}}},
                    {{DType::f32, shape}, {DType::f32, {count, shape[2] + 1}}}};
@@ -20,9 +20,9 @@ TEST(OverwriteHead, AllChecks) {
     }
 }
 
-TEST(OverwriteHead, Values) {
+TEST(MemoryTokens, Values) {
   const auto c =
-      op_case("", std::make_shared<OverwriteHead>(),
+      op_case("", std::make_shared<MemoryTokens>(),
               {tensor_input({2, 3, 1}, listed({1, 2, 3, 4, 5, 6})), tensor_input({2, 1}, listed({8, 9}))});
   EXPECT_EQ(output_values(c), (std::vector<double>{8, 9, 3, 8, 9, 6}));
 }

@@ -47,8 +47,8 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void overwrite_head(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
-                    std::int64_t columns, std::int64_t count, const void* x, const float* head, Output y) {
+void memory_tokens(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
+                   std::int64_t columns, std::int64_t count, const void* x, const float* head, Output y) {
   if (!y) return;
   with_width(storage, columns, {x, head, y.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
@@ -57,9 +57,9 @@ void overwrite_head(const Target& t, Storage storage, std::int64_t rows, std::in
   });
 }
 
-void overwrite_head_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
-                             std::int64_t columns, std::int64_t count, const void* dy, Output dx,
-                             Output dhead) {
+void memory_tokens_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
+                            std::int64_t columns, std::int64_t count, const void* dy, Output dx,
+                            Output dhead) {
   with_width(storage, columns, {dy, dx.data, dhead.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value;
