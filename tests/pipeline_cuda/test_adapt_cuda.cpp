@@ -1,5 +1,6 @@
 // The four published protocols on a GPU against the CPU, small and in fp32, and twice the same bytes.
 #include "adapt/small.h"
+#include "fairway/exec/form.h"
 #include "gpu.h"
 #include "support/compare.h"
 
