@@ -4,18 +4,14 @@
 
 namespace fairway::exec {
 
-ProgramSpec score_spec(int rows, int last) {
-  return {.mode = model::Mode::score, .rows = rows, .last = last};
-}
-
 WindowPrograms::WindowPrograms(ModelRunner& runner, int rows)
     : runner_(runner),
       rows_(rows > 0 ? rows : rows_for(full_rate_tokens(runner.engine().device()), runner.config().window)) {}
 
 graph::Program& WindowPrograms::add(int length) {
   auto& program = programs_[length];
-  const bool whole = length == runner_.config().window;
-  if (!program) program = &runner_.add(score_spec(rows_, whole ? 0 : length));
+  const int last = length < runner_.config().window ? length : 0;
+  if (!program) program = &runner_.add({.mode = model::Mode::score, .rows = rows_, .last = last});
   return *program;
 }
 

@@ -28,12 +28,7 @@ class DelayedBackend final : public TrainBackend {
   }
   int depth() const override { return depth_; }
   const TrainingModel& model() const override { return idle().model(); }
-  std::vector<graph::MemoryLine> memory_table() const override { return inner_->memory_table(); }
-  bool read_average(std::span<float> flat) override { return idle().read_average(flat); }
-  std::int64_t average_count() const override { return idle().average_count(); }
-  quant::Sensitivity sensitivity() override { return idle().sensitivity(); }
-  std::vector<artifact::CheckpointBuffer> save_state() override { return idle().save_state(); }
-  void restore_state(const SavedState& saved) override { idle().restore_state(saved); }
+  optim::Optimizer& optimizer() override { return idle().optimizer(); }
 
   double roofline = 0;  ///< each step's least seconds
   int deepest = 0;      ///< most steps that were ever in flight

@@ -35,28 +35,32 @@ std::string text_of(double v) { return fmt::format("{}", v); }
 class Recorder final : public TrainBackend {
  public:
   Recorder(const Recipe& recipe, const Engine& engine)
-      : model_{1, std::make_unique<exec::ModelRunner>(recipe.model, engine)} {}
+      : model_{1, std::make_unique<exec::ModelRunner>(recipe.model, engine,
+                                                      exec::RunnerOptions{.trains = true})} {
+    auto config = optimizer_config(recipe, weights().layout());
+    config.groups.clear();  // averages alone
+    optimizer_ = optim::make_optimizer(config, weights().flat_values(), weights().flat_gradients(),
+                                       &engine.pool(), nullptr);
+    swa_ = config.averages.swa;
+  }
   void submit(const data::BatchLoader&, const StepPlan& plan) override { plans.push_back(plan); }
   StepOutcome collect() override {
-    if (plans.back().average != AverageAction::none) ++averaged_;
+    if (plans.back().average != AverageAction::none) {
+      optimizer_->prepare({.ema = optim::EmaStep::update});
+      optimizer_->enqueue();
+      if (swa_) optimizer_->enqueue_swa_add();
+    }
     return {1.0, {1.0, true}, 10.0};
   }
   int depth() const override { return 0; }
-  std::vector<graph::MemoryLine> memory_table() const override { return {}; }
   const TrainingModel& model() const override { return model_; }
-  bool read_average(std::span<float> flat) override {
-    std::ranges::fill(flat, 0.0f);
-    return averaged_ > 0;
-  }
-  std::int64_t average_count() const override { return averaged_; }
-  quant::Sensitivity sensitivity() override { return {}; }
-  std::vector<artifact::CheckpointBuffer> save_state() override { return {}; }
-  void restore_state(const SavedState&) override {}
+  optim::Optimizer& optimizer() override { return *optimizer_; }
   std::vector<StepPlan> plans;
 
  private:
   const TrainingModel model_;
-  std::int64_t averaged_ = 0;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  bool swa_ = false;
 };
 
 /// Values everywhere, so that every part of the model matters; whatever the initial ones are.
@@ -281,8 +285,8 @@ class Keys : public ::testing::Test {
     }
     seen["step.rows"] = fmt::format("{}", backend->model().rows);
     seen["step.weights"] = hash_of(read_weights(backend->weights()));
-    std::vector<float> average(static_cast<std::size_t>(backend->weights().layout().padded_elements()));
-    seen["step.average"] = backend->read_average(average) ? hash_of(average) : "none";
+    const auto average = read_average(r, backend->optimizer(), backend->weights().layout());
+    seen["step.average"] = average ? hash_of(*average) : "none";
   }
 
   void add_corpus(Seen& seen, const Recipe& r, const Corpus& corpus) {

@@ -44,7 +44,7 @@ TEST(Guided, TheMeanSquaresAreThoseOfTheLastSteps) {
     loader.next_step();
     backend->submit(loader, plan);
     ASSERT_TRUE(backend->collect().finite());
-    EXPECT_EQ(backend->sensitivity().empty(), step < 4);
+    EXPECT_EQ(backend->optimizer().mean_squares().empty(), step < 4);
     if (step < 4) continue;
     for (const auto& p : store.layout().parameters()) {
       if (p.group != graph::Group::matrix) continue;
@@ -57,7 +57,7 @@ TEST(Guided, TheMeanSquaresAreThoseOfTheLastSteps) {
       by_hand[p.name] += sum / static_cast<double>(p.elements()) / 2;
     }
   }
-  const auto collected = backend->sensitivity();
+  const auto collected = backend->optimizer().mean_squares();
   ASSERT_EQ(collected.size(), by_hand.size());
   for (const auto& [name, value] : by_hand) {
     EXPECT_GT(value, 0) << name;

@@ -2,7 +2,6 @@
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
-#include "fairway/pipeline/stages/packing.h"
 #include "fairway/pipeline/train/train_setup.h"
 #include "fairway/tensor/cuda.h"
 
@@ -14,6 +13,12 @@ namespace fairway::pipeline {
 using exec::ComputeWeights;
 
 bool StepOutcome::finite() const { return std::isfinite(loss) && gradient.finite; }
+
+std::vector<graph::MemoryLine> TrainBackend::memory_table() {
+  auto table = model().runner->memory_table();
+  table.push_back({"optimiser and averages", optimizer().bytes()});
+  return table;
+}
 
 std::unique_ptr<TrainBackend> make_train_backend(const Recipe& recipe, const exec::Engine& engine) {
   return std::make_unique<ModelBackend>(recipe, engine);
@@ -96,39 +101,6 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
 StepOutcome ModelBackend::collect() {
   const auto step = model_.runner->take_step();
   return {step.loss, optimizer_->report(), step.seconds, roofline_seconds_};
-}
-
-std::vector<graph::MemoryLine> ModelBackend::memory_table() const {
-  auto table = model_.runner->memory_table();
-  table.push_back({"optimiser and averages", optimizer_->bytes()});
-  return table;
-}
-
-std::int64_t ModelBackend::average_count() const {
-  const auto average = average_of(recipe_);
-  return average ? optimizer_->average_count(*average) : 0;
-}
-
-bool ModelBackend::read_average(std::span<float> flat) {
-  if (average_count() == 0) return false;
-  optimizer_->read_average(*average_of(recipe_), flat);
-  round_tables(recipe_, weights().layout(), flat);
-  return true;
-}
-
-quant::Sensitivity ModelBackend::sensitivity() {
-  return guided_bits(recipe_) ? optimizer_->mean_squares() : quant::Sensitivity{};
-}
-
-std::vector<artifact::CheckpointBuffer> ModelBackend::save_state() {
-  std::vector<artifact::CheckpointBuffer> result;
-  for (const auto& s : optimizer_->save()) result.push_back({s.name, s.bytes});
-  return result;
-}
-
-void ModelBackend::restore_state(const SavedState& saved) {
-  optimizer_->restore(saved);
-  optimizer_->enqueue_clear_flag();
 }
 
 double ModelBackend::measure_update(int repeats) {

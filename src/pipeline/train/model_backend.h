@@ -4,7 +4,6 @@
 // the CPU a step is done when submit returns.
 
 #include "fairway/exec/device_rates.h"
-#include "fairway/optim/optimizer.h"
 #include "fairway/pipeline/train/train_backend.h"
 
 #include <array>
@@ -20,12 +19,7 @@ class ModelBackend final : public TrainBackend {
   StepOutcome collect() override;
   int depth() const override { return model_.runner->depth(); }
   const TrainingModel& model() const override { return model_; }
-  std::vector<graph::MemoryLine> memory_table() const override;
-  bool read_average(std::span<float> flat) override;
-  std::int64_t average_count() const override;
-  quant::Sensitivity sensitivity() override;
-  std::vector<artifact::CheckpointBuffer> save_state() override;
-  void restore_state(const SavedState& saved) override;
+  optim::Optimizer& optimizer() override { return *optimizer_; }
 
   /// Seconds that a step takes outside its micro-batches, median of `repeats`; for benchmarks: weights and
   /// state change as by that many steps.

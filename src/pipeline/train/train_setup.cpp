@@ -83,6 +83,20 @@ std::optional<optim::Average> average_of(const Recipe& r) {
   return {};
 }
 
+std::int64_t average_count(const Recipe& r, optim::Optimizer& optimizer) {
+  const auto average = average_of(r);
+  return average ? optimizer.average_count(*average) : 0;
+}
+
+std::optional<std::vector<float>> read_average(const Recipe& r, optim::Optimizer& optimizer,
+                                               const graph::ParameterLayout& layout) {
+  if (average_count(r, optimizer) == 0) return {};
+  std::vector<float> flat(static_cast<std::size_t>(layout.padded_elements()));
+  optimizer.read_average(*average_of(r), flat);
+  round_tables(r, layout, flat);
+  return flat;
+}
+
 void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::span<float> flat) {
   if (r.optim.tables != "bf16") return;
   for (const auto& p : trained_parameters(layout).embeddings)

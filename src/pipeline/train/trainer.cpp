@@ -229,15 +229,13 @@ std::optional<double> Trainer::State::validate() {
 /// SWA of fewer than average.swa_min snapshots is not used (spec/training.md section 10).
 bool Trainer::State::average_applies() const {
   const auto& a = recipe.average;
-  return a.kind == "ema" || (a.kind == "swa" && backend->average_count() >= a.swa_min);
+  return a.kind == "ema" || (a.kind == "swa" && average_count(recipe, backend->optimizer()) >= a.swa_min);
 }
 
 /// The averaged weights; nothing when the last ones are exported.
 std::optional<std::vector<float>> Trainer::State::average() {
   if (!average_applies()) return {};
-  std::vector<float> flat(static_cast<std::size_t>(backend->weights().layout().padded_elements()));
-  if (!backend->read_average(flat)) return {};
-  return flat;
+  return read_average(recipe, backend->optimizer(), backend->weights().layout());
 }
 
 void Trainer::State::show(const StepMetrics& m) const {
@@ -300,7 +298,10 @@ Trainer::Trainer(const Recipe& recipe, const Corpus& corpus, exec::Engine& engin
 Trainer::~Trainer() = default;
 
 graph::ParameterStore& Trainer::weights() { return state_->backend->weights(); }
-quant::Sensitivity Trainer::sensitivity() { return state_->backend->sensitivity(); }
+quant::Sensitivity Trainer::sensitivity() {
+  auto& s = *state_;
+  return guided_bits(s.recipe) ? s.backend->optimizer().mean_squares() : quant::Sensitivity{};
+}
 std::vector<graph::MemoryLine> Trainer::memory_table() const { return state_->backend->memory_table(); }
 int Trainer::micro_batch_rows() const { return state_->backend->model().rows; }
 std::int64_t Trainer::steps_done() const { return state_->steps; }
@@ -351,7 +352,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
   outcome.last_loss = s.last_loss;
   outcome.seconds = s.clock.seconds();
   outcome.qat_step = s.qat_step;
-  outcome.average_count = s.average_applies() ? s.backend->average_count() : 0;
+  outcome.average_count = s.average_applies() ? average_count(s.recipe, s.backend->optimizer()) : 0;
   outcome.changes = s.changes;
   const auto trained = static_cast<double>((s.steps - first) * s.recipe.train.batch_tokens);
   const double took = s.clock.seconds() - before;
@@ -408,12 +409,13 @@ void Trainer::save(const std::filesystem::path& path) {
                                 std::span(weights).subspan(static_cast<std::size_t>(p.offset),
                                                            static_cast<std::size_t>(p.elements()))});
   }
-  contents.buffers = s.backend->save_state();
+  const auto measured = sensitivity();
+  for (const auto& piece : s.backend->optimizer().save())
+    contents.buffers.push_back({piece.name, piece.bytes});
   contents.buffers.push_back({kProgressBuffer, std::as_bytes(std::span(s.elapsed_ms))});
   if (average) contents.buffers.push_back({"exported", std::as_bytes(std::span(*average))});
-  const auto sensitivity = s.backend->sensitivity();
-  const auto sensitivities = sensitivity_text(sensitivity);
-  if (!sensitivity.empty())
+  const auto sensitivities = sensitivity_text(measured);
+  if (!measured.empty())
     contents.buffers.push_back({kSensitivityBuffer, std::as_bytes(std::span(sensitivities))});
   contents.metadata = s.metadata().to_json();
   contents.tokenizer = tokenizer_section(s.corpus.tokenizer);
@@ -443,7 +445,7 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
   if (!checkpoint.tokenizer() ||
       base::hash64(checkpoint.tokenizer()->model) != corpus.tokenizer.fingerprint())
     fail_input("{}: made with another tokenizer than the one the recipe gives now", what);
-  const SavedState saved = [&](std::string_view name, std::size_t bytes) {
+  const optim::StateSource saved = [&](std::string_view name, std::size_t bytes) {
     const auto* found = checkpoint.buffer(name);
     if (!found || found->bytes.size() != bytes)
       fail_input("{}: state '{}' is missing or has another size", what, name);
@@ -462,7 +464,8 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
                what);
   const auto log = saved(kProgressBuffer, static_cast<std::size_t>(meta.step) * sizeof(double));
   exec::write_weights(backend->weights(), flat);
-  backend->restore_state(saved);
+  backend->optimizer().restore(saved);
+  backend->optimizer().enqueue_clear_flag();
   elapsed_ms.resize(static_cast<std::size_t>(meta.step));
   if (!log.empty()) std::memcpy(elapsed_ms.data(), log.data(), log.size());
   steps = meta.step;

@@ -26,7 +26,4 @@ class WindowPrograms final : public score::WindowScorer {
   std::map<int, graph::Program*> programs_;  ///< by scored length
 };
 
-/// The program of a scored length.
-ProgramSpec score_spec(int rows, int last);
-
 }  // namespace fairway::exec

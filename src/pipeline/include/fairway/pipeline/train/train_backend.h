@@ -2,17 +2,13 @@
 // What executes training steps: the trainer decides what a step is to do and when to look at results, a
 // backend runs forward, backward, update and averages on its device.
 
-#include "fairway/artifact/checkpoint.h"
 #include "fairway/data/loader.h"
-#include "fairway/optim/gradient.h"
+#include "fairway/optim/optimizer.h"
 #include "fairway/optim/schedule.h"
-#include "fairway/optim/state.h"
 #include "fairway/pipeline/stages/corpus.h"
 #include "fairway/pipeline/train/training_model.h"
-#include "fairway/quant/policy.h"
 
 #include <memory>
-#include <span>
 #include <vector>
 
 namespace fairway::pipeline {
@@ -43,10 +39,6 @@ struct StepOutcome {
   bool finite() const;  ///< loss and gradient
 };
 
-/// Where a backend finds the state it saved: the bytes of that name, of exactly that size. Throws an input
-/// error otherwise.
-using SavedState = optim::StateSource;
-
 /// One run's weights, gradients, optimiser state, averages and programs. Steps are queued and collected in
 /// order. A step whose loss or gradient is not finite changes nothing, nor does any step after it. Not
 /// thread-safe.
@@ -63,26 +55,15 @@ class TrainBackend {
   /// step late. Results never depend on it.
   virtual int depth() const = 0;
 
-  /// What the steps run on.
-  virtual const TrainingModel& model() const = 0;
-  virtual std::vector<graph::MemoryLine> memory_table() const = 0;
-
   // Below: only while no step is in flight.
 
+  /// What the steps run on.
+  virtual const TrainingModel& model() const = 0;
+  /// Moments and averages: everything but the weights that decides the steps to come.
+  virtual optim::Optimizer& optimizer() = 0;
   /// The weights that steps change, on the backend's device.
   graph::ParameterStore& weights() const { return model().runner->weights(); }
-  /// Copies the average to `flat` (host, the layout's padded elements, tables rounded as they are stored);
-  /// false when nothing was averaged yet.
-  virtual bool read_average(std::span<float> flat) = 0;
-  /// Snapshots or updates in the average.
-  virtual std::int64_t average_count() const = 0;
-  /// What the steps with StepPlan::sensitivity collected; empty without one.
-  virtual quant::Sensitivity sensitivity() = 0;
-  /// Everything but the weights that decides the steps to come, on the host, under the same names and with
-  /// the same bytes on every device. Valid until the next call of any other function.
-  virtual std::vector<artifact::CheckpointBuffer> save_state() = 0;
-  /// Takes back what save_state gave. The weights are set first (exec::write_weights).
-  virtual void restore_state(const SavedState& saved) = 0;
+  std::vector<graph::MemoryLine> memory_table();
 };
 
 /// The backend of the engine's device, with the recipe's initial weights. Throws an input error where the

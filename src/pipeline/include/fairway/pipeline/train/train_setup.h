@@ -25,8 +25,12 @@ optim::StepValues step_values(const Recipe& recipe, const StepPlan& plan);
 optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout);
 /// The whole optimiser, averages included.
 optim::OptimizerConfig optimizer_config(const Recipe& recipe, const graph::ParameterLayout& layout);
-/// The average that a run keeps, if any.
+/// The average that a run keeps, if any; how many snapshots or updates are in it; its values on the host,
+/// rounded as they are stored, or nothing while there is none.
 std::optional<optim::Average> average_of(const Recipe& recipe);
+std::int64_t average_count(const Recipe& recipe, optim::Optimizer& optimizer);
+std::optional<std::vector<float>> read_average(const Recipe& recipe, optim::Optimizer& optimizer,
+                                               const graph::ParameterLayout& layout);
 
 /// Rounds what the recipe stores in bf16 of a flat buffer.
 void round_tables(const Recipe& recipe, const graph::ParameterLayout& layout, std::span<float> flat);

@@ -6,6 +6,7 @@
 #include "fairway/pipeline/stages/corpus.h"
 #include "fairway/pipeline/train/train_backend.h"
 #include "fairway/pipeline/train/train_setup.h"
+#include "fairway/quant/policy.h"
 
 #include <filesystem>
 #include <functional>
