@@ -170,7 +170,7 @@ class FamilyBuilder {
     return mlp(name, middle[0], middle[1]);
   }
 
-  float slope() const { return c_.activation == "relu_square" ? 0.0f : c_.leaky_slope; }
+  float slope() const { return c_.activation == Activation::relu_square ? 0.0f : c_.leaky_slope; }
 
   /// The MLP whose activation, and norm where it is deferred, cost no pass of their own (linear_square.h).
   ValueId fused_mlp(const std::string& name, ValueId sum, ValueId squares, float scale) {

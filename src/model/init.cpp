@@ -101,7 +101,7 @@ class Initialiser {
     if (in_block && (name.ends_with("attn.proj.weight") || name.ends_with("mlp.proj.weight")))
       return constant(p, 0.0f);
     const auto rows = p.shape[0], columns = p.shape[1];
-    if (c_.matrix_init == "uniform") {
+    if (c_.matrix_init == MatrixInit::uniform) {
       const double bound = 1.0 / std::sqrt(static_cast<double>(columns));
       for (std::int64_t i = 0; i < p.elements(); ++i)
         store(p, i, bound * (2.0 * random.uniform(static_cast<std::uint64_t>(i)) - 1.0));

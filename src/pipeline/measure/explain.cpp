@@ -32,8 +32,7 @@ Explanation explain(const Recipe& recipe, bool measure, Engine& engine) {
   const bool gpu = engine.device().is_cuda();
   result.micro_batch_rows = gpu ? device_micro_batch_rows(recipe, engine) : micro_batch_rows(recipe);
   if (gpu) store.add_working_copy(engine.activations(recipe.model));
-  const auto products = recipe.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
-  graph::Plan plan(store, engine.runtime(products));
+  graph::Plan plan(store, engine.runtime(products(recipe)));
 
   std::vector<model::BuildOptions> builds(2, engine.build_options(recipe.model));
   builds[0].mode = model::Mode::train;

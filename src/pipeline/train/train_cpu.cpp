@@ -20,7 +20,7 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
       store_(model::make_layout(r.model), e.device(), true),
       plan_(store_, e.runtime(products(r))) {
   initial_weights(r, store_, e.pool());
-  if (r.qat.any() && !r.qat.inert) {
+  if (r.qat.acts()) {
     // Products read the working copy, which either refresh program rewrites before a step.
     store_.add_working_copy(tensor::DType::f32);
     model::RefreshOptions refresh;
@@ -35,9 +35,9 @@ CpuTrainBackend::CpuTrainBackend(const Recipe& r, Engine& e)
   plan_.allocate();
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), values(),
                      store_.flat_gradients().span<float>(), e.pool());
-  if (r.average.kind == "ema") ema_.emplace(make_ema(r, values()));
+  if (r.average.kind == Average::ema) ema_.emplace(make_ema(r, values()));
   if (guided_bits(r)) squares_.emplace(store_.layout());
-  if (r.average.kind == "swa")
+  if (r.average.kind == Average::swa)
     swa_.emplace(store_.layout().padded_elements(), bf16_ranges(r, store_.layout()));
   for (const auto& buffer : state()) state_bytes_ += buffer.bytes.size();
 }

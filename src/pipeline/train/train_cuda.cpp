@@ -99,9 +99,9 @@ CudaTrainBackend::CudaTrainBackend(const Recipe& r, Engine& e)
   store_.add_working_copy(e.activations(r.model));
 
   optim::DeviceAverages averages;
-  if (r.average.kind == "ema") averages.ema_decay = r.average.decay;
-  if (r.average.dtype == "bf16") averages.ema_storage = optim::Storage::bf16;
-  averages.swa = r.average.kind == "swa";
+  if (r.average.kind == Average::ema) averages.ema_decay = r.average.decay;
+  if (r.average.dtype == tensor::DType::bf16) averages.ema_storage = optim::Storage::bf16;
+  averages.swa = r.average.kind == Average::swa;
   averages.swa_bf16_ranges = bf16_ranges(r, store_.layout());
   averages.squares = guided_bits(r);
   optimizer_.emplace(optimizer_config(r), parameter_map(store_.layout()), store_.flat_values(),
@@ -137,7 +137,7 @@ void CudaTrainBackend::note_least_time(const graph::Graph& refresh, const graph:
 
 void CudaTrainBackend::add_programs() {
   program_ = &plan_.add(model::build(recipe_.model, store_.layout(), train_options(recipe_, engine_, rows_)));
-  const int kinds = recipe_.qat.any() && !recipe_.qat.inert ? 2 : 1;
+  const int kinds = recipe_.qat.acts() ? 2 : 1;
   for (int kind = 0; kind < kinds; ++kind) {
     const auto options = refresh_of(recipe_, engine_, kind == 1);
     auto& refresh = plan_.add(model::build_refresh(recipe_.model, store_.layout(), options));
@@ -192,7 +192,8 @@ void CudaTrainBackend::submit(const data::BatchLoader& loader, const StepPlan& p
   for (std::int64_t m = 0; m < micro_steps(); ++m)
     micro_step(loader, m * rows_, losses_[slot].span<float>().data() + m);
   replay(finish_[kind]);
-  if (plan.average == AverageAction::add && recipe_.average.kind == "swa") optimizer_->enqueue_swa_add();
+  if (plan.average == AverageAction::add && recipe_.average.kind == Average::swa)
+    optimizer_->enqueue_swa_add();
   if (plan.sensitivity && guided_bits(recipe_)) optimizer_->enqueue_squares();
   optimizer_->enqueue_report(static_cast<int>(slot));
   end_of(submitted_).record(cuda_);
@@ -217,14 +218,14 @@ std::vector<graph::MemoryLine> CudaTrainBackend::memory_table() const {
 }
 
 std::int64_t CudaTrainBackend::average_count() const {
-  if (recipe_.average.kind == "ema") return optimizer_->ema_count();
-  return recipe_.average.kind == "swa" ? optimizer_->swa_count() : 0;
+  if (recipe_.average.kind == Average::ema) return optimizer_->ema_count();
+  return recipe_.average.kind == Average::swa ? optimizer_->swa_count() : 0;
 }
 
 bool CudaTrainBackend::read_average(std::span<float> flat) {
   cuda_.synchronize();
   if (average_count() == 0) return false;
-  if (recipe_.average.kind == "ema")
+  if (recipe_.average.kind == Average::ema)
     optimizer_->ema(flat);
   else
     optimizer_->swa_mean(flat);

@@ -5,6 +5,15 @@
 #include "fairway/pipeline/stages/model_file.h"
 
 namespace fairway::pipeline {
+namespace {
+
+/// f32 or bf16 as another layer calls them.
+template <class Format>
+Format narrow(tensor::DType dtype) {
+  return dtype == tensor::DType::bf16 ? Format::bf16 : Format::f32;
+}
+
+}  // namespace
 
 optim::OptimizerConfig optimizer_config(const Recipe& r) {
   optim::OptimizerConfig c;
@@ -13,17 +22,15 @@ optim::OptimizerConfig optimizer_config(const Recipe& r) {
   c.scalar_lr = r.optim.scalar_lr;
   c.muon_momentum = {r.optim.muon_momentum_start, r.optim.muon_momentum_end, r.optim.muon_momentum_steps};
   c.ns_steps = r.optim.ns_steps;
-  c.ns_precision = r.optim.ns_precision == "bf16" ? optim::Precision::bf16 : optim::Precision::f32;
+  c.ns_precision = narrow<optim::Precision>(r.optim.ns_precision);
   c.muon_weight_decay = r.optim.muon_weight_decay;
   c.adam_weight_decay = r.optim.adam_weight_decay;
   c.beta1 = r.optim.beta1;
   c.beta2 = r.optim.beta2;
   c.eps = r.optim.eps;
   c.grad_clip = r.optim.grad_clip;
-  c.tables = r.optim.tables == "bf16" ? optim::Storage::bf16 : optim::Storage::f32;
-  const bool by_clock = r.train.schedule == "wall_clock";
-  c.schedule = {by_clock ? optim::ScheduleKind::wall_clock : optim::ScheduleKind::steps, r.train.steps,
-                r.train.seconds * 1000.0, r.train.warmdown_steps};
+  c.tables = narrow<optim::Storage>(r.optim.tables);
+  c.schedule = {r.train.schedule, r.train.steps, r.train.seconds * 1000.0, r.train.warmdown_steps};
   return c;
 }
 
@@ -46,7 +53,7 @@ optim::ParameterMap parameter_map(const graph::ParameterLayout& layout) {
 }
 
 std::vector<optim::FlatRange> bf16_ranges(const Recipe& r, const graph::ParameterLayout& layout) {
-  if (r.optim.tables != "bf16") return {};
+  if (r.optim.tables != tensor::DType::bf16) return {};
   return parameter_map(layout).tables;
 }
 
@@ -64,17 +71,12 @@ void initial_weights(const Recipe& r, graph::ParameterStore& store, base::Thread
 }
 
 optim::Ema make_ema(const Recipe& r, std::span<const float> initial) {
-  return {r.average.decay, initial, r.average.dtype == "bf16" ? optim::Storage::bf16 : optim::Storage::f32};
+  return {r.average.decay, initial, narrow<optim::Storage>(r.average.dtype)};
 }
 
 int micro_batch_rows(const Recipe& r) {
   const auto rows = r.train.batch_tokens / r.model.window;
-  if (r.train.micro_batch > 0) {
-    if (rows % r.train.micro_batch)
-      base::fail_input("train.micro_batch = {} does not divide the step's {} windows; choose a divisor",
-                       r.train.micro_batch, rows);
-    return r.train.micro_batch;
-  }
+  if (r.train.micro_batch > 0) return r.train.micro_batch;
   // 4,096 tokens keep every product near its peak rate on a CPU; more only takes memory.
   constexpr std::int64_t tokens = 4096;
   std::int64_t best = 1;
@@ -92,8 +94,6 @@ std::function<int(std::string_view)> qat_levels(const Recipe& r) {
   };
 }
 
-ops::Products products(const Recipe& r) {
-  return r.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
-}
+ops::Products products(const Recipe& r) { return narrow<ops::Products>(r.train.products); }
 
 }  // namespace fairway::pipeline

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
 #include "fairway/quant/quantize.h"
 
 namespace fairway::quant {
@@ -30,12 +31,17 @@ enum class Category { embed, mlp, attn, other };
 /// ...
 Category category_of(std::string_view name);
 
+enum class PruneWhen {
+  before,  ///< before quantising, as PR 417
+  after,   ///< the integers, once scales and clips were chosen from all weights
+};
+constexpr auto names_of(PruneWhen) { return base::names<PruneWhen>("before", "after"); }
+
 /// Magnitude pruning of the copy that is exported (section 4).
 struct Pruning {
   double share = 0.0;  ///< of each tensor, its smallest weights
   double below = 0.0;  ///< and all weights smaller than this
-  /// true: of the integers, after scales and clips were chosen from all weights; false: before, as PR 417.
-  bool after = false;
+  PruneWhen when = PruneWhen::before;
 };
 
 /// The rules of one artifact.
@@ -44,7 +50,7 @@ struct QuantPolicy {
   /// grids.
   std::vector<std::pair<std::string, const Rule*>> overrides;
   const Rule* attention = nullptr;          ///< matrices of blocks but for the MLP's, and inner projections
-  const Rule* mlp = nullptr;                ///< the MLP's
+  const Rule* mlp = nullptr;                ///< the MLP's; null: as `attention`
   const Rule* table = nullptr;              ///< everything else above the limit
   std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
   Pruning prune;
