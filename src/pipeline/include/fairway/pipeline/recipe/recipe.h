@@ -118,11 +118,11 @@ struct QuantConfig {
 /// spec/evaluation.md sections 2, 3.
 struct ScoreConfig {
   bool plain = true;
-  int stride = 64;                        ///< sliding windows; 0: none
-  score::Tail tail = score::Tail::clean;  ///< recipe/published.h
-  std::optional<text::ByteRule> rule;     ///< none: by the tokenizer
-  std::int64_t tokens = 0;                ///< score only the first so many targets; 0: all
-  double ppm_weight = 0;                  ///< part of a count model in sliding scores (score/ppm.h); 0: none
+  int stride = 64;                          ///< sliding windows; 0: none
+  score::Tail tail = score::Tail::clean;    ///< recipe/published.h
+  std::optional<text::ByteRule> rule = {};  ///< none: by the tokenizer
+  std::int64_t tokens = 0;                  ///< score only the first so many targets; 0: all
+  double ppm_weight = 0;  ///< part of a count model in sliding scores (score/ppm.h); 0: none
 };
 
 struct GenerateConfig {
