@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "fairway/report/metrics.h"
 
 #include <fmt/format.h>
 
@@ -120,7 +121,7 @@ exec::Engine& Context::engine() {
 
 void Context::print(const Json& json, const std::string& text) {
   if (progress_) progress_->finish();
-  write_output(options.json ? json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : text);
+  write_output(options.json ? report::json_text(json) : text);
 }
 
 void Context::print_result(const std::string& json, const std::string& before) {

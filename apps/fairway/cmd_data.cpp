@@ -32,7 +32,7 @@ std::string split_line(const char* name, const data::SplitTotals& t) {
 void build(const BuildArguments& arguments, Context& context) {
   auto options = arguments.options;
   options.out = arguments.out;
-  options.reader.split_on = *data::parse_split_on(arguments.split_on);
+  options.reader.split_on = *base::parse_name<data::SplitOn>(arguments.split_on);
   if (options.hold_out.every > 0 && options.hold_out.last_percent > 0)
     fail_input("--val-every and --val-percent: choose one of the two");
   const auto tokenizer = text::Tokenizer::load(arguments.tokenizer);

@@ -81,7 +81,7 @@ std::string compare_coders(const artifact::Artifact& file, Json& json, Context& 
 void inspect_artifact(const std::string& path, bool tensors, bool coders, Context& context) {
   const auto file = artifact::read_artifact(path);
   const auto& from = file.provenance;
-  Json json = Json::parse(artifact::size_ledger(path).to_json());
+  Json json = artifact::size_ledger(path).to_json();
   json["path"] = path;
   json["provenance"] = {
       {"build", from.build}, {"device", from.device}, {"isa", from.isa}, {"seed", from.seed}};

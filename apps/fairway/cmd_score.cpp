@@ -41,11 +41,29 @@ void add_score(CLI::App& app, Context& context, Action& action) {
       "Stride of the sliding windows; 0: windows side by side (default: the recipe's)");
   command->add_flag("--plain", request.plain, "Also score windows side by side");
   command->add_flag("--raw", request.raw, "Of a checkpoint: the last step's weights, not the average");
-  command->add_option("--tail", request.tail, "clean or published")
+  command
+      ->add_option_function<std::string>(
+          "--tail",
+          [arguments](const std::string& name) {
+            arguments->request.tail = base::parse_name<score::Tail>(name);
+          },
+          "clean or published")
       ->check(CLI::IsMember({"clean", "published"}));
-  command->add_option("--rule", request.rule, "Byte rule: auto, challenge or exact")
+  command
+      ->add_option_function<std::string>(
+          "--rule",
+          [arguments](const std::string& name) {  // none for auto
+            arguments->request.rule = base::parse_name<text::ByteRule>(name);
+          },
+          "Byte rule: auto, challenge or exact")
       ->check(CLI::IsMember({"auto", "challenge", "exact"}));
-  command->add_option("--split-on", request.split_on, "Documents of a .txt: file, blank-line or line")
+  command
+      ->add_option_function<std::string>(
+          "--split-on",
+          [arguments](const std::string& name) {
+            arguments->request.split_on = base::parse_name<data::SplitOn>(name);
+          },
+          "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}));
   command->add_option("--field", request.field, "The text's field in a .jsonl");
   add_skip_bad_lines(command, request.skip_bad_lines);

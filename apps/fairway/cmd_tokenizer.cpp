@@ -37,7 +37,7 @@ Json describe(const text::Tokenizer& tokenizer, const std::string& path) {
           {"byte_fallback", tokenizer.byte_fallback()},
           {"lossless", tokenizer.lossless()},
           {"strips_leading_space", tokenizer.strips_leading_space()},
-          {"byte_rule", text::byte_rule_name(text::default_byte_rule(tokenizer))},
+          {"byte_rule", base::name_of(text::default_byte_rule(tokenizer))},
           {"fingerprint", base::hex64(tokenizer.fingerprint())},
           {"model_bytes", tokenizer.model_bytes().size()}};
 }
@@ -55,7 +55,7 @@ void train(const TrainArguments& arguments, Context& context) {
     for (auto& file : base::glob(pattern)) inputs.push_back(std::move(file));
   base::check_output("--out", arguments.out, inputs);
   data::ReaderOptions reader;
-  reader.split_on = *data::parse_split_on(arguments.split_on);
+  reader.split_on = *base::parse_name<data::SplitOn>(arguments.split_on);
   reader.field = arguments.field;
   reader.skip_empty = true;
   reader.skip_bad_lines = arguments.skip_bad_lines;

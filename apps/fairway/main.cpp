@@ -14,6 +14,7 @@
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
 #include "fairway/pipeline/stages/model_file.h"
+#include "fairway/report/metrics.h"
 #include "signals.h"
 
 namespace fairway::app {
@@ -69,7 +70,7 @@ int report_error(Context& context, base::ErrorKind kind, std::string_view messag
   if (context.options.json) {
     const Json json = {
         {"error", {{"kind", kind_name(kind)}, {"message", line}, {"exit_code", exit_code(kind)}}}};
-    try_to_write(stdout, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    try_to_write(stdout, report::json_text(json));
   }
   return exit_code(kind);
 }

@@ -21,8 +21,9 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from pathlib import Path
+
+import recipe_file
 
 HERE = Path(__file__).resolve().parent
 PROTOCOLS = ("two_phase_ttt", "ema_ttt20", "streaming_min3", "cosine_ttt50")
@@ -128,8 +129,7 @@ def streaming_plan(adapt, windows):
 class Protocol:
     def __init__(self, args, name):
         path = args.recipes / f"{name}.toml"
-        with open(path, "rb") as file:
-            adapt = tomllib.load(file)["adapt"]
+        adapt = recipe_file.read(path)["adapt"]
         if args.tiny:
             for key in ("batch_windows", "chunk_windows"):
                 adapt[key] = max(1, adapt.get(key, 4) // 16)

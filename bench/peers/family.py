@@ -5,9 +5,9 @@ are the originals', so that the golden files load as they are.
 """
 
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 
+import recipe_file
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -42,8 +42,7 @@ class Config:
 
     @classmethod
     def from_recipe(cls, path):
-        with open(path, "rb") as file:
-            table = tomllib.load(file)["model"]
+        table = recipe_file.read(path)["model"]
         if not table.get("unet_skips", True):
             raise ValueError(f"{path}: model.unet_skips = false is not written here")
         known = {f.name for f in fields(cls)}

@@ -23,10 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import warnings
 from pathlib import Path
 
+import recipe_file
 import torch
 
 from adapt import choose_attention, save, say
@@ -142,7 +142,7 @@ def run_ours(args, when):
 
 
 def specs_of(args):
-    optim = tomllib.loads(args.path.read_text()).get("optim", {})
+    optim = recipe_file.read(args.path).get("optim", {})
     common = {"recipe": str(args.path), "tiny": args.tiny, "device": args.device, "compile": not args.eager}
     common |= {"tables": optim.get("tables", "f32"), "patience": 0}
     sliding = {"batch": args.score_rows, "steps": SAMPLE * args.steps, "stride": args.stride, "targets": args.targets}

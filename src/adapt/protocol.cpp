@@ -20,17 +20,14 @@ void validate(const Protocol& p) {
   if (p.order == Order::permuted && p.shards == Shards::targets)
     fail_input("adapt.order = \"permuted\": needs adapt.shards = \"windows\"");
   if (p.pass_lr.empty()) fail_input("adapt.pass_lr = []: name at least one pass");
-  for (double factor : p.pass_lr)
-    if (!(factor >= 0)) fail_input("adapt.pass_lr: {} is not a factor", factor);
   const bool several = p.pass_lr.size() > 1;
   if (several == (p.combination == score::Combination::single))
-    fail_input("adapt.combine = \"{}\": {} pass(es) in adapt.pass_lr{}",
-               score::combination_name(p.combination), p.pass_lr.size(),
-               several ? "; choose mixture (a code length) or minimum (not one)" : "");
+    fail_input("adapt.combine = \"{}\": {} pass(es) in adapt.pass_lr{}", base::name_of(p.combination),
+               p.pass_lr.size(), several ? "; choose mixture (a code length) or minimum (not one)" : "");
   if (!p.mixture_weights.empty()) {
     if (p.combination != score::Combination::mixture || p.mixture_weights.size() != p.pass_lr.size())
       fail_input("adapt.mixture_weights: {} weights for {} pass(es) with adapt.combine = \"{}\"",
-                 p.mixture_weights.size(), p.pass_lr.size(), score::combination_name(p.combination));
+                 p.mixture_weights.size(), p.pass_lr.size(), base::name_of(p.combination));
     for (double w : p.mixture_weights)
       if (!(w > 0)) fail_input("adapt.mixture_weights: {} must be above 0", w);
   }

@@ -41,12 +41,6 @@ std::string_view coder_name(Coder coder) {
   return info ? info->name : "unknown";
 }
 
-std::optional<Coder> parse_coder(std::string_view name) {
-  for (std::size_t i = 0; i < kCoders.size(); ++i)
-    if (kCoders[i].name == name) return static_cast<Coder>(i);
-  return std::nullopt;
-}
-
 std::vector<Coder> all_coders() {
   std::vector<Coder> coders;
   for (std::size_t i = 0; i < kCoders.size(); ++i) coders.push_back(static_cast<Coder>(i));

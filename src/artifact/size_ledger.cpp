@@ -104,7 +104,7 @@ SizeLedger size_ledger(const std::filesystem::path& path, const LedgerOptions& o
   return size_ledger(file.bytes(), path.string(), options);
 }
 
-std::string SizeLedger::to_json() const {
+nlohmann::ordered_json SizeLedger::to_json() const {
   nlohmann::ordered_json j;
   j["file_bytes"] = file_bytes;
   j["weights_bytes"] = weights_bytes;
@@ -126,7 +126,7 @@ std::string SizeLedger::to_json() const {
                     {"tensors", p.tensors},
                     {"raw_bytes", p.raw_bytes},
                     {"stored_bytes", p.stored_bytes}});
-  return j.dump();
+  return j;
 }
 
 }  // namespace fairway::artifact

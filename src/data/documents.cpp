@@ -15,7 +15,6 @@ namespace {
 
 using base::fail_input;
 
-constexpr std::array<std::string_view, 3> kSplits = {"file", "blank-line", "line"};
 constexpr std::size_t kReadBytes = std::size_t{1} << 18;
 
 bool blank(std::string_view line) { return line.find_first_not_of(" \t\r\v\f") == std::string_view::npos; }
@@ -34,13 +33,6 @@ bool begins_as_json(std::string_view text) {
 }
 
 }  // namespace
-
-std::optional<SplitOn> parse_split_on(std::string_view name) {
-  for (std::size_t i = 0; i < kSplits.size(); ++i)
-    if (kSplits[i] == name) return static_cast<SplitOn>(i);
-  return std::nullopt;
-}
-std::string_view split_on_name(SplitOn split) { return kSplits[static_cast<std::size_t>(split)]; }
 
 struct DocumentReader::Impl {
   std::string name;
@@ -156,7 +148,7 @@ struct DocumentReader::Impl {
     };
     while (next_line()) {
       if (blank(line)) {
-        if (close() && text.size() >= options.min_document_bytes) return true;
+        if (close() && std::ssize(text) >= options.min_document_bytes) return true;
         continue;
       }
       if (!text.empty()) text.append(open ? 1 : 2, newline);

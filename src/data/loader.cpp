@@ -138,36 +138,4 @@ std::vector<std::uint16_t> read_shards(const std::string& pattern, std::int32_t 
   return tokens;
 }
 
-ValidationSet ValidationSet::open(const std::string& pattern, std::int32_t vocab_size, std::int64_t window,
-                                  const text::Tokenizer* tokenizer) {
-  return from_tokens(read_shards(pattern, vocab_size, tokenizer), window, vocab_size);
-}
-
-ValidationSet ValidationSet::from_tokens(std::vector<std::uint16_t> tokens, std::int64_t window,
-                                         std::int32_t vocab_size) {
-  if (window <= 0) fail_input("a validation window of {} tokens: give a positive number", window);
-  const auto count = static_cast<std::int64_t>(tokens.size());
-  if (count < 1 || (count - 1) / window == 0)
-    fail_input(
-        "{} validation tokens are too few for a window of {} (at least {}); give more text or a shorter "
-        "window",
-        count, window, window + 1);
-  if (vocab_size > 0) check_token_range(tokens, vocab_size, "validation tokens");
-  ValidationSet set;
-  const std::int64_t kept = (count - 1) / window * window + 1;
-  set.window_ = window;
-  set.dropped_ = count - kept;
-  tokens.resize(static_cast<std::size_t>(kept));
-  set.tokens_ = std::move(tokens);
-  return set;
-}
-
-void ValidationSet::rows(std::int64_t first, std::span<std::int32_t> inputs,
-                         std::span<std::int32_t> targets) const {
-  const std::int64_t count = row_count(inputs, targets, window_, first, windows());
-  for (std::int64_t i = 0; i < count; ++i)
-    copy_row(tokens_.data() + (first + i) * window_, window_, inputs.data() + i * window_,
-             targets.data() + i * window_);
-}
-
 }  // namespace fairway::data

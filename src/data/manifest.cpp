@@ -62,7 +62,7 @@ json options_json(const BuildOptions& options) {
           {"validation_only", options.validation_only},
           {"hold_out_every", options.hold_out.every},
           {"hold_out_last_percent", options.hold_out.last_percent},
-          {"split_on", split_on_name(options.reader.split_on)},
+          {"split_on", base::name_of(options.reader.split_on)},
           {"field", options.reader.field},
           {"skip_empty", options.reader.skip_empty},
           {"skip_bad_lines", options.reader.skip_bad_lines},
@@ -77,12 +77,13 @@ BuildOptions parse_options(const json& object) {
   options.validation_only = object.at("validation_only");
   options.hold_out.every = whole<decltype(options.hold_out.every)>(object, "hold_out_every");
   options.hold_out.last_percent = object.at("hold_out_last_percent");
-  options.reader.split_on = parse_split_on(object.at("split_on").get<std::string>()).value_or(SplitOn::file);
+  options.reader.split_on =
+      base::parse_name<SplitOn>(object.at("split_on").get<std::string>()).value_or(SplitOn::file);
   options.reader.field = object.at("field");
   options.reader.skip_empty = object.at("skip_empty");
   options.reader.skip_bad_lines = object.value("skip_bad_lines", false);  // older manifests have none
   options.reader.min_document_bytes =
-      whole<decltype(options.reader.min_document_bytes)>(object, "min_document_bytes");
+      static_cast<std::int64_t>(whole<std::uint64_t>(object, "min_document_bytes"));
   return options;
 }
 

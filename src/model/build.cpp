@@ -164,7 +164,7 @@ class FamilyBuilder {
   }
 
   ValueId mlp(const std::string& name, ValueId y) {
-    const float slope = c_.activation == "relu_square" ? 0.0f : c_.leaky_slope;
+    const float slope = c_.activation == Activation::relu_square ? 0.0f : c_.leaky_slope;
     const auto h = linear(y, name + "mlp.fc.weight");
     return linear(b_.op1<ops::LeakyReluSquared>({h}, slope), name + "mlp.proj.weight");
   }

@@ -98,7 +98,7 @@ class Layout {
     return {.name = std::move(name), .shape = shape, .role = role, .start = start, .multiplied = true};
   }
   Start matrix_start(double gain) const {
-    if (c_.matrix_init == "uniform") return {Kind::uniform, 1};
+    if (c_.matrix_init == MatrixInit::uniform) return {Kind::uniform, 1};
     return {Kind::orthogonal, gain};
   }
   /// The two shared projections carry the depth scale 1/sqrt(2L).

@@ -36,7 +36,7 @@ void RangeUpdate::reset() {
 
 std::vector<StateBuffer> RangeUpdate::state() {
   std::vector<StateBuffer> pieces;
-  const auto prefix = fmt::format("{}.{}.", rule_name(rule_.kind), parameter_.name);
+  const auto prefix = fmt::format("{}.{}.", base::name_of(rule_.kind), parameter_.name);
   rules::with_rule(rule_.kind, rounding_, [&]<class Rule>(Rule) {
     if (Rule::counts) pieces.push_back({prefix + "step", std::as_writable_bytes(std::span(&steps_, 1))});
     for (int i = 0; i < Rule::moments; ++i)

@@ -72,7 +72,7 @@ const Rule& QuantPolicy::rule_for(const TensorInfo& tensor) const {
   if (tensor.shape.elements() <= passthrough_limit) return *rule_or_null("fp16");
   switch (tensor.category) {
     case Category::mlp:
-      return *mlp;
+      return mlp ? *mlp : *attention;
     case Category::attention:
       return *attention;
     default:
@@ -87,7 +87,7 @@ bool QuantPolicy::prunes(const tensor::Shape& shape) const {
 
 QuantPolicy policy_with(std::string_view matrix_rule) {
   QuantPolicy policy;
-  policy.attention = policy.mlp = &find_rule("quant.matrix", matrix_rule);
+  policy.attention = &find_rule("quant.matrix", matrix_rule);
   policy.table = &find_rule("quant.table", "int8");
   return policy;
 }
@@ -134,7 +134,7 @@ QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, st
   const auto& prune = policy.prune;
   const float threshold =
       std::max(prune_threshold(values, prune.share, bf16), static_cast<float>(prune.below));
-  if (prune.after && rule.kind != Kind::fp16) {
+  if (prune.when == PruneWhen::after && rule.kind != Kind::fp16) {
     auto result = rule.quantize(name, values, shape, pool);
     for (std::size_t i = 0; i < values.size(); ++i)
       if (std::fabs(values[i]) < threshold) result.q[i] = 0;

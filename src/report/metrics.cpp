@@ -24,18 +24,7 @@ MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t keep_until) : pa
 
 void MetricsLog::append(const ordered_json& line) {
   base::check(line.is_object() && line.contains("step"), "a metrics line without a step");
-  append(line.dump());
-}
-
-void MetricsLog::append(const std::string& line) {
-  base::check(line.starts_with('{') && line.find('\n') == std::string::npos,
-              "a metrics line is one JSON object");
-  out_ << line << '\n';
-  flush();
-}
-
-void MetricsLog::flush() {
-  out_ << std::flush;
+  out_ << line.dump() << std::endl;
   if (!out_) base::fail("{}: cannot be written ({})", path_.string(), std::generic_category().message(errno));
 }
 
@@ -56,8 +45,8 @@ std::vector<ordered_json> read_metrics(const std::filesystem::path& path) {
   return lines;
 }
 
-void write_json(const std::filesystem::path& path, const ordered_json& json) {
-  base::write_file(path, json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+std::string json_text(const ordered_json& json) {
+  return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace fairway::report

@@ -43,9 +43,7 @@ void each_score(const Json& result, F use) {
                                                       {"score", "artifact"},
                                                       {"adapted", "adapted artifact"}};
   for (const auto& [key, name] : sets) {
-    const auto& kinds = at(result, {key});
-    if (!kinds.is_object()) continue;
-    for (const auto& [kind, score] : kinds.items())
+    for (const auto& [kind, score] : at(result, {key}).items())
       if (score.is_object()) use(fmt::format("{}, {}", name, kind), score);
   }
   for (const char* kind : {"plain", "sliding"})
@@ -64,9 +62,7 @@ std::string windows_of(const Json& score) {
 std::optional<double> best_valid(const Json& result) {
   std::optional<double> best;
   for (const char* set : {"score", "adapted"}) {
-    const auto& kinds = at(result, {set});
-    if (!kinds.is_object()) continue;
-    for (const auto& [kind, score] : kinds.items()) {
+    for (const auto& [kind, score] : at(result, {set}).items()) {
       const auto& bits = at(score, {"bits_per_byte"});
       if (bits.is_number() && text_of(at(score, {"verdict"})).starts_with("valid"))
         best = std::min(best.value_or(bits.get<double>()), bits.get<double>());
@@ -113,10 +109,8 @@ std::vector<Headline> headlines(const Json& result) {
 
 Table memory_table(const Json& result) {
   Table table{"Memory", {{"what"}, {"bytes", Align::right}}, {}, 0};
-  const auto& memory = at(result, {"memory"});
-  if (memory.is_object())
-    for (const auto& [what, bytes] : memory.items())
-      if (bytes.is_number()) table.add({what, base::human_bytes(bytes.get<std::uint64_t>())});
+  for (const auto& [what, bytes] : at(result, {"memory"}).items())
+    if (bytes.is_number()) table.add({what, base::human_bytes(bytes.get<std::uint64_t>())});
   if (const auto& peak = at(result, {"peak_memory_bytes"}); peak.is_number()) {
     table.add({"peak of the process", base::human_bytes(peak.get<std::uint64_t>())});
     table.total_rows = 1;
@@ -127,9 +121,7 @@ Table memory_table(const Json& result) {
 /// What makes the scores say less than they seem to.
 Table warning_table(const Json& result) {
   Table table{"Warnings", {{"about the text"}}, {}, 0};
-  const auto& notes = at(result, {"data", "notes"});
-  if (notes.is_array())
-    for (const auto& note : notes) table.add({text_of(note)});
+  for (const auto& note : at(result, {"data", "notes"})) table.add({text_of(note)});
   return table;
 }
 
@@ -203,9 +195,7 @@ Table budget_table(const Json& result) {
       {{"budget"}, {"used", Align::right}, {"allowed", Align::right}, {"forecast", Align::right}, {""}},
       {},
       0};
-  const auto& budget = at(result, {"budget"});
-  if (!budget.is_object()) return table;
-  for (const auto& [key, entry] : budget.items()) {
+  for (const auto& [key, entry] : at(result, {"budget"}).items()) {
     if (!at(entry, {"allowed"}).is_number()) continue;
     const auto shown = [&entry = entry](const char* name) {
       const auto& value = at(entry, {name});
@@ -256,9 +246,7 @@ namespace {
 std::vector<std::string> score_notes(const Json& result) {
   std::vector<std::string> notes;
   each_score(result, [&](const std::string& label, const Json& score) {
-    const auto& list = at(score, {"notes"});
-    if (!list.is_array()) return;
-    for (const auto& note : list) {
+    for (const auto& note : at(score, {"notes"})) {
       const auto said = [&](const std::string& other) { return other.ends_with(": " + text_of(note)); };
       if (std::ranges::none_of(notes, said)) notes.push_back(label + ": " + text_of(note));
     }

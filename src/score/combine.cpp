@@ -24,17 +24,6 @@ float smallest(std::span<const std::vector<float>> nll, std::size_t i) {
 
 }  // namespace
 
-std::string_view combination_name(Combination combination) {
-  switch (combination) {
-    case Combination::single:
-      return "single";
-    case Combination::mixture:
-      return "mixture";
-    default:
-      return "minimum";
-  }
-}
-
 void combine(Combination combination, std::span<const std::vector<float>> nll,
              std::span<const double> weights, std::span<float> out) {
   base::check(!nll.empty(), "no trajectory to combine");

@@ -115,7 +115,7 @@ ScoreResult result_of(const ScoreLedger& ledger, std::string byte_rule) {
   return result;
 }
 
-std::string ScoreResult::to_json() const {
+nlohmann::ordered_json ScoreResult::to_json() const {
   nlohmann::ordered_json j;
   j["loss"] = loss;
   j["tokens"] = tokens;
@@ -129,7 +129,7 @@ std::string ScoreResult::to_json() const {
   j["side_information_bits"] = side_information_bits;
   j["window"] = window;
   j["stride"] = stride;
-  j["tail"] = tail_name(tail);
+  j["tail"] = base::name_of(tail);
   j["windows"] = windows;
   j["skipped_targets"] = skipped_targets;
   j["seconds"] = seconds;
@@ -142,7 +142,7 @@ std::string ScoreResult::to_json() const {
                       {"text_bytes", d.text_bytes},
                       {"nll", d.nll}});
   }
-  return j.dump();
+  return j;
 }
 
 }  // namespace fairway::score

@@ -14,8 +14,6 @@ std::int64_t full_windows(std::int64_t targets, std::int64_t window, std::int64_
 
 }  // namespace
 
-std::string_view tail_name(Tail tail) { return tail == Tail::clean ? "clean" : "published"; }
-
 WindowPlan WindowPlan::plain(std::int64_t tokens, std::int32_t window, Tail tail, std::int32_t lead) {
   if (lead > 0) return sliding(tokens, window, window - lead, tail, lead);
   auto plan = sliding(tokens, window, window, tail);

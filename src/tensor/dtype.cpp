@@ -11,12 +11,6 @@ constexpr std::array<std::string_view, 8> names = {"f32", "f64", "bf16", "f16", 
 
 std::string_view dtype_name(DType t) { return names.at(static_cast<std::size_t>(t)); }
 
-std::optional<DType> parse_dtype(std::string_view name) {
-  for (std::size_t i = 0; i < names.size(); ++i)
-    if (names[i] == name) return static_cast<DType>(i);
-  return std::nullopt;
-}
-
 float to_float(f16 v) {
   const std::uint32_t sign = static_cast<std::uint32_t>(v.bits & 0x8000u) << 16;
   const std::uint32_t exponent = (v.bits >> 10) & 0x1fu;

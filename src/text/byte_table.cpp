@@ -41,14 +41,6 @@ void decoded(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
 
 }  // namespace
 
-std::string_view byte_rule_name(ByteRule rule) { return rule == ByteRule::challenge ? "challenge" : "exact"; }
-
-std::optional<ByteRule> parse_byte_rule(std::string_view name) {
-  if (name == "challenge") return ByteRule::challenge;
-  if (name == "exact") return ByteRule::exact;
-  return std::nullopt;
-}
-
 ByteRule default_byte_rule(const Tokenizer& tokenizer) {
   return tokenizer.lossless() ? ByteRule::exact : ByteRule::challenge;
 }

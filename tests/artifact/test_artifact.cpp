@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "fairway/base/bytes.h"
 #include "fairway/base/error.h"
@@ -192,7 +193,7 @@ TEST(SizeLedger, PartsAddUpToTheFile) {
     EXPECT_EQ(ledger.challenge_bytes(), ledger.file_bytes - ledger.tokenizer_bytes + code_bytes());
     EXPECT_EQ(ledger.self_contained_bytes(), ledger.file_bytes + code_bytes());
     EXPECT_EQ(ledger.published_bytes(), ledger.weights_bytes + 71'793);
-    EXPECT_THAT(ledger.to_json(), HasSubstr("\"fits\":true"));
+    EXPECT_THAT(ledger.to_json().dump(), HasSubstr("\"fits\":true"));
     EXPECT_EQ(size_ledger(path, {nullptr, 71'793}).to_json(), ledger.to_json());
     std::uint64_t raw_weights = 0;
     for (const auto& p : ledger.parts) raw_weights += p.name.starts_with("weights/") ? p.raw_bytes : 0;

@@ -56,7 +56,7 @@ TEST(SizeLedger, EveryNumberIsItsMembers) {
   LedgerOptions options;
   options.published_script_bytes = 71'793;
   const auto ledger = size_ledger(bytes, "x", options);
-  const auto json = nlohmann::json::parse(ledger.to_json());
+  const auto json = ledger.to_json();
   EXPECT_EQ(json["file_bytes"], bytes.size());
   EXPECT_EQ(json["code_bytes"], code_bytes());
   EXPECT_EQ(json["code_bytes_cpu"], code_bytes_cpu());
@@ -80,7 +80,7 @@ TEST(SizeLedger, EveryNumberIsItsMembers) {
        {std::pair<std::uint64_t, bool>{kChallengeLimit, true}, {kChallengeLimit + 1, false}}) {
     SizeLedger at;
     at.file_bytes = file;
-    EXPECT_EQ(nlohmann::json::parse(at.to_json())["fits"], fits) << file;
+    EXPECT_EQ(at.to_json()["fits"], fits) << file;
   }
 }
 

@@ -27,8 +27,8 @@ TEST(Documents, TextFilesSplitThreeWays) {
   ReaderOptions joined = split(SplitOn::blank_line);
   joined.min_document_bytes = 25;
   EXPECT_THAT(texts(text, "a.txt", joined), ElementsAre("First line\r\nsecond line\n\nThird", "fourth"));
-  EXPECT_EQ(parse_split_on("blank-line"), SplitOn::blank_line);
-  EXPECT_EQ(parse_split_on("blankline"), std::nullopt);
+  EXPECT_EQ(base::parse_name<SplitOn>("blank-line"), SplitOn::blank_line);
+  EXPECT_EQ(base::parse_name<SplitOn>("blankline"), std::nullopt);
 }
 
 TEST(Documents, AParagraphOfExactlyTheLeastSizeStandsAlone) {

@@ -63,7 +63,7 @@ TEST(BatchLoader, IsThePublishedStreamForAnyNumberOfRanks) {
       for (std::int64_t m = 0; m < micro_steps; ++m) {
         for (std::int64_t r = 0; r < ranks; ++r) {
           std::vector<std::int32_t> inputs(local), targets(local);
-          loader.rows(BatchLoader::slice_of(m, r, ranks) * loader.rows_per_slice(), inputs, targets);
+          loader.rows((m * ranks + r) * loader.rows_per_slice(), inputs, targets);  // slices as published
           for (std::int64_t i = 0; i < local; ++i) {
             const auto at = position + static_cast<std::uint64_t>(r * (local + 1) + i);
             ASSERT_EQ(inputs[i], tokens[at % tokens.size()]) << ranks << " " << step << " " << i;
@@ -127,35 +127,6 @@ TEST(BatchLoader, ImpossibleShapesAreErrors) {
   loader.next_step();
   EXPECT_THROW(loader.rows(8, inputs, targets), base::Error);
   EXPECT_NO_THROW(loader.rows(7, inputs, targets));
-}
-
-TEST(ValidationSet, KeepsWholeWindows) {
-  const auto set = ValidationSet::from_tokens(counting(101), 25);
-  EXPECT_EQ(set.targets(), 100);
-  EXPECT_EQ(set.dropped(), 0);
-  const auto cut = ValidationSet::from_tokens(counting(100), 25);
-  EXPECT_EQ(cut.targets(), 75);
-  EXPECT_EQ(cut.tokens().size(), 76u);
-  EXPECT_EQ(cut.dropped(), 24);
-  EXPECT_EQ(cut.windows(), 3);
-  std::vector<std::int32_t> inputs(50), targets(50);
-  cut.rows(1, inputs, targets);
-  EXPECT_EQ(inputs[0], 25);
-  EXPECT_EQ(targets[49], 75);
-  EXPECT_THAT(input_error([] { ValidationSet::from_tokens(counting(25), 25); }),
-              HasSubstr("25 validation tokens are too few"));
-  EXPECT_THAT(input_error([] { ValidationSet::from_tokens({}, 25); }), HasSubstr("0 validation tokens"));
-  EXPECT_THAT(input_error([] { ValidationSet::from_tokens(counting(100), 25, 60); }),
-              HasSubstr("token id 60 at position 60"));
-}
-
-TEST(ValidationSet, JoinsShards) {
-  const DataFolder folder;
-  const auto tokens = counting(60);
-  write_shard(folder / "x_val_000000.bin", std::span(tokens).first(33));
-  write_shard(folder / "x_val_000001.bin", std::span(tokens).subspan(33));
-  const auto set = ValidationSet::open(folder.glob("x_val_*.bin"), 60, 59);
-  EXPECT_TRUE(std::equal(set.tokens().begin(), set.tokens().end(), tokens.begin()));
 }
 
 }  // namespace

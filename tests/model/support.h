@@ -25,7 +25,7 @@ inline model::ModelConfig golden_config(const GoldenFile& file, const std::strin
   c.heads = j["num_heads"];
   c.kv_heads = j["num_kv_heads"];
   c.mlp_mult = j["mlp_mult"];
-  c.activation = activation;
+  c.activation = base::parse_name<model::Activation>(activation).value();
   c.window = j["T"];
   c.rope_dims = j["rope_dims"];
   c.bigram_rows = j["bigram_vocab_size"];

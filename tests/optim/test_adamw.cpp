@@ -53,7 +53,7 @@ double worst_error(const UpdateRule& rule) {
     }
   }
   std::int64_t steps = 0;
-  std::memcpy(&steps, state_of(*adam).at(std::string(rule_name(rule.kind)) + ".p.step").data(), sizeof steps);
+  std::memcpy(&steps, state_of(*adam).at(std::string(base::name_of(rule.kind)) + ".p.step").data(), sizeof steps);
   EXPECT_EQ(steps, 12);
   return worst.value();
 }

@@ -49,7 +49,7 @@ TEST(Decisions, AnEmaIsSetAfterItsStartAndFollowsFromThen) {
   recipe.average.start = 3;
   EXPECT_THAT(averaged(recipe, AverageAction::set), ElementsAre(3));
   EXPECT_THAT(averaged(recipe, AverageAction::add), ElementsAre(4, 5));
-  recipe.average.kind = "none";
+  recipe.average.kind = Average::none;
   EXPECT_THAT(averaged(recipe, AverageAction::set), IsEmpty());
 }
 
@@ -62,7 +62,7 @@ TEST(Decisions, TheLoopEndsAndPausesWhereTheRecipeSays) {
   for (int step = 1; step <= 7; ++step)
     if (schedule.pauses_after(step)) pauses.push_back(step);
   EXPECT_THAT(pauses, ElementsAre(2, 3, 4, 6));
-  recipe.train.schedule = "wall_clock";
+  recipe.train.schedule = optim::ScheduleKind::wall_clock;
   recipe.train.seconds = 10;
   const TrainSchedule clock(recipe);
   EXPECT_FALSE(clock.at_end({3, 9999}));
@@ -79,7 +79,7 @@ TEST(Decisions, LateQatBeginsAtItsScaleOrItsPart) {
     if (schedule.qat_begins({step, 0})) begins.push_back(step);
   EXPECT_THAT(begins, ElementsAre(8, 9)) << "scales 0.4 and 0.2";
   auto by_clock = recipe;
-  by_clock.train.schedule = "wall_clock";
+  by_clock.train.schedule = optim::ScheduleKind::wall_clock;
   by_clock.train.seconds = 100;
   by_clock.qat.below = 0;
   const TrainSchedule clock(by_clock);

@@ -66,7 +66,7 @@ TEST_F(Limits, SoManyTargetsNeedATokenMore) {
                                                                    {49, 50}, {50, 50}, {1000, 50}};
   for (const auto& [limit, tokens] : cases) {
     recipe.score.tokens = limit;
-    EXPECT_EQ(scored_tokens(recipe, text).size(), tokens) << limit;
+    EXPECT_EQ(scored_tokens(recipe.score, text).size(), tokens) << limit;
   }
 }
 

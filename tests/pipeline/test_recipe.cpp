@@ -91,12 +91,9 @@ class Randomise {
   void operator()(std::int64_t* v) const { *v = static_cast<std::int64_t>(real()); }
   void operator()(float* v) const { *v = static_cast<float>(real()); }
   void operator()(double* v) const { *v = real(); }
-  void operator()(std::string* v) const {
-    if (!key_.choices.empty()) {
-      *v = key_.choices[random_() % key_.choices.size()];
-    } else {
-      *v = (key_.is_path ? "/" : "") + text();
-    }
+  void operator()(std::string* v) const { *v = (key_.is_path ? "/" : "") + text(); }
+  void operator()(const Choice& v) const {
+    EXPECT_TRUE(v.set(v.place, key_.choices[random_() % key_.choices.size()])) << key_.name;
   }
   void operator()(std::vector<int>* v) const {
     v->assign(random_() % 4, 0);
@@ -179,33 +176,33 @@ TEST(BuiltinRecipes, HoldThePublishedTestTimeTraining) {
              pr518 = of("cosine_ttt50");
   for (const auto& a : {pr417, pr398, pr573, pr518}) {
     EXPECT_EQ(a.virtual_ranks, 8);
-    EXPECT_EQ(a.tables, "bf16");
-    EXPECT_EQ(a.first.weight_decay, 0);
-    EXPECT_EQ(a.first.beta2, 0.999);
+    EXPECT_EQ(a.tables, optim::Storage::bf16);
+    EXPECT_EQ(a.phases[0].optimizer.weight_decay, 0);
+    EXPECT_EQ(a.phases[0].optimizer.beta2, 0.999);
   }
-  EXPECT_EQ(pr417.first.lr, 0.01);
-  EXPECT_EQ(pr417.first.clip, 0);
-  EXPECT_EQ(pr417.first.epochs, 50);
+  EXPECT_EQ(pr417.phases[0].lr, 0.01);
+  EXPECT_EQ(pr417.phases[0].optimizer.grad_clip, 0);
+  EXPECT_EQ(pr417.phases[0].epochs, 50);
   EXPECT_EQ(pr417.batch_windows, 64);
-  EXPECT_EQ(pr417.then.epochs, 10);
-  EXPECT_EQ(pr417.then.lr, 0.005);
-  EXPECT_EQ(pr417.then.clip, 0);
-  EXPECT_EQ(pr398.first.optimizer, "sgd");
-  EXPECT_EQ(pr398.first.lr, 0.008);
-  EXPECT_EQ(pr398.first.epochs, 20);
+  EXPECT_EQ(pr417.phases[1].epochs, 10);
+  EXPECT_EQ(pr417.phases[1].lr, 0.005);
+  EXPECT_EQ(pr417.phases[1].optimizer.grad_clip, 0);
+  EXPECT_EQ(pr398.phases[0].optimizer.rule, optim::RangeRule::sgd);
+  EXPECT_EQ(pr398.phases[0].lr, 0.008);
+  EXPECT_EQ(pr398.phases[0].epochs, 20);
   EXPECT_FALSE(pr398.fake_quantize);
   EXPECT_EQ(pr573.pass_lr, (std::vector<double>{0, 1, 1}));
   EXPECT_TRUE(pr573.rotate && pr573.fake_quantize && pr417.fake_quantize && pr518.fake_quantize);
   EXPECT_EQ(pr573.chunk_windows, 16);
-  EXPECT_EQ(pr518.first.lr, 0.0005);
-  EXPECT_EQ(pr518.first.epochs, 50);
-  EXPECT_EQ(pr518.first.schedule, "cosine_steps");
+  EXPECT_EQ(pr518.phases[0].lr, 0.0005);
+  EXPECT_EQ(pr518.phases[0].epochs, 50);
+  EXPECT_EQ(pr518.phases[0].schedule, adapt::Schedule::cosine_steps);
   for (const char* name :
        {"two_phase_ttt_valid", "ema_ttt20_valid", "streaming_min3_valid", "cosine_ttt50_valid"}) {
     const auto recipe = load_recipe(name).recipe;
-    EXPECT_EQ(recipe.adapt.when, "streaming") << name;
+    EXPECT_EQ(recipe.adapt.when, adapt::When::streaming) << name;
     EXPECT_FALSE(recipe.adapt.fake_quantize) << name;
-    EXPECT_EQ(recipe.score.tail, "clean") << name;
+    EXPECT_EQ(recipe.score.tail, score::Tail::clean) << name;
   }
 }
 
@@ -214,8 +211,8 @@ TEST(BuiltinRecipes, HoldThePublishedValues) {
   const auto rec = as_trained("rec"), pr417 = as_trained("two_phase_ttt"), pr398 = as_trained("ema_ttt20"),
              pr573 = as_trained("streaming_min3"), pr518 = as_trained("cosine_ttt50"),
              base = as_trained("base");
-  EXPECT_EQ(rec.model.activation, "relu_square");
-  EXPECT_EQ(pr518.model.activation, "leaky_square");
+  EXPECT_EQ(rec.model.activation, model::Activation::relu_square);
+  EXPECT_EQ(pr518.model.activation, model::Activation::leaky_square);
   EXPECT_THAT(changed_keys(rec, pr573),
               ElementsAre("name", "description", "model.activation", "train.planned_steps", "score.stride"));
   EXPECT_THAT(changed_keys(pr573, pr518),
@@ -228,7 +225,7 @@ TEST(BuiltinRecipes, HoldThePublishedValues) {
                           "train.steps", "train.planned_steps", "train.warmdown_steps", "train.log_every",
                           "train.validate_every", "qat.attention", "qat.mlp", "qat.other", "qat.below",
                           "qat.last_fraction", "qat.inert", "quant.matrix"));
-  EXPECT_EQ(pr417.quant.prune, 0.02);
+  EXPECT_EQ(pr417.quant.policy.prune.share, 0.02);
   EXPECT_EQ(pr417.score.stride, 32);
   EXPECT_EQ(pr398.train.warmdown_steps, 3000);
   EXPECT_EQ(rec.train.batch_tokens, 786'432);
@@ -283,7 +280,7 @@ TEST(Scale, EverythingCountedInStepsKeepsItsProportion) {
   const auto loaded = load_recipe("rec", {.scale = "tiny"});
   const auto& tiny = loaded.recipe;
   const double factor = static_cast<double>(tiny.train.steps) / full.train.planned_steps;
-  EXPECT_EQ(tiny.train.schedule, "steps");
+  EXPECT_FALSE(tiny.train.by_clock());
   EXPECT_EQ(tiny.train.warmdown_steps, std::lround(full.train.warmdown_steps * factor));
   EXPECT_EQ(tiny.optim.muon_momentum_steps, std::lround(full.optim.muon_momentum_steps * factor));
   EXPECT_EQ(tiny.train.log_every, std::lround(full.train.log_every * factor));
@@ -292,7 +289,7 @@ TEST(Scale, EverythingCountedInStepsKeepsItsProportion) {
   EXPECT_NEAR(tiny.train.steps * std::log(tiny.average.decay),
               full.train.planned_steps * std::log(full.average.decay), 1e-6);
   // PR 414's bigram projection is exactly at the limit, and stays there.
-  EXPECT_EQ(tiny.quant.passthrough_limit, tiny.model.width * tiny.model.bigram_dim);
+  EXPECT_EQ(tiny.quant.policy.passthrough_limit, tiny.model.width * tiny.model.bigram_dim);
   EXPECT_LT(tiny.train.batch_tokens, full.train.batch_tokens);
   EXPECT_THAT(tiny.model.ve_layers, ElementsAre(2, 3));  // of 4, as 9 and 10 of 11
   EXPECT_THAT(to_toml(loaded), HasSubstr("warmdown_steps = 20  # 3500 before --scale tiny"));
@@ -302,7 +299,7 @@ TEST(Scale, APartOfTheTrainingKeepsTheModel) {
   const auto full = load_recipe("cosine_ttt50").recipe;
   const auto loaded = load_recipe("cosine_ttt50", {.scale = "0.2"});
   const auto& part = loaded.recipe;
-  EXPECT_EQ(part.train.schedule, "wall_clock");
+  EXPECT_TRUE(part.train.by_clock());
   EXPECT_DOUBLE_EQ(part.train.seconds, 120);
   EXPECT_DOUBLE_EQ(part.budget.train_seconds, 120);
   EXPECT_DOUBLE_EQ(part.budget.eval_seconds, full.budget.eval_seconds);
@@ -312,7 +309,7 @@ TEST(Scale, APartOfTheTrainingKeepsTheModel) {
   EXPECT_NEAR(part.average.decay, std::pow(0.997, 5), 1e-12);
   EXPECT_EQ(part.model.width, full.model.width);
   EXPECT_EQ(part.train.batch_tokens, full.train.batch_tokens);
-  EXPECT_EQ(part.adapt.first.epochs, full.adapt.first.epochs);
+  EXPECT_EQ(part.adapt.phases[0].epochs, full.adapt.phases[0].epochs);
   EXPECT_THAT(to_toml(loaded), HasSubstr("warmdown_steps = 700  # 3500 before --scale 0.2"));
 }
 

@@ -253,7 +253,7 @@ class Keys : public ::testing::Test {
     seen["loop.sensitivity"] = sensitivity;
     seen["loop.logged"] = fmt::format("{}", logged);
     seen["loop.validated"] = fmt::format("{}", validated);
-    seen["loop.end"] = std::string(train_end_name(outcome.end));
+    seen["loop.end"] = std::string(base::name_of(outcome.end));
     std::vector<std::string> files;
     for (const auto& entry : std::filesystem::directory_iterator(out.path()))
       files.push_back(entry.path().filename().string());
@@ -278,7 +278,7 @@ class Keys : public ::testing::Test {
       StepPlan plan;
       plan.progress = {step, 100.0 * step};
       plan.average = AverageAction::add;
-      plan.fake_quantise = r.qat.any() && !r.qat.inert;
+      plan.fake_quantise = r.qat.acts();
       backend->submit(loader, plan);
       outcome = backend->collect();
       if (step == 5) seen["step.loss"] = fmt::format("{:.7g}", outcome.loss);
@@ -334,7 +334,7 @@ class Keys : public ::testing::Test {
     seen[group + ".nll"] = text_of(s.nll);
     seen[group + ".rule"] = s.rule;
     seen[group + ".stride"] = fmt::format("{}", s.stride);
-    seen[group + ".tail"] = score::tail_name(s.tail);
+    seen[group + ".tail"] = base::name_of(s.tail);
     seen[group + ".notes"] = fmt::format("{}", s.verdict.notes);
   }
 

@@ -34,7 +34,7 @@ TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
   EXPECT_EQ(std::tuple(m.vocab_size, m.layers, m.width, m.heads, m.kv_heads, m.window),
             std::tuple(1024, 11, 512, 8, 4, 2048));
   EXPECT_EQ(m.mlp_mult, 3.0);
-  EXPECT_EQ(m.activation, p.activation);
+  EXPECT_EQ(base::name_of(m.activation), p.activation);
   EXPECT_EQ(m.leaky_slope, 0.5f);
   EXPECT_EQ(std::tuple(m.rope_dims, m.rope_rescale_length), std::tuple(16, 1024));
   EXPECT_EQ(m.rope_base, 10000.0);
@@ -44,7 +44,7 @@ TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
   EXPECT_EQ(m.ve_layers, p.ve_layers);
   EXPECT_EQ(m.xsa_layers, p.xsa_layers);
   EXPECT_EQ(m.softcap, 30.0);
-  EXPECT_EQ(m.matrix_init, "orthogonal");
+  EXPECT_EQ(m.matrix_init, model::MatrixInit::orthogonal);
 
   const auto& o = r.optim;
   EXPECT_EQ(std::tuple(o.matrix_lr, o.scalar_lr, o.table_lr), std::tuple(0.025, 0.025, 0.035));
@@ -52,18 +52,20 @@ TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
             std::tuple(0.92, 0.99, 1500, 5));
   EXPECT_EQ(std::tuple(o.muon_weight_decay, o.adam_weight_decay, o.grad_clip), std::tuple(0.04, 0.04, 0.3));
   EXPECT_EQ(std::tuple(o.beta1, o.beta2, o.eps), std::tuple(0.9, 0.95, 1e-8));
-  EXPECT_EQ(std::tuple(o.tables, o.ns_precision), std::tuple("bf16", "bf16"));
+  EXPECT_EQ(std::tuple(o.tables, o.ns_precision), std::tuple(tensor::DType::bf16, tensor::DType::bf16));
 
   const auto& t = r.train;
   EXPECT_EQ(t.batch_tokens, 786'432);
   EXPECT_EQ(r.data.slices, 8);
-  EXPECT_EQ(std::tuple(t.schedule, t.seconds), std::tuple("wall_clock", 600.0));
+  EXPECT_TRUE(t.by_clock());
+  EXPECT_EQ(t.seconds, 600.0);
   EXPECT_EQ(std::tuple(t.steps, t.warmdown_steps), std::tuple(p.steps, p.warmdown));
   EXPECT_EQ(std::tuple(t.log_every, t.validate_every), std::tuple(p.log_every, p.validate_every));
-  EXPECT_EQ(t.products, "bf16");
+  EXPECT_EQ(t.products, tensor::DType::bf16);
 
-  EXPECT_EQ(r.average.kind, p.average);
-  EXPECT_EQ(std::tuple(r.average.decay, r.average.start, r.average.dtype), std::tuple(0.997, 0, "f32"));
+  EXPECT_EQ(base::name_of(r.average.kind), p.average);
+  EXPECT_EQ(std::tuple(r.average.decay, r.average.start, r.average.dtype),
+            std::tuple(0.997, 0, tensor::DType::f32));
   EXPECT_EQ(std::tuple(r.average.swa_every, r.average.swa_below, r.average.swa_min), std::tuple(50, 0.2, 2));
 
   EXPECT_EQ(r.qat.any(), p.qat_below > 0);
@@ -73,11 +75,13 @@ TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
     EXPECT_TRUE(r.qat.inert) << "it was compiled away";
   }
 
-  EXPECT_EQ(std::tuple(r.quant.matrix, r.quant.table), std::tuple(p.matrix, "int8"));
-  EXPECT_EQ(r.quant.passthrough_limit, 65'536);
-  EXPECT_EQ(std::tuple(r.quant.coder, r.quant.level, r.quant.prune), std::tuple("zstd", 22, p.prune));
+  const auto& q = r.quant.policy;
+  EXPECT_EQ(std::tuple(q.attention->name, q.table->name), std::tuple(p.matrix, "int8"));
+  EXPECT_EQ(q.passthrough_limit, 65'536);
+  EXPECT_EQ(std::tuple(r.quant.coder, r.quant.level, q.prune.share),
+            std::tuple(artifact::Coder::zstd, 22, p.prune));
   EXPECT_EQ(std::tuple(r.score.stride, r.score.tail, r.score.rule),
-            std::tuple(p.stride, "published", "challenge"));
+            std::tuple(p.stride, score::Tail::published, text::ByteRule::challenge));
   EXPECT_EQ(std::tuple(r.budget.train_seconds, r.budget.eval_seconds, r.budget.artifact_bytes),
             std::tuple(600.0, 600.0, 16'000'000));
 }

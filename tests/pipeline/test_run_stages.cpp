@@ -188,7 +188,7 @@ TEST_F(Restored, TheClockGoesOnAtTheSavedSeconds) {
   EXPECT_GE(seconds[0], 5000);
 
   auto by_clock = more;
-  by_clock.train.schedule = "wall_clock";
+  by_clock.train.schedule = optim::ScheduleKind::wall_clock;
   by_clock.train.seconds = 4000;
   outcome = go_on(by_clock);
   EXPECT_EQ(outcome.steps, 3) << "its time was over";
@@ -206,10 +206,10 @@ TEST_F(Restored, ATrainingThatHadEndedTrainsNoFurtherWhateverEndedIt) {
   auto more = recipe;
   more.train.steps = 6;
   for (const auto end : {TrainEnd::schedule, TrainEnd::budget, TrainEnd::replay}) {
-    edit([&](Json& m) { m["end"] = train_end_name(end); });
+    edit([&](Json& m) { m["end"] = base::name_of(end); });
     const auto outcome = go_on(more);
-    EXPECT_EQ(outcome.steps, 3) << train_end_name(end);
-    EXPECT_EQ(outcome.end, end) << train_end_name(end);
+    EXPECT_EQ(outcome.steps, 3) << base::name_of(end);
+    EXPECT_EQ(outcome.end, end) << base::name_of(end);
     EXPECT_FALSE(outcome.interrupted);
   }
   edit([](Json& m) { m["end"] = ""; });
@@ -258,8 +258,8 @@ TEST_F(ScoreFile, TheRecipesLimitWasForItsRun) {
 TEST_F(ScoreFile, TheRuleCountsItsBytesAndIsNamed) {
   std::map<std::string, std::int64_t> bytes;
   for (const auto rule : {text::ByteRule::challenge, text::ByteRule::exact}) {
-    const std::string name(text::byte_rule_name(rule));
-    const auto score = scored([&](auto& r) { r.rule = name; })["sliding"];
+    const std::string name(base::name_of(rule));
+    const auto score = scored([&](auto& r) { r.rule = rule; })["sliding"];
     EXPECT_EQ(score["rule"], name);
     const auto table = text::make_byte_table(corpus->tokenizer, rule, recipe.model.vocab_size);
     std::int64_t expected = 0;
@@ -281,7 +281,7 @@ TEST_F(ScoreFile, StridePlainAndTailDoWhatTheySay) {
   const auto both = scored([](auto& r) { r.plain = true; });
   EXPECT_TRUE(both.contains("plain") && both.contains("sliding"));
   EXPECT_FALSE(scored([](auto& r) { r.stride = 0; }).contains("sliding"));
-  EXPECT_EQ(scored([](auto& r) { r.tail = "published"; })["sliding"]["tail"], "published");
+  EXPECT_EQ(scored([](auto& r) { r.tail = score::Tail::published; })["sliding"]["tail"], "published");
   EXPECT_EQ(scored([](auto&) {})["sliding"]["tail"], "clean");
   for (int stride : {-1, recipe.model.window + 1})
     EXPECT_THAT(input_error([&] { scored([&](auto& r) { r.stride = stride; }); }),
@@ -291,17 +291,17 @@ TEST_F(ScoreFile, StridePlainAndTailDoWhatTheySay) {
 TEST_F(ScoreFile, DocumentsAreSplitAsAsked) {
   base::write_file(folder / "l.txt", std::string_view("one\ntwo\nthree\n"));
   base::write_file(folder / "j.jsonl", std::string_view("{\"text\":\"aaaa\",\"other\":\"bbbbbbbbb\"}\n"));
-  auto bytes = [&](const char* file, const char* split, const char* field) {
+  auto bytes = [&](const char* file, std::optional<data::SplitOn> split, const char* field) {
     return scored([&](auto& r) {
       r.patterns = {folder(file)};
       r.split_on = split;
       r.field = field;
     })["sliding"];
   };
-  EXPECT_EQ(bytes("l.txt", "line", "")["documents"].size(), 3u);
-  EXPECT_EQ(bytes("l.txt", "", "")["documents"].size(), 1u);
-  EXPECT_EQ(bytes("j.jsonl", "", "")["bytes"], 4);
-  EXPECT_EQ(bytes("j.jsonl", "", "other")["bytes"], 9);
+  EXPECT_EQ(bytes("l.txt", data::SplitOn::line, "")["documents"].size(), 3u);
+  EXPECT_EQ(bytes("l.txt", {}, "")["documents"].size(), 1u);
+  EXPECT_EQ(bytes("j.jsonl", {}, "")["bytes"], 4);
+  EXPECT_EQ(bytes("j.jsonl", {}, "other")["bytes"], 9);
 }
 
 TEST_F(RunStages, RawMeansTheLastStepsWeights) {

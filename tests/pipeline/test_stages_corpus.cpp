@@ -78,7 +78,7 @@ TEST(Corpus, SkippedLinesAreCountedAndSaid) {
                               "model.vocab_size=1024", "data.split_on=file"});
   EXPECT_THAT(error_of(base::ErrorKind::input, [&] { prepare_corpus(recipe, engine); }),
               HasSubstr("a.ndjson: line 1: bad JSON"));
-  recipe.data.skip_bad_lines = true;
+  recipe.data.reader.skip_bad_lines = true;
   const auto manifest = nlohmann::json::parse(prepare_corpus(recipe, engine).manifest);
   EXPECT_EQ(manifest["sources"][0]["skipped_lines"], 1);
   EXPECT_EQ(manifest["sources"][0]["documents"], 40);

@@ -198,7 +198,7 @@ TEST(Artifact, SaysWhereItCameFromButNotOnWhichMachine) {
 TEST(Artifact, PruningMakesItSmaller) {
   Scene s;
   const auto plain = artifact::encode_artifact(s.pack_in_memory(), {artifact::Coder::zstd, 3});
-  s.recipe.quant.prune = 0.5;
+  s.recipe.quant.policy.prune.share = 0.5;
   const auto pruned = s.pack_in_memory();
   std::int64_t zeros = 0, all = 0;
   for (const auto& t : pruned.tensors)
@@ -249,7 +249,7 @@ TEST(PackCheckpoint, ChangesQuantKeysOnly) {
   pack_checkpoint(folder / "c.fwck", folder / "a.fairway", {}, s.engine);
   pack_checkpoint(folder / "c.fwck", folder / "b.fairway", {"quant.matrix=int6_rowmax"}, s.engine);
   EXPECT_NE(base::read_file(folder / "a.fairway"), base::read_file(folder / "b.fairway"));
-  EXPECT_EQ(open_model(folder / "b.fairway").recipe.quant.matrix, "int6_rowmax");
+  EXPECT_EQ(open_model(folder / "b.fairway").recipe.quant.policy.attention->name, "int6_rowmax");
   EXPECT_THAT(
       input_error([&] { pack_checkpoint(folder / "c.fwck", folder / "x", {"train.steps=9"}, s.engine); }),
       HasSubstr("only quant keys"));

@@ -142,7 +142,8 @@ TEST(Scoring, ThreadsChangeNoBit) {
 
 TEST(Scoring, PublishedTailIsNotedAndTheRuleIsNamed) {
   Scene s;
-  const auto published = s.score(64, {.tail = "published", .rule = "challenge", .tokens = 1000});
+  const auto published =
+      s.score(64, {.tail = score::Tail::published, .rule = text::ByteRule::challenge, .tokens = 1000});
   EXPECT_EQ(published.rule, "challenge");
   EXPECT_FALSE(published.verdict.notes.empty()) << "scoring targets twice must be said";
   EXPECT_EQ(published.tokens, 7 * 128 + 64) << "whole windows only, and the last stride again";

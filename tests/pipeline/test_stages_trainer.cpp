@@ -94,8 +94,7 @@ TEST(Trainer, MicroBatchesChangeRoundingOnly) {
   const auto whole = values(8), single = values(1);
   EXPECT_LT(fairway::testing::max_difference(whole, single), 2e-3) << "a step moves weights by 0.025";
   recipe.train.micro_batch = 3;
-  EXPECT_THAT(input_error([&] { Trainer(recipe, run.corpus, run.engine); }),
-              HasSubstr("train.micro_batch = 3"));
+  EXPECT_THAT(input_error([&] { validate(recipe); }), HasSubstr("train.micro_batch = 3"));
 }
 
 class Resume : public ::testing::TestWithParam<const char*> {};

@@ -74,10 +74,9 @@ TEST_F(Checkpoints, WithoutStepsNamedOneIsWrittenByTime) {
   corpus.emplace(prepare_corpus(recipe, *engine));
   Trainer trainer(recipe, *corpus, *engine);
   int seen = -1;
-  trainer.run({.on_step =
-                   [&](const StepMetrics& m) {
-                     if (m.step == 2) seen = step_in("c.fwck");
-                   }},
+  trainer.run({[&](const StepMetrics& m) {
+                if (m.step == 2) seen = step_in("c.fwck");
+              }},
               folder / "c.fwck");
   EXPECT_EQ(seen, 1) << "the first was due after the first step";
   const auto saved = weights_of(*trainer.exported_weights());
@@ -93,10 +92,9 @@ TEST_F(Checkpoints, ASaveThatNobodyAskedForEndsNoRun) {
   Trainer trainer(recipe, *corpus, *engine);
   const auto place = folder / "c.fwck";
   std::filesystem::create_directory(place);  // a folder stands in its way at first
-  trainer.run({.on_step =
-                   [&](const StepMetrics& m) {
-                     if (m.step == 3) std::filesystem::remove(place);
-                   }},
+  trainer.run({[&](const StepMetrics& m) {
+                if (m.step == 3) std::filesystem::remove(place);
+              }},
               place);
   EXPECT_THAT(said.warnings, ::testing::Contains(HasSubstr("not saved after step 1: cannot write")));
   EXPECT_EQ(step_in("c.fwck"), 3);

@@ -37,11 +37,10 @@ class Depth : public ::testing::Test {
     Trainer trainer(recipe, corpus, engine, std::move(backend));
     Folder folder;
     Result result;
-    TrainerHooks hooks;
-    hooks.on_step = [&](const StepMetrics& m) {
+    const MetricsSinks sinks = {[&](const StepMetrics& m) {
       result.log.push_back({m.step, m.loss, m.gradient_norm, m.lr_scale, m.validation_loss});
-    };
-    result.error = error_of(base::ErrorKind::failure, [&] { trainer.run(hooks, folder / "c.fwck"); });
+    }};
+    result.error = error_of(base::ErrorKind::failure, [&] { trainer.run(sinks, folder / "c.fwck"); });
     result.deepest = delayed->deepest;
     result.raw = weights_of(trainer.weights());
     result.exported = weights_of(*trainer.exported_weights());

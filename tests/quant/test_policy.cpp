@@ -197,14 +197,14 @@ TEST(Policy, PruningByThresholdBeforeAndAfter) {
   const base::Random random(6, "prune");
   std::vector<float> values(300 * 300);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(4.0 * random.normal(i));
-  const auto stored = [&](bool after, const char* rule) {
+  const auto stored = [&](PruneWhen when, const char* rule) {
     auto policy = policy_with(rule);
-    policy.prune = {.share = 0.0, .below = 2.5, .after = after};
+    policy.prune = {.share = 0.0, .below = 2.5, .when = when};
     return quantize(policy, matrix, values, false, pool);
   };
-  const auto plain =
-      quantize(policy_with("int6_search"), matrix, values, false, pool);
-  const auto before = stored(false, "int6_search"), after = stored(true, "int6_search");
+  const auto plain = quantize(policy_with("int6_search"), matrix, values, false, pool);
+  const auto before = stored(PruneWhen::before, "int6_search"),
+             after = stored(PruneWhen::after, "int6_search");
   for (std::size_t i = 0; i < values.size(); ++i) {
     const bool small = std::abs(values[i]) < 2.5f;
     ASSERT_EQ(after.q[i], small ? 0 : plain.q[i]) << "scales come from all weights";
@@ -213,7 +213,7 @@ TEST(Policy, PruningByThresholdBeforeAndAfter) {
     }
   }
   for (std::size_t r = 0; r < 300; ++r) ASSERT_EQ(after.scales[r].bits, plain.scales[r].bits);
-  const auto half = stored(true, "fp16");
+  const auto half = stored(PruneWhen::after, "fp16");
   EXPECT_EQ(tensor::to_float(half.passthrough[0]) == 0.0f, std::abs(values[0]) < 2.5f);
 }
 

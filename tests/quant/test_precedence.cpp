@@ -48,24 +48,24 @@ TEST(GuidedBits, TheFirstRuleThatMatchesWins) {
 TEST(Prune, AWeightAtTheThresholdStays) {
   // One below, one at, one above, in both signs.
   const std::vector<float> values = {0.25f, 0.5f, 1.0f, -0.25f, -0.5f, -1.0f, 2.0f, -2.0f};
-  for (const bool after : {false, true}) {
+  for (const auto when : {PruneWhen::before, PruneWhen::after}) {
     auto policy = policy_with("int8");
     policy.passthrough_limit = 0;
-    policy.prune = {0, 0.5, after};
+    policy.prune = {0, 0.5, when};
     const auto q = quantize(policy, named(kMatrix.name, {2, 4}), values, false, pool());
     for (std::size_t i = 0; i < values.size(); ++i)
-      EXPECT_EQ(q.q[i] == 0, std::abs(values[i]) < 0.5f) << after << " " << values[i];
+      EXPECT_EQ(q.q[i] == 0, std::abs(values[i]) < 0.5f) << base::name_of(when) << " " << values[i];
   }
 }
 
 TEST(Prune, OnlyWhatIsLargeAndAMatrix) {
   auto policy = policy_with("int8");
   policy.passthrough_limit = 8;
-  policy.prune = {0.5, 0, false};
+  policy.prune = {0.5, 0};
   EXPECT_FALSE(policy.prunes({2, 4})) << "at the limit";
   EXPECT_TRUE(policy.prunes({3, 3}));
   EXPECT_FALSE(policy.prunes({9}));
-  policy.prune = {0, 0.1, false};
+  policy.prune = {0, 0.1};
   EXPECT_TRUE(policy.prunes({3, 3})) << "either way of saying it";
   policy.prune = {};
   EXPECT_FALSE(policy.prunes({3, 3}));

@@ -110,9 +110,7 @@ TEST(MetricsLog, ALineCutShortIsLeftOutAndDamageIsNamed) {
 }
 
 TEST(MetricsLog, JsonIsWrittenWholeAndReadable) {
-  fairway::testing::Folder folder;
-  write_json(folder / "result.json", {{"b", 1}, {"a", "x\xff"}});
-  EXPECT_EQ(base::read_text_file(folder / "result.json"), "{\n  \"b\": 1,\n  \"a\": \"x\xEF\xBF\xBD\"\n}\n");
+  EXPECT_EQ(json_text({{"b", 1}, {"a", "x\xff"}}), "{\n  \"b\": 1,\n  \"a\": \"x\xEF\xBF\xBD\"\n}\n");
 }
 
 base::Progress train_progress(std::int64_t done) {

@@ -190,7 +190,7 @@ TEST(Score, JsonNamesWhatWasCounted) {
   options.text = [](std::int64_t) { return TextReference{{{0, 90}, {30, 102}}}; };
   const auto result = score(WindowPlan::sliding(65, 16, 4, Tail::published),
                             std::span<const std::int32_t>(tokens), model, fake_bytes, options);
-  const auto j = nlohmann::json::parse(result.to_json());
+  const auto j = result.to_json();
   EXPECT_EQ(j["tokens"], 64 + 16 - 4);
   EXPECT_EQ(j["rule"], "exact");
   EXPECT_EQ(j["verdict"], "valid");
@@ -209,7 +209,7 @@ TEST(Score, TextOfNoBytesHasNoBitsPerByte) {
   const auto result = score(WindowPlan::plain(20, 16), std::span<const std::int32_t>(tokens), model,
                             [](std::int32_t, std::int32_t) { return 0; });
   EXPECT_TRUE(std::isnan(result.bits_per_byte));
-  EXPECT_TRUE(nlohmann::json::parse(result.to_json())["bits_per_byte"].is_null());
+  EXPECT_TRUE(result.to_json()["bits_per_byte"].is_null());
 }
 
 }  // namespace

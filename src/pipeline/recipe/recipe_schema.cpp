@@ -1,15 +1,11 @@
 #include "fairway/pipeline/recipe/recipe_schema.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <utility>
 
 #include "fairway/artifact/artifact.h"
 #include "fairway/quant/policy.h"
 
-#include "recipe/recipe_keys.h"
+#include "recipe/published.h"
 
 namespace fairway::pipeline {
 namespace {
@@ -25,7 +21,7 @@ void add_model(std::vector<RecipeKey>& keys) {
       number<m, &M::kv_heads>("model.kv_heads", {1, 1024}, "key/value heads; must divide the query heads"),
       number<m, &M::mlp_mult>("model.mlp_mult", {0.0625, 64},
                               "hidden width of the MLP over the width; rounded down"),
-      choice<m, &M::activation>("model.activation", {"relu_square", "leaky_square"}, "MLP nonlinearity"),
+      choice<m, &M::activation>("model.activation", "MLP nonlinearity"),
       number<m, &M::leaky_slope>("model.leaky_slope", {0, 1}, "slope below zero of leaky_square"),
       number<m, &M::window>("model.window", {2, 1048576},
                             "length of a training and scoring window in tokens"),
@@ -57,13 +53,14 @@ void add_model(std::vector<RecipeKey>& keys) {
       number<m, &M::ve_init_std>("model.ve_init_std", {0, 10},
                                  "initial standard deviation of the value embedding"),
       number<m, &M::q_gain_init>("model.q_gain_init", {0, 100}, "initial gain of each query head"),
-      choice<m, &M::matrix_init>("model.matrix_init", {"orthogonal", "uniform"}, "initial matrices"),
+      choice<m, &M::matrix_init>("model.matrix_init", "initial matrices"),
   };
   keys.insert(keys.end(), more);
 }
 
 void add_data(std::vector<RecipeKey>& keys) {
   using D = DataConfig;
+  using R = data::ReaderOptions;
   constexpr auto d = &Recipe::data;
   auto more = {
       path<d, &D::train>("data.train",
@@ -74,18 +71,18 @@ void add_data(std::vector<RecipeKey>& keys) {
       path<d, &D::tokenizer>(
           "data.tokenizer",
           "SentencePiece .model file; empty: one of model.vocab_size pieces is trained on the training text"),
-      choice<d, &D::split_on>("data.split_on", {"file", "blank-line", "line"},
-                              "what ends a document in a .txt"),
-      text<d, &D::field>("data.field", "the text's field in a .jsonl"),
-      flag<d, &D::skip_bad_lines>(
+      choice<d, &D::reader, &R::split_on>("data.split_on", "what ends a document in a .txt"),
+      text<d, &D::reader, &R::field>("data.field", "the text's field in a .jsonl"),
+      flag<d, &D::reader, &R::skip_bad_lines>(
           "data.skip_bad_lines",
           "lines that are no document (.jsonl, or split_on line) are counted and left "
           "out instead of being an error"),
       number<d, &D::holdout_every>(
           "data.holdout_every", {0, 1e9},
           "every n-th document is for validation when data.validation is empty; 0: none"),
-      number<d, &D::min_document_bytes>("data.min_document_bytes", {0, 1e9},
-                                        "blank-line: paragraphs are joined until a document has this size"),
+      number<d, &D::reader, &R::min_document_bytes>(
+          "data.min_document_bytes", {0, 1e9},
+          "blank-line: paragraphs are joined until a document has this size"),
       number<d, &D::train_bytes>("data.train_bytes", {0, kMaxTokens},
                                  "read at most so many bytes of training text; 0: all"),
       number<d, &D::slices>("data.slices", {1, 1024},
@@ -108,8 +105,7 @@ void add_optim(std::vector<RecipeKey>& keys) {
       number<o, &O::muon_momentum_steps>("optim.muon_momentum_steps", {0, 1e9},
                                          "length of the momentum warm-up", Counted::yes),
       number<o, &O::ns_steps>("optim.ns_steps", {1, 100}, "Newton-Schulz iterations"),
-      choice<o, &O::ns_precision>("optim.ns_precision", {"f32", "bf16"},
-                                  "products of the Newton-Schulz iteration"),
+      choice<o, &O::ns_precision>("optim.ns_precision", "products of the Newton-Schulz iteration"),
       number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
                                        "decoupled weight decay of the matrices"),
       number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
@@ -119,7 +115,7 @@ void add_optim(std::vector<RecipeKey>& keys) {
       number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
       number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
                                "largest norm of the whole gradient; 0: no clipping"),
-      choice<o, &O::tables>("optim.tables", {"f32", "bf16"},
+      choice<o, &O::tables>("optim.tables",
                             "storage of the embedding tables and their moments (bf16 as published)"),
   };
   keys.insert(keys.end(), more);
@@ -134,7 +130,7 @@ void add_train(std::vector<RecipeKey>& keys) {
       number<t, &T::micro_batch>("train.micro_batch", {0, 1048576}, "windows per micro-step; 0: chosen"),
       number<t, &T::steps>("train.steps", {0, 1e9}, "steps of the run; with schedule wall_clock only a cap",
                            Counted::yes),
-      choice<t, &T::schedule>("train.schedule", {"steps", "wall_clock"},
+      choice<t, &T::schedule>("train.schedule",
                               "what decides the end and the warm-down; steps is reproducible to the bit"),
       number<t, &T::seconds>("train.seconds", {0.1, 1e9}, "length of a wall_clock run"),
       number<t, &T::planned_steps>(
@@ -158,7 +154,7 @@ void add_train(std::vector<RecipeKey>& keys) {
           "train.keep_checkpoints", {0, 1000},
           "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step; 0: one, "
           "and none once `fairway run` is finished"),
-      choice<t, &T::products>("train.products", {"f32", "bf16"}, "matrix products of forward and backward"),
+      choice<t, &T::products>("train.products", "matrix products of forward and backward"),
       number<t, &T::z_loss>("train.z_loss", {0, 1},
                             "adds this times the mean squared log-normaliser to the training loss"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),
@@ -166,36 +162,52 @@ void add_train(std::vector<RecipeKey>& keys) {
   keys.insert(keys.end(), more);
 }
 
-std::vector<std::string> mlp_rules() {
-  auto names = quant::rule_names();
-  names.insert(names.begin(), "matrix");
-  return names;
+auto rules() {
+  std::vector<base::Named<const quant::Rule*>> rules;
+  for (const auto& name : quant::rule_names()) {
+    const auto& rule = quant::find_rule("quant", name);
+    rules.push_back({&rule, rule.name});
+  }
+  return rules;
 }
 
-std::vector<std::string> coder_names() {
-  std::vector<std::string> names;
-  for (const auto coder : artifact::all_coders()) names.emplace_back(artifact::coder_name(coder));
-  return names;
+auto mlp_rules() {
+  auto all = rules();
+  all.insert(all.begin(), {nullptr, "matrix"});
+  return all;
+}
+
+auto coders() {
+  std::vector<base::Named<artifact::Coder>> coders;
+  for (const auto coder : artifact::all_coders()) coders.push_back({coder, artifact::coder_name(coder)});
+  return coders;
+}
+
+auto byte_rules() {
+  std::vector<base::Named<std::optional<text::ByteRule>>> rules = {{std::nullopt, "auto"}};
+  for (const auto& [rule, name] : names_of(text::ByteRule{})) rules.push_back({rule, name});
+  return rules;
 }
 
 void add_after_training(std::vector<RecipeKey>& keys) {
   constexpr auto a = &Recipe::average;
   constexpr auto f = &Recipe::qat;
   constexpr auto q = &Recipe::quant;
+  constexpr auto p = &QuantConfig::policy;
+  using Policy = quant::QuantPolicy;
   constexpr auto s = &Recipe::score;
   constexpr auto g = &Recipe::generate;
   constexpr auto b = &Recipe::budget;
   auto more = {
       choice<a, &AverageConfig::kind>(
-          "average.kind", {"none", "ema", "swa"},
-          "which weights are exported: the last, an exponential or a stochastic average"),
+          "average.kind", "which weights are exported: the last, an exponential or a stochastic average"),
       number<a, &AverageConfig::decay>(
           "average.decay", {0, 0.9999999},
           "EMA: kept part of the average per step (--scale keeps its half-life in proportion)"),
       number<a, &AverageConfig::start>("average.start", {0, 1e9},
                                        "EMA: starts from the weights after this step; 0: the initial ones",
                                        Counted::yes),
-      choice<a, &AverageConfig::dtype>("average.dtype", {"f32", "bf16"}, "EMA: storage of the average"),
+      choice<a, &AverageConfig::dtype>("average.dtype", "EMA: storage of the average"),
       number<a, &AverageConfig::swa_every>("average.swa_every", {1, 1e9},
                                            "SWA: add the weights every so many steps", Counted::yes),
       number<a, &AverageConfig::swa_below>("average.swa_below", {0, 1},
@@ -212,28 +224,27 @@ void add_after_training(std::vector<RecipeKey>& keys) {
           "qat.below", {0, 1}, "late QAT begins once the learning-rate scale is below this; 0: not by scale"),
       number<f, &QatConfig::last_fraction>("qat.last_fraction", {0, 1},
                                            "late QAT begins for this last part of the run; 0: not by part"),
-      flag<f, &QatConfig::inert>(
-          "qat.inert", "the switch is logged and has no effect, as in the published scripts' training"),
-      choice<q, &QuantConfig::matrix>(
-          "quant.matrix", quant::rule_names(),
+      published::inert_qat(),
+      choice_of<&rules, q, p, &Policy::attention>(
+          "quant.matrix",
           "matrices: bits, and the clip: the row's maximum, searched for the matrix, or for each row"),
-      choice<q, &QuantConfig::mlp>("quant.mlp", mlp_rules(), "the MLP's matrices; matrix: as quant.matrix"),
-      choice<q, &QuantConfig::table>("quant.table", quant::rule_names(), "embedding tables"),
+      choice_of<&mlp_rules, q, p, &Policy::mlp>("quant.mlp", "the MLP's matrices; matrix: as quant.matrix"),
+      choice_of<&rules, q, p, &Policy::table>("quant.table", "embedding tables"),
       text<q, &QuantConfig::rules>("quant.rules",
                                    "PATTERN=RULE by tensor name (* any characters), before all else, first "
                                    "match wins: \"blocks.0.*=int8\""),
-      number<q, &QuantConfig::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
-                                                 "tensors of at most so many elements stay fp16"),
-      choice<q, &QuantConfig::coder>("quant.coder", coder_names(), "entropy coder of the artifact"),
+      number<q, p, &Policy::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
+                                               "tensors of at most so many elements stay fp16"),
+      choice_of<&coders, q, &QuantConfig::coder>("quant.coder", "entropy coder of the artifact"),
       number<q, &QuantConfig::level>(
           "quant.level", {1, 22},
           "level of the coder; beyond its highest (zstd 22, brotli 11, lzma 9): the highest"),
-      number<q, &QuantConfig::prune>("quant.prune", {0, 0.99},
-                                     "part of each large tensor's smallest weights set to 0 in the export"),
-      number<q, &QuantConfig::prune_below>("quant.prune_below", {0, 1e9},
-                                           "weights of large tensors that are smaller are set to 0 too"),
-      choice<q, &QuantConfig::prune_when>(
-          "quant.prune_when", {"before", "after"},
+      number<q, p, &Policy::prune, &quant::Pruning::share>(
+          "quant.prune", {0, 0.99}, "part of each large tensor's smallest weights set to 0 in the export"),
+      number<q, p, &Policy::prune, &quant::Pruning::below>(
+          "quant.prune_below", {0, 1e9}, "weights of large tensors that are smaller are set to 0 too"),
+      choice<q, p, &Policy::prune, &quant::Pruning::when>(
+          "quant.prune_when",
           "prune before quantising, or the integers once scales and clips were chosen from all weights"),
       number<q, &QuantConfig::guided_high>("quant.guided_high", {0, 1},
                                            "gradient-guided bits: part of the matrices, those with the "
@@ -243,12 +254,9 @@ void add_after_training(std::vector<RecipeKey>& keys) {
       flag<s, &ScoreConfig::plain>("score.plain", "score windows side by side"),
       number<s, &ScoreConfig::stride>("score.stride", {0, 1048576},
                                       "score sliding windows of this stride; 0: don't"),
-      choice<s, &ScoreConfig::tail>(
-          "score.tail", {"clean", "published"},
-          "end of the text: each target once, or the last ones again as published scripts do"),
-      choice<s, &ScoreConfig::rule>(
-          "score.rule", {"auto", "challenge", "exact"},
-          "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
+      published::tail(),
+      choice_of<&byte_rules, s, &ScoreConfig::rule>(
+          "score.rule", "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
       number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
                                       "score only the first so many targets; 0: all"),
       number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},
@@ -290,114 +298,11 @@ std::vector<RecipeKey> make_keys() {
   return keys;
 }
 
-std::string quote(std::string_view value) {
-  std::string out = "\"";
-  for (unsigned char c : value) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      default:
-        if (c < 0x20 || c == 0x7f) {
-          out += fmt::format("\\u{:04X}", c);
-        } else {
-          out += static_cast<char>(c);
-        }
-    }
-  }
-  return out + '"';
-}
-
-struct ToToml {
-  std::string operator()(bool* v) const { return *v ? "true" : "false"; }
-  std::string operator()(int* v) const { return fmt::format("{}", *v); }
-  std::string operator()(std::int64_t* v) const { return fmt::format("{}", *v); }
-  std::string operator()(float* v) const {
-    return fmt::format("{}", *v);
-  }  // shortest digits that give the value back
-  std::string operator()(double* v) const { return fmt::format("{}", *v); }
-  std::string operator()(std::string* v) const { return quote(*v); }
-  std::string operator()(std::vector<int>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
-  std::string operator()(std::vector<double>* v) const { return fmt::format("[{}]", fmt::join(*v, ", ")); }
-  std::string operator()(std::vector<std::string>* v) const {
-    std::vector<std::string> quoted;
-    std::transform(v->begin(), v->end(), std::back_inserter(quoted), quote);
-    return fmt::format("[{}]", fmt::join(quoted, ", "));
-  }
-};
-
-struct TypeName {
-  std::string_view operator()(bool*) const { return "true or false"; }
-  std::string_view operator()(int*) const { return "integer"; }
-  std::string_view operator()(std::int64_t*) const { return "integer"; }
-  std::string_view operator()(float*) const { return "number"; }
-  std::string_view operator()(double*) const { return "number"; }
-  std::string_view operator()(std::string*) const { return "text"; }
-  std::string_view operator()(std::vector<int>*) const { return "list of integers"; }
-  std::string_view operator()(std::vector<double>*) const { return "list of numbers"; }
-  std::string_view operator()(std::vector<std::string>*) const { return "list of texts"; }
-};
-
 }  // namespace
 
 const std::vector<RecipeKey>& recipe_keys() {
   static const std::vector<RecipeKey> keys = make_keys();
   return keys;
-}
-
-std::string_view type_name(const RecipeKey& key) {
-  Recipe any;
-  return std::visit(TypeName{}, key.value(any));
-}
-
-std::string allowed_values(const RecipeKey& key) {
-  if (!key.choices.empty()) return fmt::format("{}", fmt::join(key.choices, ", "));
-  const auto type = type_name(key);
-  if (type == "integer" || type == "number" || type == "list of integers" || type == "list of numbers") {
-    auto show = [](double v) {
-      return v == static_cast<std::int64_t>(v) && v < 1e16 ? fmt::format("{}", static_cast<std::int64_t>(v))
-                                                           : fmt::format("{}", v);
-    };
-    return fmt::format("{} to {}", show(key.low), show(key.high));
-  }
-  return "";
-}
-
-std::string toml_value(const RecipeKey& key, const Recipe& recipe) {
-  // The accessor wants a mutable recipe; nothing is written.
-  return std::visit(ToToml{}, key.value(const_cast<Recipe&>(recipe)));
-}
-
-std::string recipe_keys_markdown() {
-  std::string out, section = "?";
-  const Recipe defaults;
-  for (const auto& key : recipe_keys()) {
-    const auto dot = key.name.find('.');
-    const auto table = dot == std::string::npos ? std::string() : key.name.substr(0, dot);
-    if (table != section) {
-      section = table;
-      out += fmt::format(
-          "{}### {}\n\n| key | type | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n",
-          out.empty() ? "" : "\n", table.empty() ? "At the top" : "`[" + table + "]`");
-    }
-    out += fmt::format("| `{}`{} | {} | `{}` | {} | {} |\n",
-                       dot == std::string::npos ? key.name : key.name.substr(dot + 1),
-                       key.counted_in_steps ? " ⏱" : "", type_name(key), toml_value(key, defaults),
-                       allowed_values(key), key.help);
-  }
-  return out;
 }
 
 }  // namespace fairway::pipeline

@@ -87,7 +87,7 @@ void validate_score(const Recipe& recipe) {
   if (memory > 0 && recipe.score.stride > recipe.model.window - memory)
     fail_input("score.stride = {}: with model.memory_tokens = {} a window scores its last {} tokens only",
                recipe.score.stride, memory, recipe.model.window - memory);
-  if (memory > 0 && recipe.score.tail == "published")
+  if (memory > 0 && recipe.score.tail == score::Tail::published)
     fail_input("score.tail = \"published\": not with model.memory_tokens; choose clean");
   if (memory > 0 && recipe.generate.tokens > 0)
     fail_input("generate.tokens = {}: a model with model.memory_tokens does not generate; set 0",
@@ -97,10 +97,10 @@ void validate_score(const Recipe& recipe) {
 }
 
 void validate_adapt(const Recipe& recipe) {
-  if (recipe.adapt.when == "never") return;
+  if (recipe.adapt.when == adapt::When::never) return;
   if (recipe.model.memory_tokens > 0)
     fail_input("adapt.when = \"{}\": a model with model.memory_tokens is not adapted; choose never",
-               recipe.adapt.when);
+               base::name_of(recipe.adapt.when));
   const auto p = protocol(recipe);
   adapt::validate(p);
   if (p.phases[0].epochs == 0)
@@ -110,6 +110,26 @@ void validate_adapt(const Recipe& recipe) {
 }
 
 }  // namespace
+
+AdaptConfig::AdaptConfig() {
+  when = adapt::When::never;
+  phases[0].grad_clip = 1;
+  phases.push_back(phases[0]);
+  phases[1].epochs = 0;
+}
+
+adapt::Protocol protocol(const Recipe& recipe) {
+  adapt::Protocol p = recipe.adapt;
+  if (p.when == adapt::When::never) {
+    p = {};
+    p.when = adapt::When::never;
+    p.phases[0].epochs = 0;
+  } else if (p.phases[1].epochs == 0) {
+    p.phases.pop_back();
+  }
+  p.seed = static_cast<std::uint64_t>(recipe.seed);
+  return p;
+}
 
 void validate(const Recipe& recipe) {
   for (const auto& key : recipe_keys())

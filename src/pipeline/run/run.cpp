@@ -18,6 +18,7 @@
 #include "fairway/report/metrics.h"
 #include "fairway/report/result.h"
 #include "run/budget.h"
+#include "run/metrics_sinks.h"
 #include "run/run_folder.h"
 #include "run/stage_times.h"
 #include "train/train_checkpoint.h"
@@ -44,7 +45,7 @@ Json outcome_json(const TrainOutcome& t) {
                {"tokens_per_second", t.tokens_per_second},
                {"start_seconds", t.start_seconds},
                {"parameters", t.parameters},
-               {"end", train_end_name(t.end)},
+               {"end", base::name_of(t.end)},
                {"qat_step", t.qat_step},
                {"averaged", t.average_count},
                {"changes", t.changes}};
@@ -52,16 +53,15 @@ Json outcome_json(const TrainOutcome& t) {
   return json;
 }
 
-Json score_json(const score::ScoreResult& s) { return Json::parse(s.to_json()); }
-
 /// Scores of one set of weights.
 Json scores(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus,
             const std::string& label, const ScorePlan& plan, exec::Engine& engine) {
   Json result;
   auto add = [&](const char* kind, int stride) {
     engine.progress().note(fmt::format("scoring {} ({})", label, kind));
-    result[kind] = score_json(
-        score_text(recipe.model, weights, corpus.tokenizer, corpus.validation, recipe.score, stride, engine));
+    result[kind] =
+        score_text(recipe.model, weights, corpus.tokenizer, corpus.validation, recipe.score, stride, engine)
+            .to_json();
   };
   if (plan.plain) add("plain", 0);
   if (plan.stride > 0) add("sliding", plan.stride);
@@ -128,8 +128,7 @@ class RunStages {
   std::string write_result() {
     result_["budget"] = budget_.json();
     result_["over_budget"] = budget_.over();
-    // A sample may end in the middle of a character, or hold bytes that make none.
-    const auto text = result_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    const auto text = report::json_text(result_);
     base::write_file(folder_.result(), text);
     return text;
   }
@@ -146,29 +145,18 @@ class RunStages {
       engine_.progress().note(fmt::format("continuing after step {}", trainer.steps_done()));
     }
     const auto& t = recipe_.train;
-    const auto length = t.schedule == "wall_clock"
+    const auto length = t.by_clock()
                             ? fmt::format("{} (at most {} steps)", base::human_seconds(t.seconds), t.steps)
                             : fmt::format("{} steps", t.steps);
     engine_.progress().note(
         fmt::format("training {} parameters: {}, {} tokens a step in micro-batches of {} windows",
                     trainer.weights().layout().count(), length, t.batch_tokens, trainer.micro_batch_rows()));
     engine_.progress().note(memory_plan(trainer.memory_table(), engine_.device()));
-    report::MetricsLog log(folder_.metrics(), trainer.steps_done());
-    if (resume) read_curves();
-    TrainerHooks hooks;
-    hooks.on_step = [&](const StepMetrics& m) {
-      Json line = {
-          {"step", m.step},         {"loss", m.loss},       {"gradient_norm", m.gradient_norm},
-          {"lr_scale", m.lr_scale}, {"seconds", m.seconds}, {"tokens_per_second", m.tokens_per_second}};
-      if (m.roofline) line["roofline"] = *m.roofline;
-      if (m.fake_quantised) line["fake_quantised"] = true;
-      if (m.validation_loss) line["validation_loss"] = *m.validation_loss;
-      log.append(line);
-      add_to_curves(line);
-    };
+    const MetricsSinks sinks = {metrics_file(folder_.metrics(), trainer.steps_done()),
+                                [&](const StepMetrics& m) { curves_.add(m); }};
+    if (resume) curves_.read(folder_.metrics());
     const base::Stopwatch training;
-    const auto outcome = trainer.run(hooks, folder_.checkpoint());
-    log.flush();
+    const auto outcome = trainer.run(sinks, folder_.checkpoint());
     times_.add("starting to train", outcome.start_seconds);
     times_.add("training", training.seconds() - outcome.pause_seconds);
     times_.add("validation and checkpoints in training", outcome.pause_seconds);
@@ -179,7 +167,7 @@ class RunStages {
     base::write_file(folder_.replay(), replay_json(trainer.progress_log()));
     result_["train"] = outcome_json(outcome);
     budget_.train_seconds(outcome.seconds);
-    if (recipe_.average.kind == "swa" && outcome.average_count == 0)
+    if (recipe_.average.kind == Average::swa && outcome.average_count == 0)
       engine_.progress().warning(
           fmt::format("fewer than average.swa_min = {} snapshots were taken: the last weights are exported",
                       recipe_.average.swa_min));
@@ -201,21 +189,9 @@ class RunStages {
     });
   }
 
-  void add_to_curves(const Json& line) {
-    const auto step = line.value("step", 0.0);
-    curve_.push_back({step, line.value("loss", 0.0)});
-    if (line.contains("validation_loss"))
-      validation_curve_.push_back({step, line["validation_loss"].get<double>()});
-  }
-
-  /// The part of the curves that was drawn before the run was stopped.
-  void read_curves() {
-    for (const auto& line : report::read_metrics(folder_.metrics())) add_to_curves(line);
-  }
-
   void pack_and_score() {
     const auto ledger = times_.time("quantising and packing", [&] { return packing_.get(); });
-    result_["artifact"] = Json::parse(ledger.to_json());
+    result_["artifact"] = ledger.to_json();
     result_["artifact"]["path"] = folder_.artifact().string();
     try {
       budget_.artifact_bytes(result_["artifact"]["challenge_bytes"].get<std::int64_t>());
@@ -242,12 +218,12 @@ class RunStages {
 
   /// Test-time training of the artifact on the validation text, with its own score and verdict.
   void adapt() {
-    if (recipe_.adapt.when == "never") return;
+    if (recipe_.adapt.when == adapt::When::never) return;
     engine_.progress().note("adapting the artifact to the validation text");
     const auto adapted = times_.time("adaptation", [&] {
       return adapt_and_score(recipe_, *model_->weights, corpus_->tokenizer, corpus_->validation, engine_);
     });
-    result_["adapted"][adapted.kind] = Json::parse(adapted.to_json());
+    result_["adapted"][adapted.kind] = adapted.to_json();
   }
 
   void compare() {
@@ -269,12 +245,7 @@ class RunStages {
 
   void sample() {
     if (recipe_.generate.tokens <= 0) return;
-    GenerateOptions g;
-    g.tokens = recipe_.generate.tokens;
-    g.temperature = recipe_.generate.temperature;
-    g.top_k = recipe_.generate.top_k;
-    g.seed = static_cast<std::uint64_t>(recipe_.seed);
-    g.prompt = recipe_.generate.prompt;
+    const GenerateOptions g{recipe_.generate, static_cast<std::uint64_t>(recipe_.seed), {}};
     const auto generated = times_.time("sample", [&] { return generate(*model_, g, engine_); });
     base::write_file(folder_.sample(), g.prompt + generated.text + "\n");
     result_["sample"] = {{"prompt", g.prompt}, {"text", generated.text}};
@@ -282,7 +253,7 @@ class RunStages {
 
   void report() {
     result_["budget"] = budget_.json();
-    report::write_html(folder_.report(), result_, curve_, validation_curve_, to_toml(o_.recipe));
+    report::write_html(folder_.report(), result_, curves_.training, curves_.validation, to_toml(o_.recipe));
   }
 
   const RunOptions& o_;
@@ -293,7 +264,7 @@ class RunStages {
   std::optional<Corpus> corpus_;
   std::future<artifact::SizeLedger> packing_;
   std::optional<OpenModel> model_;
-  report::LossCurve curve_, validation_curve_;
+  LossCurves curves_;
   StageTimes times_;
   Json result_;
 };
@@ -326,19 +297,19 @@ RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std:
   }
   const auto ledger =
       pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, &sensitivity);
-  auto json = Json::parse(ledger.to_json());
+  auto json = ledger.to_json();
   json["path"] = out.string();
-  return {json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", false};
+  return {report::json_text(json), false};
 }
 
 RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
   const auto model = open_model(request.model, request.raw ? Weights::raw : Weights::exported);
   auto recipe = model.recipe;
-  if (!request.tail.empty()) recipe.score.tail = request.tail;
-  if (!request.rule.empty()) recipe.score.rule = request.rule;
-  if (!request.split_on.empty()) recipe.data.split_on = request.split_on;
-  if (!request.field.empty()) recipe.data.field = request.field;
-  recipe.data.skip_bad_lines |= request.skip_bad_lines;
+  if (request.tail) recipe.score.tail = *request.tail;
+  if (request.rule) recipe.score.rule = *request.rule;
+  if (request.split_on) recipe.data.reader.split_on = *request.split_on;
+  if (!request.field.empty()) recipe.data.reader.field = request.field;
+  recipe.data.reader.skip_bad_lines |= request.skip_bad_lines;
   recipe.score.tokens = request.tokens;  // a limit of the recipe was for its run
   const int stride = request.stride.value_or(recipe.score.stride);
   if (stride < 0 || stride > recipe.model.window)
@@ -349,10 +320,11 @@ RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
       {"model", model.source}, {"kind", model.kind}, {"isa", std::string(base::isa_name(engine.isa()))}};
   if (request.plain || stride == 0)
     json["plain"] =
-        score_json(score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, 0, engine));
+        score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, 0, engine).to_json();
   if (stride > 0)
-    json["sliding"] = score_json(
-        score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, stride, engine));
+    json["sliding"] =
+        score_text(recipe.model, *model.weights, model.tokenizer, text, recipe.score, stride, engine)
+            .to_json();
   const auto& r = text.round_trip;
   if (r.changed_documents > 0) {
     json["normalisation"] = {{"changed_documents", r.changed_documents},
@@ -365,7 +337,7 @@ RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
                     "counts the bytes after it",
                     r.changed_documents, r.documents, r.changed_bytes, r.bytes));
   }
-  return {json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", false};
+  return {report::json_text(json), false};
 }
 
 }  // namespace fairway::pipeline

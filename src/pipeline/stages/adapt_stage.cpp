@@ -1,9 +1,9 @@
 #include "fairway/pipeline/stages/adapt_stage.h"
 
 #include "fairway/base/path.h"
-#include "fairway/pipeline/recipe/recipe_schema.h"
 #include "fairway/pipeline/stages/model_file.h"
 #include "fairway/pipeline/stages/scoring.h"
+#include "fairway/report/metrics.h"
 
 #include <nlohmann/json.hpp>
 
@@ -14,24 +14,18 @@ namespace fairway::pipeline {
 using base::fail_input;
 using Json = nlohmann::ordered_json;
 
-std::span<const std::uint16_t> scored_tokens(const Recipe& recipe, const ScoredText& text) {
-  const std::span<const std::uint16_t> all = text.tokens;
-  const auto limit = static_cast<std::size_t>(recipe.score.tokens);
-  return limit > 0 && limit + 1 < all.size() ? all.first(limit + 1) : all;
-}
-
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
                             const text::Tokenizer& tokenizer, const ScoredText& text, exec::Engine& engine,
                             const AdaptExtras& extras) {
   const auto table = score_bytes(recipe.score, tokenizer, recipe.model.vocab_size);
-  const auto tokens = scored_tokens(recipe, text);
+  const auto tokens = scored_tokens(recipe.score, text);
   adapt::EvaluateOptions options;
   options.count = byte_counter(table);
-  options.byte_rule = std::string(text::byte_rule_name(table.rule));
+  options.byte_rule = std::string(base::name_of(table.rule));
   options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
   options.stride = recipe.score.stride;
   options.ppm_weight = recipe.score.ppm_weight;  // a recipe has it with sliding scores only
-  options.tail = recipe.score.tail == "published" ? score::Tail::published : score::Tail::clean;
+  options.tail = recipe.score.tail;
   options.budget_seconds = recipe.budget.eval_seconds;
   options.budget =
       recipe.budget.enforce && extras.enforce_budget ? adapt::Budget::enforce : adapt::Budget::report;
@@ -45,8 +39,8 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   return result;
 }
 
-std::string AdaptResult::to_json() const {
-  auto json = Json::parse(run.score.to_json());
+Json AdaptResult::to_json() const {
+  auto json = run.score.to_json();
   auto& list = json["training"] = Json::array();
   for (const auto& t : run.training)
     list.push_back({{"what", t.what},
@@ -63,29 +57,18 @@ std::string AdaptResult::to_json() const {
   json["score_seconds"] = run.score_seconds;
   json["forecast_seconds"] = run.forecast_seconds;
   json["over_budget"] = run.over_budget;
-  return json.dump();
+  return json;
 }
-
-namespace {
-
-/// Takes [adapt], [score] and [budget] from another recipe.
-void take_evaluation(Recipe& recipe, Recipe from) {
-  for (const auto& key : recipe_keys()) {
-    if (!key.name.starts_with("adapt.") && !key.name.starts_with("score.") &&
-        !key.name.starts_with("budget."))
-      continue;
-    std::visit([&](auto* to) { *to = *std::get<decltype(to)>(key.value(from)); }, key.value(recipe));
-  }
-}
-
-}  // namespace
 
 AdaptSubject open_subject(const AdaptRequest& request, exec::Engine& engine) {
   const bool is_run = base::is_folder(request.model);
   auto model = open_model(request.model);
   auto recipe = is_run ? load_recipe((request.model / "recipe.toml").string()).recipe : model.recipe;
   if (!is_run) recipe.score.tokens = 0;  // a limit of the recipe was for its run
-  if (!request.recipe.empty()) take_evaluation(recipe, load_recipe(request.recipe).recipe);
+  if (!request.recipe.empty()) {
+    const auto other = load_recipe(request.recipe).recipe;
+    recipe.adapt = other.adapt, recipe.score = other.score, recipe.budget = other.budget;
+  }
   // Once more as a whole, with what the command line adds.
   recipe =
       parse_recipe(to_toml(recipe), request.model.string() + " (recipe)", {}, {.set = request.set}).recipe;
@@ -105,7 +88,7 @@ AdaptSubject open_subject(const AdaptRequest& request, exec::Engine& engine) {
 std::string adapt_file(const AdaptRequest& request, exec::Engine& engine) {
   const auto subject = open_subject(request, engine);
   const auto& recipe = subject.recipe;
-  if (recipe.adapt.when == "never")
+  if (recipe.adapt.when == adapt::When::never)
     fail_input(
         "adapt.when = \"never\": name a recipe that adapts with --recipe, or set adapt.when with --set");
   Json json = {{"model", subject.source},
@@ -114,12 +97,12 @@ std::string adapt_file(const AdaptRequest& request, exec::Engine& engine) {
                {"isa", std::string(base::isa_name(engine.isa()))}};
   const char* kind = recipe.score.stride > 0 ? "sliding" : "plain";
   engine.progress().note("scoring the model as it is");
-  json["score"][kind] = Json::parse(score_text(recipe.model, *subject.weights, subject.tokenizer,
-                                               subject.text, recipe.score, recipe.score.stride, engine)
-                                        .to_json());
+  json["score"][kind] = score_text(recipe.model, *subject.weights, subject.tokenizer, subject.text,
+                                   recipe.score, recipe.score.stride, engine)
+                            .to_json();
   const auto adapted = adapt_and_score(recipe, *subject.weights, subject.tokenizer, subject.text, engine);
-  json["adapted"][adapted.kind] = Json::parse(adapted.to_json());
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  json["adapted"][adapted.kind] = adapted.to_json();
+  return report::json_text(json);
 }
 
 }  // namespace fairway::pipeline

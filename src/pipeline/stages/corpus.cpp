@@ -23,23 +23,12 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-data::ReaderOptions reader_options(const DataConfig& c) {
-  data::ReaderOptions options;
-  options.split_on = data::parse_split_on(c.split_on).value_or(data::SplitOn::file);
-  options.field = c.field;
-  options.skip_empty = true;
-  options.skip_bad_lines = c.skip_bad_lines;
-  options.min_document_bytes = static_cast<std::uint64_t>(c.min_document_bytes);
-  return options;
-}
-
 /// Documents of all patterns in order; at most `max_bytes` of text (0: all).
 std::vector<data::Document> read_texts(const std::vector<std::string>& patterns, const DataConfig& c,
                                        std::int64_t max_bytes, std::vector<SourceFile>& sources,
                                        exec::Engine& engine) {
   std::vector<data::Document> documents;
   std::int64_t bytes = 0;
-  const auto options = reader_options(c);
   auto drain = [&](auto& reader, const std::string& name, std::optional<base::FileId> id) {
     data::Document document;
     const std::int64_t before = bytes;
@@ -57,12 +46,12 @@ std::vector<data::Document> read_texts(const std::vector<std::string>& patterns,
   data::check_read_once(patterns);
   for (const auto& pattern : patterns) {
     if (const auto text = builtin_text(pattern)) {
-      data::DocumentReader reader(base::as_bytes(*text), pattern.substr(pattern.find(':') + 1), options);
+      data::DocumentReader reader(base::as_bytes(*text), pattern.substr(pattern.find(':') + 1), c.reader);
       drain(reader, pattern, {});
       continue;
     }
     for (const auto& file : data::find_texts({&pattern, 1})) {
-      data::DocumentReader reader(file, options);
+      data::DocumentReader reader(file, c.reader);
       drain(reader, file.filename().string(), base::file_id(file));
     }
   }

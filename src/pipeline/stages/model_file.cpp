@@ -81,7 +81,7 @@ std::vector<float> dequantised(const artifact::StoredTensor& t) {
 
 /// Tables kept in bf16 during training come back as bf16 values (spec/quantization.md section 6).
 void round_tables(graph::ParameterStore& store, const Recipe& recipe) {
-  if (recipe.optim.tables != "bf16") return;
+  if (recipe.optim.tables != tensor::DType::bf16) return;
   for (const auto& p : store.layout().parameters())
     if (p.group == graph::Group::table)
       for (auto& v : store.value(p.name).span<float>()) v = tensor::round_to_bf16(v);
@@ -122,7 +122,7 @@ artifact::TokenizerSection tokenizer_section(const text::Tokenizer& tokenizer) {
   const auto bytes = tokenizer.model_bytes();
   return {{reinterpret_cast<const char*>(bytes.data()), bytes.size()},
           std::string(text::transform_name(tokenizer.transform())),
-          std::string(text::byte_rule_name(text::default_byte_rule(tokenizer)))};
+          std::string(base::name_of(text::default_byte_rule(tokenizer)))};
 }
 
 text::Tokenizer tokenizer_from(const artifact::TokenizerSection& section, const std::string& what) {

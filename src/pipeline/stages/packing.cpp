@@ -19,13 +19,8 @@ quant::TensorInfo tensor_info(const graph::Parameter& p) {
 
 quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
                              const quant::Sensitivity* sensitivity) {
-  quant::QuantPolicy policy;
-  policy.attention = &quant::find_rule("quant.matrix", c.matrix);
-  policy.mlp = c.mlp == "matrix" ? policy.attention : &quant::find_rule("quant.mlp", c.mlp);
-  policy.table = &quant::find_rule("quant.table", c.table);
+  auto policy = c.policy;
   for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
-  policy.passthrough_limit = c.passthrough_limit;
-  policy.prune = {c.prune, c.prune_below, c.prune_when == "after"};
   if (c.guided_high > 0 || c.guided_low > 0) {
     if (!sensitivity || sensitivity->empty())
       base::fail_input(
@@ -91,7 +86,7 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
   artifact::Artifact result;
   for (const auto& p : weights.layout().parameters()) {
     engine.throw_if_stopped();
-    const bool bf16 = p.group == graph::Group::table && recipe.optim.tables == "bf16";
+    const bool bf16 = p.group == graph::Group::table && recipe.optim.tables == tensor::DType::bf16;
     result.tensors.push_back(stored(quant::quantize(
         policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16, engine.pool())));
   }
@@ -108,9 +103,7 @@ std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::Par
                                                 const std::filesystem::path& out, exec::Engine& engine,
                                                 const quant::Sensitivity* sensitivity) {
   engine.progress().note("quantising and packing");
-  const auto coder = artifact::parse_coder(recipe.quant.coder);
-  if (!coder) base::fail_input("quant.coder = \"{}\" is unknown", recipe.quant.coder);
-  const artifact::WriteOptions options{*coder, recipe.quant.level};
+  const artifact::WriteOptions options{recipe.quant.coder, recipe.quant.level};
   return std::async(std::launch::async,
                     [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity),
                      out, options] { return artifact::write_artifact(out, packed, options); });

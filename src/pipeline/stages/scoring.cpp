@@ -14,8 +14,7 @@ std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& 
 }
 
 text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size) {
-  const auto rule =
-      options.rule == "auto" ? text::default_byte_rule(tokenizer) : *text::parse_byte_rule(options.rule);
+  const auto rule = options.rule.value_or(text::default_byte_rule(tokenizer));
   return text::make_byte_table(tokenizer, rule, vocab_size);
 }
 
@@ -35,24 +34,27 @@ void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score
       "\"exact\" (--rule exact) counts what they decode to");
 }
 
+std::span<const std::uint16_t> scored_tokens(const ScoreConfig& options, const ScoredText& text) {
+  const std::span<const std::uint16_t> all = text.tokens;
+  const auto limit = static_cast<std::size_t>(options.tokens);
+  return limit > 0 && limit + 1 < all.size() ? all.first(limit + 1) : all;
+}
+
 score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenizer& tokenizer,
                               const ScoredText& text, const ScoreConfig& options, int stride) {
   auto& runner = scorer.runner();
   const auto& config = runner.config();
-  const auto tail = options.tail == "published" ? score::Tail::published : score::Tail::clean;
   const auto table = score_bytes(options, tokenizer, config.vocab_size);
-  std::span<const std::uint16_t> tokens = text.tokens;
-  if (options.tokens > 0 && static_cast<std::size_t>(options.tokens) + 1 < tokens.size())
-    tokens = tokens.first(static_cast<std::size_t>(options.tokens) + 1);
+  const auto tokens = scored_tokens(options, text);
   const auto n = static_cast<std::int64_t>(tokens.size());
   const int lead = config.memory_tokens, most = config.window - lead;
-  const auto plan = stride > 0
-                        ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), tail, lead)
-                        : score::WindowPlan::plain(n, config.window, tail, lead);
+  const auto plan =
+      stride > 0 ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), options.tail, lead)
+                 : score::WindowPlan::plain(n, config.window, options.tail, lead);
   for (const int length : plan.score_lengths()) scorer.add(length);
   runner.allocate();
   score::ScoreOptions score_options;
-  score_options.byte_rule = std::string(text::byte_rule_name(table.rule));
+  score_options.byte_rule = std::string(base::name_of(table.rule));
   score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
   score_options.progress = &runner.engine().progress();
   score_options.stop = runner.engine().stop();

@@ -3,6 +3,7 @@
 #include "fairway/base/random.h"
 #include "fairway/pipeline/stages/scoring.h"
 #include "fairway/pipeline/stages/verify_checks.h"
+#include "fairway/report/metrics.h"
 
 #include <nlohmann/json.hpp>
 
@@ -33,10 +34,10 @@ class Verification {
                  {"recipe", subject_.recipe.name},
                  {"ok", report.ok},
                  {"verdict", s.verdict.text()},
-                 {result_.kind, Json::parse(result_.to_json())}};
+                 {result_.kind, result_.to_json()}};
     auto& list = json["checks"] = Json::array();
     for (const auto& c : checks_) list.push_back({{"check", c.name}, {"ok", c.ok}, {"figures", c.figures}});
-    report.json = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    report.json = report::json_text(json);
     return report;
   }
 

@@ -4,14 +4,13 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
-#include "fairway/base/path.h"
 #include "fairway/base/text.h"
 #include "recipe/recipe_parse.h"
 
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -28,9 +27,7 @@ constexpr std::size_t kMaxCells = 10'000;
 class File {
  public:
   explicit File(std::string label) : label_(std::move(label)) {}
-  std::string at(const toml::source_region& region) const {
-    return fmt::format("{}:{}:{}", label_, region.begin.line, region.begin.column);
-  }
+  std::string at(const toml::source_region& region) const { return position(label_, region); }
   template <class T>
   T take(const toml::key& key, const toml::node& node, std::string_view expected) const {
     const auto value = node.value_exact<T>();
@@ -46,30 +43,18 @@ class File {
   std::string label_;
 };
 
-/// A path in a sweep file is relative to the file, as in a recipe.
-std::string absolute_path(const std::string& path, const fs::path& folder) {
-  if (path.empty() || path.starts_with("builtin:")) return path;
-  return base::absolute_path(folder, path).string();  // a folder may be "": this one
-}
-
-std::string toml_text(const RecipeKey& key, const toml::node& node, const fs::path& folder) {
-  std::ostringstream out;
-  if (key.is_path && node.is_string()) {
-    out << toml::value<std::string>(absolute_path(*node.value<std::string>(), folder));
-  } else if (key.is_path && node.is_array()) {
-    toml::array paths;
-    for (const auto& item : *node.as_array())
-      paths.push_back(absolute_path(item.value_or(std::string()), folder));
-    out << paths;
-  } else {
-    node.visit([&](const auto& n) { out << n; });
+/// A variant's value as --set takes it, its paths made absolute.
+std::string toml_text(const RecipeKey& key, const toml::node& node, const File& file,
+                      const fs::path& folder) {
+  if (key.is_path) {
+    Recipe any;
+    assign(key, node, any, file.at(node.source()));
+    make_absolute(key, any, folder.empty() ? "." : folder);
+    return toml_value(key, any);
   }
+  std::ostringstream out;
+  node.visit([&](const auto& n) { out << n; });
   return out.str();
-}
-
-bool is_section(const std::string& name) {
-  return std::any_of(recipe_keys().begin(), recipe_keys().end(),
-                     [&](const auto& key) { return key.name.starts_with(name + "."); });
 }
 
 /// The recipe keys of a variant in its own tables: [variant.train] steps = 5, or train.steps = 5.
@@ -79,7 +64,7 @@ void read_keys(const toml::table& table, const std::string& prefix, const File& 
     const auto full = prefix + std::string(name.str());
     if (prefix.empty() && (full == "name" || full == "note" || full == "metric")) continue;
     if (const auto* key = find_key(full); key && full != "seed" && full != "description") {
-      set.push_back(fmt::format("{}={}", full, toml_text(*key, node, folder)));
+      set.push_back(fmt::format("{}={}", full, toml_text(*key, node, file, folder)));
     } else if (node.is_table() && is_section(full)) {
       read_keys(*node.as_table(), full + ".", file, folder, set);
     } else {
@@ -121,22 +106,13 @@ void for_each_item(const toml::key& key, const toml::node& node, const File& fil
 void read_top(Sweep& sweep, const toml::table& table, const File& file, const fs::path& folder) {
   const std::vector<std::string> known = {"name",   "description", "base",  "scale",
                                           "metric", "baseline",    "seeds", "variant"};
+  static const std::map<std::string, std::string Sweep::*> texts = {
+      {"name", &Sweep::name},   {"description", &Sweep::description}, {"base", &Sweep::base},
+      {"scale", &Sweep::scale}, {"metric", &Sweep::metric},           {"baseline", &Sweep::baseline}};
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
-    if (name == "name") {
-      sweep.name = file.text(key, node);
-    } else if (name == "description") {
-      sweep.description = file.text(key, node);
-    } else if (name == "base") {
-      sweep.base = file.text(key, node);
-      if (sweep.base.find('/') != std::string::npos || sweep.base.ends_with(".toml"))
-        sweep.base = absolute_path(sweep.base, folder);
-    } else if (name == "scale") {
-      sweep.scale = file.text(key, node);
-    } else if (name == "metric") {
-      sweep.metric = file.text(key, node);
-    } else if (name == "baseline") {
-      sweep.baseline = file.text(key, node);
+    if (const auto found = texts.find(name); found != texts.end()) {
+      sweep.*found->second = file.text(key, node);
     } else if (name == "seeds") {
       for_each_item(key, node, file, "a list of integers", [&, &key = key](const toml::node& item) {
         sweep.seeds.push_back(file.take<std::int64_t>(key, item, "a list of integers"));
@@ -150,6 +126,7 @@ void read_top(Sweep& sweep, const toml::table& table, const File& file, const fs
                  base::did_you_mean(name, known));
     }
   }
+  sweep.base = located(sweep.base, folder);
 }
 
 void check(Sweep& sweep, const SweepOverrides& more) {
@@ -200,13 +177,7 @@ Sweep parse_sweep(std::string_view text, const std::string& label, const fs::pat
   Sweep sweep;
   sweep.source = label;
   sweep.name = fs::path(label).stem().string();
-  toml::table table;
-  try {
-    table = toml::parse(text, label);
-  } catch (const toml::parse_error& error) {
-    const auto at = error.source().begin;
-    fail_input("{}:{}:{}: broken TOML: {}", label, at.line, at.column, error.description());
-  }
+  const auto table = parse_toml(text, label);
   if (!table.contains("seeds")) sweep.seeds = {1337};
   read_top(sweep, table, File(label), folder);
   if (!more.seeds.empty()) sweep.seeds = more.seeds;

@@ -6,6 +6,7 @@
 #include "fairway/pipeline/run/run.h"
 #include "fairway/pipeline/sweep/sweep.h"
 #include "fairway/report/html.h"
+#include "fairway/report/metrics.h"
 #include "sweep/sweep_table.h"
 
 #include <fmt/format.h>
@@ -146,7 +147,7 @@ class SweepRun {
   void update_files_locked() {
     result_.rows = sweep_rows(sweep_, result_.cells);
     result_.failed = std::ranges::any_of(result_.cells, [](const auto& c) { return !c.error.empty(); });
-    result_.json = sweep_json(sweep_, result_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    result_.json = report::json_text(sweep_json(sweep_, result_));
     base::write_file(o_.out / "sweep.json", result_.json);
     report::HtmlReport page;
     page.title = sweep_.name;

@@ -17,7 +17,7 @@ struct TrainMetadata {
   std::int64_t step = 0;      ///< completed
   double seconds = 0;         ///< training time used
   double loss = 0;            ///< of the last step
-  std::string end;            ///< what ended the training (train_end_name); empty: it can go on
+  std::string end;            ///< what ended the training (names of TrainEnd); empty: it can go on
   std::int64_t qat_step = 0;  ///< first step with late QAT, counted from 1; 0: not yet
   data::LoaderState loader;
   int rows = 0;  ///< of a micro-batch

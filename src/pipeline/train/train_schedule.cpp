@@ -18,11 +18,11 @@ TrainSchedule::TrainSchedule(const Recipe& recipe) : recipe_(recipe), lr_(lr_sch
 /// spec/training.md sections 9 and 10; EMA from average.start on.
 AverageAction TrainSchedule::average_after(std::int64_t step, double lr_scale) const {
   const auto& a = recipe_.average;
-  if (a.kind == "ema") {
+  if (a.kind == Average::ema) {
     if (step < a.start) return AverageAction::none;
     return step == a.start ? AverageAction::set : AverageAction::add;
   }
-  if (a.kind == "swa" && lr_scale < a.swa_below && step % a.swa_every == 0) return AverageAction::add;
+  if (a.kind == Average::swa && lr_scale < a.swa_below && step % a.swa_every == 0) return AverageAction::add;
   return AverageAction::none;
 }
 

@@ -5,15 +5,6 @@
 #include "fairway/pipeline/stages/packing.h"
 
 namespace fairway::pipeline {
-
-namespace {
-
-tensor::DType dtype_of(const std::string& name) {
-  return name == "bf16" ? tensor::DType::bf16 : tensor::DType::f32;
-}
-
-}  // namespace
-
 optim::TrainingConfig training_config(const Recipe& r) {
   optim::TrainingConfig c;
   c.matrix_lr = r.optim.matrix_lr;
@@ -21,21 +12,19 @@ optim::TrainingConfig training_config(const Recipe& r) {
   c.scalar_lr = r.optim.scalar_lr;
   c.muon_momentum = {r.optim.muon_momentum_start, r.optim.muon_momentum_end, r.optim.muon_momentum_steps};
   c.ns_steps = r.optim.ns_steps;
-  c.ns_dtype = dtype_of(r.optim.ns_precision);
+  c.ns_dtype = r.optim.ns_precision;
   c.muon_weight_decay = r.optim.muon_weight_decay;
   c.adam_weight_decay = r.optim.adam_weight_decay;
   c.beta1 = r.optim.beta1;
   c.beta2 = r.optim.beta2;
   c.eps = r.optim.eps;
   c.grad_clip = r.optim.grad_clip;
-  c.embeddings = dtype_of(r.optim.tables);
+  c.embeddings = r.optim.tables;
   return c;
 }
 
 optim::LrSchedule lr_schedule(const Recipe& r) {
-  const bool by_clock = r.train.schedule == "wall_clock";
-  return {by_clock ? optim::ScheduleKind::wall_clock : optim::ScheduleKind::steps, r.train.steps,
-          r.train.seconds * 1000.0, r.train.warmdown_steps};
+  return {r.train.schedule, r.train.steps, r.train.seconds * 1000.0, r.train.warmdown_steps};
 }
 
 optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
@@ -70,16 +59,16 @@ optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout
 
 optim::OptimizerConfig optimizer_config(const Recipe& r, const graph::ParameterLayout& layout) {
   optim::Averages averages;
-  if (r.average.kind == "ema") averages.ema_decay = r.average.decay;
-  averages.ema_storage = dtype_of(r.average.dtype);
-  averages.swa = r.average.kind == "swa";
+  if (r.average.kind == Average::ema) averages.ema_decay = r.average.decay;
+  averages.ema_storage = r.average.dtype;
+  averages.swa = r.average.kind == Average::swa;
   averages.squares = guided_bits(r);
   return optim::optimizer_config(training_config(r), trained_parameters(layout), averages);
 }
 
 std::optional<optim::Average> average_of(const Recipe& r) {
-  if (r.average.kind == "ema") return optim::Average::ema;
-  if (r.average.kind == "swa") return optim::Average::swa;
+  if (r.average.kind == Average::ema) return optim::Average::ema;
+  if (r.average.kind == Average::swa) return optim::Average::swa;
   return {};
 }
 
@@ -98,7 +87,7 @@ std::optional<std::vector<float>> read_average(const Recipe& r, optim::Optimizer
 }
 
 void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::span<float> flat) {
-  if (r.optim.tables != "bf16") return;
+  if (r.optim.tables != tensor::DType::bf16) return;
   for (const auto& p : trained_parameters(layout).embeddings)
     for (float& v : p.range.of(flat)) v = tensor::round_to_bf16(v);
 }
@@ -124,7 +113,7 @@ graph::QuantLevels qat_levels(const Recipe& r) {
 }
 
 ops::Products products(const Recipe& r) {
-  return r.train.products == "bf16" ? ops::Products::bf16 : ops::Products::f32;
+  return r.train.products == tensor::DType::bf16 ? ops::Products::bf16 : ops::Products::f32;
 }
 
 }  // namespace fairway::pipeline

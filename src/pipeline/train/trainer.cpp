@@ -46,30 +46,6 @@ bool all_finite(std::span<const float> values) {
 
 }  // namespace
 
-namespace {
-
-/// Nothing for a run that can go on.
-std::optional<TrainEnd> parse_end(std::string_view name) {
-  for (const auto end : {TrainEnd::schedule, TrainEnd::budget, TrainEnd::replay})
-    if (name == train_end_name(end)) return end;
-  return {};
-}
-
-}  // namespace
-
-std::string_view train_end_name(TrainEnd end) {
-  switch (end) {
-    case TrainEnd::schedule:
-      return "schedule";
-    case TrainEnd::budget:
-      return "budget";
-    case TrainEnd::replay:
-      return "replay";
-    default:
-      return "stopped";
-  }
-}
-
 struct Trainer::State {
   State(const Recipe& r, const Corpus& c, exec::Engine& e, std::unique_ptr<TrainBackend> b)
       : recipe(r),
@@ -94,7 +70,7 @@ struct Trainer::State {
   void submit();
   std::optional<StepMetrics> collect();
   void roll_back(const StepOutcome& outcome, const InFlight& bad);
-  void after_step(StepMetrics& m, const TrainerHooks& hooks, const std::filesystem::path& checkpoint,
+  void after_step(StepMetrics& m, const MetricsSinks& sinks, const std::filesystem::path& checkpoint,
                   Trainer& trainer);
   bool save_is_due() const { return saves && save_timer.due(); }
   void save_unasked(const std::filesystem::path& checkpoint, Trainer& trainer);
@@ -229,7 +205,8 @@ std::optional<double> Trainer::State::validate() {
 /// SWA of fewer than average.swa_min snapshots is not used (spec/training.md section 10).
 bool Trainer::State::average_applies() const {
   const auto& a = recipe.average;
-  return a.kind == "ema" || (a.kind == "swa" && average_count(recipe, backend->optimizer()) >= a.swa_min);
+  return a.kind == Average::ema ||
+         (a.kind == Average::swa && average_count(recipe, backend->optimizer()) >= a.swa_min);
 }
 
 /// The averaged weights; nothing when the last ones are exported.
@@ -240,7 +217,7 @@ std::optional<std::vector<float>> Trainer::State::average() {
 
 void Trainer::State::show(const StepMetrics& m) const {
   std::optional<double> left;
-  if (recipe.train.schedule == "wall_clock" && !replayed) left = recipe.train.seconds - clock.seconds();
+  if (recipe.train.by_clock() && !replayed) left = recipe.train.seconds - clock.seconds();
   if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
     left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
   auto total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps;
@@ -271,7 +248,7 @@ void Trainer::State::save_unasked(const std::filesystem::path& checkpoint, Train
 }
 
 /// Log, validation and checkpoint; the schedule has seen to it that nothing is in flight where they are due.
-void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
+void Trainer::State::after_step(StepMetrics& m, const MetricsSinks& sinks,
                                 const std::filesystem::path& checkpoint, Trainer& trainer) {
   const auto& t = recipe.train;
   const bool last = in_flight.empty() && end().has_value();
@@ -281,7 +258,8 @@ void Trainer::State::after_step(StepMetrics& m, const TrainerHooks& hooks,
   if (pause) clock.stop();
   if (pause && t.validate_every > 0 && steps % t.validate_every == 0 && !corpus.validation.tokens.empty())
     m.validation_loss = validate();
-  if (hooks.on_step && (steps % std::max(1, t.log_every) == 0 || last || m.validation_loss)) hooks.on_step(m);
+  if (steps % t.log_every == 0 || last || m.validation_loss)
+    for (const auto& sink : sinks) sink(m);
   show(m);
   if (pause && t.checkpoint_every > 0 && steps % t.checkpoint_every == 0 && !checkpoint.empty())
     trainer.save(checkpoint);
@@ -324,7 +302,7 @@ std::unique_ptr<graph::ParameterStore> Trainer::exported_weights() {
   return result;
 }
 
-TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path& checkpoint) {
+TrainOutcome Trainer::run(const MetricsSinks& sinks, const std::filesystem::path& checkpoint) {
   auto& s = *state_;
   TrainOutcome outcome;
   outcome.parameters = s.backend->weights().layout().count();
@@ -341,7 +319,7 @@ TrainOutcome Trainer::run(const TrainerHooks& hooks, const std::filesystem::path
     if (s.in_flight.empty()) break;
     auto m = s.collect();
     if (!m) stop_at_bad_step(checkpoint);
-    s.after_step(*m, hooks, checkpoint, *this);
+    s.after_step(*m, sinks, checkpoint, *this);
   }
   const auto end = s.end();
   s.clock.stop();
@@ -382,7 +360,7 @@ TrainMetadata Trainer::State::metadata() const {
   m.step = steps;
   m.seconds = clock.seconds();
   m.loss = last_loss;
-  if (ended) m.end = train_end_name(*ended);
+  if (ended) m.end = base::name_of(*ended);
   m.qat_step = qat_step;
   m.loader = loader.state();
   m.rows = backend->model().rows;
@@ -472,7 +450,8 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
   clock.set(meta.seconds);
   step_seconds = steps > 0 ? meta.seconds / static_cast<double>(steps) : 0;
   last_loss = meta.loss;
-  ended = parse_end(meta.end);
+  ended = base::parse_name<TrainEnd>(meta.end);
+  if (ended == TrainEnd::stopped) ended.reset();  // it goes on
   qat_step = meta.qat_step;
   loader.seek(meta.loader);
   changes = meta.changes;

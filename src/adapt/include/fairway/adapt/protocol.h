@@ -12,9 +12,11 @@
 namespace fairway::adapt {
 
 enum class When {
+  never,      ///< the score alone
   before,     ///< epochs over the whole text, then its score: not a code length
   streaming,  ///< each chunk after its score
 };
+constexpr auto names_of(When) { return base::names<When>("never", "before", "streaming"); }
 
 /// What the learning rate is multiplied by: 1, or (1 + cos(pi x)) / 2 with x ...
 enum class Schedule {
@@ -23,8 +25,12 @@ enum class Schedule {
   cosine_pass,   ///< b / B over the chunks of a pass (streaming) or the batches of an epoch (before)
   cosine_steps,  ///< s / S over all steps
 };
+constexpr auto names_of(Schedule) {
+  return base::names<Schedule>("constant", "cosine_epoch", "cosine_pass", "cosine_steps");
+}
 
 enum class Order { natural, permuted };
+constexpr auto names_of(Order) { return base::names<Order>("natural", "permuted"); }
 
 /// How virtual ranks share the text (spec/ttt.md sections 3 to 6).
 enum class Shards {
@@ -35,6 +41,7 @@ enum class Shards {
   /// schedules count floor((C - S) / batch) steps where one more is made.
   targets,
 };
+constexpr auto names_of(Shards) { return base::names<Shards>("windows", "targets"); }
 
 /// One stretch of training with a fresh optimiser.
 struct Phase {
@@ -54,8 +61,8 @@ struct Protocol {
   std::vector<Phase> phases = {Phase{}};  ///< one after the other; streaming has one
   /// Part of the algorithm, not of its execution: decides shards, batches and how gradients are weighted.
   int virtual_ranks = 1;
-  int batch_windows = 32;  ///< windows of each virtual rank in a step
-  int chunk_windows = 16;  ///< streaming: windows scored before they are trained on
+  int batch_windows = 4;  ///< windows of each virtual rank in a step
+  int chunk_windows = 4;  ///< streaming: windows scored before they are trained on
   Order order = Order::natural;
   Shards shards = Shards::windows;
   /// Streaming: one trajectory for each entry, all from the artifact's weights; its learning rate is

@@ -72,7 +72,6 @@ struct Artifact {
 /// Entropy coders of a section. The values stand in files: never renumber.
 enum class Coder : std::uint8_t { raw = 0, zstd = 1, brotli = 2, lzma = 3 };
 std::string_view coder_name(Coder coder);
-std::optional<Coder> parse_coder(std::string_view name);
 std::vector<Coder> all_coders();
 int highest_level(Coder coder);  ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
 

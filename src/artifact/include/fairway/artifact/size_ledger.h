@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,7 +65,7 @@ struct SizeLedger {
     if (!published_script_bytes) return std::nullopt;
     return weights_bytes + *published_script_bytes;
   }
-  std::string to_json() const;  ///< one object, keys as the members, plus limit and the totals
+  nlohmann::ordered_json to_json() const;  ///< one object, keys as the members, plus limit and the totals
 };
 
 /// Reads the ledger off a file's bytes (which are checked as by decode_artifact).

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
+
 namespace fairway::data {
 
 /// How a .txt file is cut into documents.
@@ -18,8 +20,7 @@ enum class SplitOn {
   blank_line,  ///< paragraphs; lines of white space only part them
   line,        ///< every line that is not empty
 };
-std::optional<SplitOn> parse_split_on(std::string_view name);  ///< "file", "blank-line", "line"
-std::string_view split_on_name(SplitOn split);
+constexpr auto names_of(SplitOn) { return base::names<SplitOn>("file", "blank-line", "line"); }
 
 struct ReaderOptions {
   SplitOn split_on = SplitOn::file;
@@ -28,7 +29,7 @@ struct ReaderOptions {
   /// .jsonl and `line`: lines that are no document (no JSON, no such field, not UTF-8, too long) are counted
   /// and left out
   bool skip_bad_lines = false;
-  std::uint64_t min_document_bytes =
+  std::int64_t min_document_bytes =
       0;  ///< blank_line: paragraphs are joined (with one empty line) until this size
   std::uint64_t max_document_bytes = std::uint64_t{1} << 30;  ///< a longer document or line is an error
 };

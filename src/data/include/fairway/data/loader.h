@@ -78,10 +78,6 @@ class BatchLoader {
   /// Rows [first, first + count) of the current step, row-major [count][window]; count follows from the
   /// spans' size, both the same. Rows are numbered slice by slice. Safe to call from several threads.
   void rows(std::int64_t first, std::span<std::int32_t> inputs, std::span<std::int32_t> targets) const;
-  /// Slice number that micro-step `m` of rank `r` of `ranks` works on, as published: m * ranks + r.
-  static std::int64_t slice_of(std::int64_t micro_step, std::int64_t rank, std::int64_t ranks) {
-    return micro_step * ranks + rank;
-  }
 
  private:
   TokenStream stream_;
@@ -89,30 +85,6 @@ class BatchLoader {
   State state_;
   std::vector<std::uint16_t> tokens_;  // of the current step: slices * (L + 1)
   bool current_ = false;
-};
-
-/// Validation text: all shards joined, N tokens; U = floor((N - 1) / S) * S targets are scored, tokens 0..U
-/// kept.
-class ValidationSet {
- public:
-  static ValidationSet open(const std::string& pattern, std::int32_t vocab_size, std::int64_t window,
-                            const text::Tokenizer* tokenizer = nullptr);
-  /// Throws an input error when there are fewer than `window` + 1 tokens.
-  static ValidationSet from_tokens(std::vector<std::uint16_t> tokens, std::int64_t window,
-                                   std::int32_t vocab_size = 0);
-
-  std::span<const std::uint16_t> tokens() const noexcept { return tokens_; }                       ///< U + 1
-  std::int64_t targets() const noexcept { return static_cast<std::int64_t>(tokens_.size()) - 1; }  ///< U
-  std::int64_t window() const noexcept { return window_; }
-  std::int64_t windows() const noexcept { return targets() / window_; }
-  std::int64_t dropped() const noexcept { return dropped_; }  ///< tokens cut off at the end
-  /// Non-overlapping windows [first, first + count), row-major; count follows from the spans' size.
-  void rows(std::int64_t first, std::span<std::int32_t> inputs, std::span<std::int32_t> targets) const;
-
- private:
-  std::vector<std::uint16_t> tokens_;
-  std::int64_t window_ = 0;
-  std::int64_t dropped_ = 0;
 };
 
 /// All tokens of the shards that match, in order.

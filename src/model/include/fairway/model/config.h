@@ -1,9 +1,19 @@
 #pragma once
-#include <cstdint>
-#include <string>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
+
 namespace fairway::model {
+
+/// Of the MLP: max(x, 0)^2, or below zero (slope x)^2.
+enum class Activation { relu_square, leaky_square };
+constexpr auto names_of(Activation) { return base::names<Activation>("relu_square", "leaky_square"); }
+
+enum class MatrixInit {
+  orthogonal,
+  uniform,  ///< +-1/sqrt(fan_in): the challenge's baseline
+};
+constexpr auto names_of(MatrixInit) { return base::names<MatrixInit>("orthogonal", "uniform"); }
 
 /// Every switch of the transformer family (spec/model.md section 12). Plain data; `validate` checks it as a
 /// whole.
@@ -13,8 +23,8 @@ struct ModelConfig {
   int width = 512;  ///< D
   int heads = 8;    ///< query heads; head size = width / heads
   int kv_heads = 4;
-  double mlp_mult = 3.0;                    ///< hidden = mlp_mult * width, rounded down
-  std::string activation = "leaky_square";  ///< "relu_square" | "leaky_square"
+  double mlp_mult = 3.0;  ///< hidden = mlp_mult * width, rounded down
+  Activation activation = Activation::leaky_square;
   float leaky_slope = 0.5f;
   int window = 2048;  ///< training and evaluation length S
 
@@ -37,7 +47,7 @@ struct ModelConfig {
   float embed_init_std = 0.005f;
   float ve_init_std = 0.01f;
   float q_gain_init = 1.5f;
-  std::string matrix_init = "orthogonal";  ///< "orthogonal" | "uniform" (Base: +-1/sqrt(fan_in))
+  MatrixInit matrix_init = MatrixInit::orthogonal;
 
   /// Model files from before the originals' shapes were followed here: the hidden width was rounded to the
   /// nearest, and embeddings had a projection at equal widths too. Not a recipe's key: has_older_shapes()
@@ -56,8 +66,9 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// Throws an input error that names the key, its value and what is allowed ("model.heads = 7 does not divide
-/// model.width = 512").
+/// Checks what values mean together; the range of each alone is the recipe's (all sizes but the optional ones
+/// are positive). Throws an input error that names the key, its value and what is allowed ("model.heads = 7
+/// does not divide model.width = 512").
 void validate(const ModelConfig& config);
 
 }  // namespace fairway::model

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "fairway/base/enum_names.h"
+
 namespace fairway::optim {
 
 /// How far a run is when a step begins.
@@ -13,6 +15,7 @@ struct Progress {
 };
 
 enum class ScheduleKind { steps, wall_clock };
+constexpr auto names_of(ScheduleKind) { return base::names<ScheduleKind>("steps", "wall_clock"); }
 
 /// What the learning rate is scaled by: constant, then linear to 0 over the last `warmdown_steps` steps.
 struct LrSchedule {

@@ -1,10 +1,9 @@
 #pragma once
 // Update rules and their settings as plain data, the same on every device. The formulas are in rules/.
 
-#include <array>
 #include <cstdint>
-#include <string_view>
 
+#include "fairway/base/enum_names.h"
 #include "fairway/tensor/dtype.h"
 
 namespace fairway::optim {
@@ -15,9 +14,7 @@ enum class RuleKind : std::int32_t {
   adam,   ///< weight decay is added to the gradient
   sgd,    ///< with momentum
 };
-/// In the order of the kinds.
-inline constexpr std::array<std::string_view, 4> rule_names = {"muon", "adamw", "adam", "sgd"};
-constexpr std::string_view rule_name(RuleKind kind) { return rule_names[static_cast<std::size_t>(kind)]; }
+constexpr auto names_of(RuleKind) { return base::names<RuleKind>("muon", "adamw", "adam", "sgd"); }
 
 /// A rule reads the settings that its formula names.
 struct UpdateRule {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
 #include "fairway/quant/quantize.h"
 
 namespace fairway::quant {
@@ -39,12 +40,17 @@ struct TensorInfo {
   Category category = Category::table;
 };
 
+enum class PruneWhen {
+  before,  ///< before quantising, as PR 417
+  after,   ///< the integers, once scales and clips were chosen from all weights
+};
+constexpr auto names_of(PruneWhen) { return base::names<PruneWhen>("before", "after"); }
+
 /// Magnitude pruning of the copy that is exported (section 4).
 struct Pruning {
   double share = 0.0;  ///< of each tensor, its smallest weights
   double below = 0.0;  ///< and all weights smaller than this
-  /// true: of the integers, after scales and clips were chosen from all weights; false: before, as PR 417.
-  bool after = false;
+  PruneWhen when = PruneWhen::before;
 };
 
 /// The rules of one artifact.
@@ -52,8 +58,9 @@ struct QuantPolicy {
   /// First match wins, before everything below and whatever the tensor's size: pass-through lists, mixed
   /// grids.
   std::vector<std::pair<std::string, const Rule*>> overrides;
-  const Rule *attention = nullptr, *mlp = nullptr, *table = nullptr;  ///< by category
-  std::int64_t passthrough_limit = 65'536;                            ///< at most so many elements: fp16
+  /// By category; `mlp` null: as `attention`.
+  const Rule *attention = nullptr, *mlp = nullptr, *table = nullptr;
+  std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
   Pruning prune;
 
   const Rule& rule_for(const TensorInfo& tensor) const;

@@ -17,10 +17,6 @@ class MetricsLog {
   /// that resumes from a checkpoint logs the later steps again). Throws a failure naming the path.
   explicit MetricsLog(std::filesystem::path path, std::int64_t keep_until = 0);
   void append(const nlohmann::ordered_json& line);
-  /// The same, already as text: one JSON object.
-  void append(const std::string& line);
-  /// Hands what is buffered to the system; append does so too.
-  void flush();
 
  private:
   std::filesystem::path path_;
@@ -30,7 +26,8 @@ class MetricsLog {
 /// All lines of a log; a last line cut short by a kill is left out, other damage is an input error.
 std::vector<nlohmann::ordered_json> read_metrics(const std::filesystem::path& path);
 
-/// Writes JSON with two spaces of indent, atomically.
-void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& json);
+/// JSON as files and standard output have it: two spaces of indent, what is no UTF-8 replaced (a sample may
+/// end in the middle of a character), a line end.
+std::string json_text(const nlohmann::ordered_json& json);
 
 }  // namespace fairway::report

@@ -2,8 +2,9 @@
 // One score for each target from several trajectories: models that saw the text in different ways.
 
 #include <span>
-#include <string_view>
 #include <vector>
+
+#include "fairway/base/enum_names.h"
 
 namespace fairway::score {
 
@@ -12,7 +13,7 @@ enum class Combination {
   mixture,  ///< -log sum_k w_k p_k with weights fixed beforehand: a distribution again
   minimum,  ///< the best trajectory for each target, chosen after it was seen: not a distribution
 };
-std::string_view combination_name(Combination combination);  ///< "single", "mixture", "minimum"
+constexpr auto names_of(Combination) { return base::names<Combination>("single", "mixture", "minimum"); }
 
 /// out[i] from nll[k][i] (nats). `weights` (of the mixture) are positive and sum to 1; computed in fp64.
 /// minimum: sum_x max_k p_k(x) >= 1, so it under-counts by up to log(trajectories) per target.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -73,7 +74,7 @@ struct ScoreResult {
   std::string rule;  ///< byte rule
   Verdict verdict;
   std::vector<DocumentScore> documents;
-  std::string to_json() const;  ///< one object; keys as the members, "verdict" as its text
+  nlohmann::ordered_json to_json() const;  ///< one object; keys as the members, "verdict" as its text
 };
 
 /// Scores `tokens` by `plan` (made for exactly that many tokens). Throws base::Error: a NaN names target,

@@ -2,8 +2,9 @@
 // Which windows score which targets: plain and sliding evaluation (spec/evaluation.md sections 2 and 3).
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
+
+#include "fairway/base/enum_names.h"
 
 namespace fairway::score {
 
@@ -16,7 +17,7 @@ enum class Tail {
   /// last `stride` targets again and again with ever shorter context (evaluation.md section 3, "tail quirk").
   published,
 };
-std::string_view tail_name(Tail tail);  ///< "clean", "published"
+constexpr auto names_of(Tail) { return base::names<Tail>("clean", "published"); }
 
 /// One window: inputs are tokens [start, start + length), the target at local position p is token start + p +
 /// 1, and positions [score_from, length) are scored. Target number t is token t + 1, so position p scores

@@ -2,7 +2,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 namespace fairway::tensor {
@@ -25,7 +24,6 @@ constexpr std::size_t size_of(DType t) {
   }
 }
 std::string_view dtype_name(DType t);  ///< "f32", ...
-std::optional<DType> parse_dtype(std::string_view name);
 
 /// Storage of a bfloat16: the upper half of a float. Arithmetic happens in float.
 struct bf16 {

@@ -41,13 +41,4 @@ struct View {
   }
 };
 
-/// A typed view over a caller's buffer.
-template <class T>
-View view_of(std::span<T> values, Shape shape) {
-  base::check(shape.elements() == static_cast<std::int64_t>(values.size()), "shape {} over {} elements",
-              shape.str(), values.size());
-  return {const_cast<std::remove_const_t<T>*>(values.data()),
-          {dtype_of<std::remove_const_t<T>>::value, shape}};
-}
-
 }  // namespace fairway::tensor

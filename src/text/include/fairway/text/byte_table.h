@@ -2,10 +2,9 @@
 // How many bytes of text a token stands for (spec/evaluation.md section 1; docs/data.md).
 
 #include <cstdint>
-#include <optional>
-#include <string_view>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
 #include "fairway/text/tokenizer.h"
 
 namespace fairway::text {
@@ -14,8 +13,7 @@ enum class ByteRule {
   challenge,  ///< the published table, to the byte
   exact,      ///< the bytes each token adds to the decoded text
 };
-std::string_view byte_rule_name(ByteRule rule);  ///< "challenge", "exact"
-std::optional<ByteRule> parse_byte_rule(std::string_view name);
+constexpr auto names_of(ByteRule) { return base::names<ByteRule>("challenge", "exact"); }
 /// The rule that makes a tokenizer's score honest: exact for lossless tokenizers, challenge for published
 /// ones.
 ByteRule default_byte_rule(const Tokenizer& tokenizer);

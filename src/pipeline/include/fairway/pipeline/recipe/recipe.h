@@ -11,7 +11,14 @@
 #include <vector>
 
 #include "fairway/adapt/protocol.h"
+#include "fairway/artifact/artifact.h"
+#include "fairway/data/documents.h"
 #include "fairway/model/config.h"
+#include "fairway/optim/schedule.h"
+#include "fairway/quant/policy.h"
+#include "fairway/score/window_plan.h"
+#include "fairway/tensor/dtype.h"
+#include "fairway/text/byte_table.h"
 
 namespace fairway::pipeline {
 
@@ -21,14 +28,10 @@ struct DataConfig {
       "builtin:demo.txt"};  ///< patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz/.xz/.zst)
   std::vector<std::string> validation;  ///< the same; empty: every `holdout_every`-th training document
   std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
-  std::string split_on = "file";  ///< documents of a .txt: "file" | "blank-line" | "line"
-  std::string field = "text";     ///< text field of a .jsonl
-  bool skip_bad_lines = false;    ///< lines that are no document are counted and left out
+  data::ReaderOptions reader = {.skip_empty = true};  ///< how texts are cut into documents
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
-  std::int64_t min_document_bytes = 0;  ///< blank-line: paragraphs are joined until this size
-  std::int64_t train_bytes = 0;         ///< read at most this much training text; 0: all
-  int slices = 8;                       ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
-  bool operator==(const DataConfig&) const = default;
+  std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all
+  int slices = 8;                ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
 };
 
 /// Muon for matrices, AdamW for tables and scalars (spec/training.md sections 3-5).
@@ -40,23 +43,23 @@ struct OptimConfig {
   double muon_momentum_end = 0.99;
   int muon_momentum_steps = 1500;
   int ns_steps = 5;
-  std::string ns_precision = "f32";  ///< "f32" | "bf16"
+  tensor::DType ns_precision = tensor::DType::f32;  ///< or bf16
   double muon_weight_decay = 0.04;
   double adam_weight_decay = 0.04;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double grad_clip = 0.3;      ///< 0: none
-  std::string tables = "f32";  ///< storage of the tables and of their moments: "f32" | "bf16" (as published)
-  bool operator==(const OptimConfig&) const = default;
+  double grad_clip = 0.3;  ///< 0: none
+  /// Storage of the tables and of their moments; bf16 as published.
+  tensor::DType tables = tensor::DType::f32;
 };
 
 struct TrainConfig {
   std::int64_t batch_tokens = 786'432;  ///< targets per step; a multiple of slices * window
   int micro_batch = 0;                  ///< windows per micro-step; 0: chosen from shape and memory
   int steps = 7'100;                    ///< the last step; for "wall_clock" only a cap
-  std::string schedule = "steps";       ///< "steps" | "wall_clock"
-  double seconds = 600;                 ///< length of a "wall_clock" run
+  optim::ScheduleKind schedule = optim::ScheduleKind::steps;
+  double seconds = 600;  ///< length of a "wall_clock" run
   int planned_steps =
       0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
   int warmdown_steps = 3'500;      ///< linear decay to 0 over the last steps; 0: none
@@ -65,26 +68,28 @@ struct TrainConfig {
   int checkpoint_every = 0;        ///< steps; 0: by time, at the end and when interrupted
   double checkpoint_seconds = 60;  ///< about how often by time; 0: not
   int keep_checkpoints = 1;        ///< the newest so many stay; 0: none of a finished run
-  std::string products = "f32";    ///< matrix products of forward and backward: "f32" | "bf16"
-  double z_loss = 0;               ///< weight of the squared log-normaliser in the training loss; 0: none
-  std::string init;                ///< safetensors file to start from; "": fresh weights
+  /// Matrix products of forward and backward round their operands to it: f32 or bf16.
+  tensor::DType products = tensor::DType::f32;
+  double z_loss = 0;  ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;   ///< safetensors file to start from; "": fresh weights
+  bool by_clock() const { return schedule == optim::ScheduleKind::wall_clock; }
   /// What `--scale` divides by.
-  int reference_steps() const {
-    return schedule == "wall_clock" && planned_steps > 0 ? planned_steps : steps;
-  }
-  bool operator==(const TrainConfig&) const = default;
+  int reference_steps() const { return by_clock() && planned_steps > 0 ? planned_steps : steps; }
 };
 
-/// Which weights are exported (spec/training.md sections 9, 10).
+/// Which weights are exported: the last, an exponential average or a mean of snapshots (spec/training.md
+/// sections 9, 10).
+enum class Average { none, ema, swa };
+constexpr auto names_of(Average) { return base::names<Average>("none", "ema", "swa"); }
+
 struct AverageConfig {
-  std::string kind = "ema";   ///< "none" | "ema" | "swa"
-  double decay = 0.997;       ///< EMA: e <- decay e + (1 - decay) theta after every step ...
-  int start = 0;              ///< ... after this one, whose weights it starts from; 0: the initial weights
-  std::string dtype = "f32";  ///< EMA: storage of the average: "f32" | "bf16"
-  int swa_every = 50;         ///< SWA: add the weights every so many completed steps ...
-  double swa_below = 0.2;     ///< ... while the learning-rate scale is below this
-  int swa_min = 2;            ///< ... and export the mean of at least so many; of fewer: the last weights
-  bool operator==(const AverageConfig&) const = default;
+  Average kind = Average::ema;
+  double decay = 0.997;  ///< EMA: e <- decay e + (1 - decay) theta after every step ...
+  int start = 0;         ///< ... after this one, whose weights it starts from; 0: the initial weights
+  tensor::DType dtype = tensor::DType::f32;  ///< EMA: storage of the average: f32 or bf16
+  int swa_every = 50;                        ///< SWA: add the weights every so many completed steps ...
+  double swa_below = 0.2;                    ///< ... while the learning-rate scale is below this
+  int swa_min = 2;  ///< ... and export the mean of at least so many; of fewer: the last weights
 };
 
 /// Late quantisation-aware training (spec/training.md section 11): from a point on, forward and backward see
@@ -95,37 +100,29 @@ struct QatConfig {
   int other = 0;                ///< bits of the side embeddings' projections
   double below = 0;             ///< on once the learning-rate scale is below this; 0: not by scale
   double last_fraction = 0.04;  ///< on for the last part of the run; 0: not by part
-  bool inert = false;  ///< the switch is logged and does nothing, as in the published scripts' training
+  bool inert = false;           ///< as published: recipe/published.h
   bool any() const { return attention > 0 || mlp > 0 || other > 0; }
-  bool operator==(const QatConfig&) const = default;
+  bool acts() const { return any() && !inert; }
 };
 
 /// spec/quantization.md sections 1-5.
 struct QuantConfig {
-  std::string matrix = "int6_search";  ///< a rule of quant::rule_names()
-  std::string mlp = "matrix";          ///< the MLP's matrices: "matrix" (as `matrix`) or a rule
-  std::string table = "int8";          ///< a rule
-  std::vector<std::string> rules;      ///< "PATTERN=RULE" by tensor name, before all else; first match wins
-  std::int64_t passthrough_limit = 65'536;  ///< tensors of at most so many elements stay fp16
-  std::string coder = "zstd";               ///< a name of artifact::all_coders()
-  int level = 22;                           ///< beyond the coder's highest: the highest
-  double prune = 0;                   ///< part of each large tensor's smallest weights set to 0 in the export
-  double prune_below = 0;             ///< and all its weights smaller than this
-  std::string prune_when = "before";  ///< "before" quantising | "after", once scales and clips are chosen
-  double guided_high = 0;             ///< gradient-guided bits: part of the matrices with one bit more
-  double guided_low = 0;              ///< and with one bit less
-  bool operator==(const QuantConfig&) const = default;
+  quant::QuantPolicy policy = quant::policy_with("int6_search");  ///< without `rules` and guided bits
+  std::vector<std::string> rules;  ///< "PATTERN=RULE" by tensor name, before all else; first match wins
+  artifact::Coder coder = artifact::Coder::zstd;
+  int level = 22;          ///< beyond the coder's highest: the highest
+  double guided_high = 0;  ///< gradient-guided bits: part of the matrices with one bit more
+  double guided_low = 0;   ///< and with one bit less
 };
 
 /// spec/evaluation.md sections 2, 3.
 struct ScoreConfig {
   bool plain = true;
-  int stride = 64;             ///< sliding windows; 0: none
-  std::string tail = "clean";  ///< "clean" | "published" (scores the last `stride` targets again)
-  std::string rule = "auto";   ///< byte rule: "auto" | "challenge" | "exact"
-  std::int64_t tokens = 0;     ///< score only the first so many targets; 0: all
-  double ppm_weight = 0;       ///< part of a count model in sliding scores (score/ppm.h); 0: none
-  bool operator==(const ScoreConfig&) const = default;
+  int stride = 64;                          ///< sliding windows; 0: none
+  score::Tail tail = score::Tail::clean;    ///< recipe/published.h
+  std::optional<text::ByteRule> rule = {};  ///< none: by the tokenizer
+  std::int64_t tokens = 0;                  ///< score only the first so many targets; 0: all
+  double ppm_weight = 0;  ///< part of a count model in sliding scores (score/ppm.h); 0: none
 };
 
 struct GenerateConfig {
@@ -133,7 +130,6 @@ struct GenerateConfig {
   double temperature = 0.8;  ///< 0: the most likely token
   int top_k = 40;            ///< 0: all
   std::string prompt;
-  bool operator==(const GenerateConfig&) const = default;
 };
 
 /// What the run is measured against. Without `enforce` going over is said; with it training ends in time,
@@ -143,43 +139,12 @@ struct BudgetConfig {
   double eval_seconds = 0;                   ///< 0: no limit
   std::int64_t artifact_bytes = 16'000'000;  ///< 0: no limit
   bool enforce = false;
-  bool operator==(const BudgetConfig&) const = default;
 };
 
-/// One stretch of test-time training with a fresh optimiser (spec/ttt.md section 1).
-struct AdaptPhaseConfig {
-  std::vector<std::string> train = {"all"};  ///< see adapt::Phase::train
-  std::string optimizer = "adamw";           ///< "adamw" | "adam" | "sgd"
-  double lr = 5e-4;
-  std::vector<std::string> lr_groups = {};  ///< "PATTERN=FACTOR"
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
-  double weight_decay = 0;
-  double momentum = 0.9;              ///< sgd
-  double clip = 1;                    ///< largest norm of the gradient; 0: none
-  std::string schedule = "constant";  ///< "constant" | "cosine_epoch" | "cosine_pass" | "cosine_steps"
-  int epochs = 1;                     ///< over the text ("before") or over each chunk ("streaming")
-  bool operator==(const AdaptPhaseConfig&) const = default;
-};
-
-/// Test-time training (spec/ttt.md, docs/legality.md).
-struct AdaptConfig {
-  std::string when = "never";  ///< "never" | "before" | "streaming"
-  AdaptPhaseConfig first;
-  AdaptPhaseConfig then = {.epochs = 0};  ///< a second phase; epochs 0: none
-  int virtual_ranks = 1;
-  int batch_windows = 4;
-  int chunk_windows = 4;
-  std::string order = "natural";   ///< "natural" | "permuted"
-  std::string shards = "windows";  ///< "windows" | "targets" (as pull requests 518 and 573)
-  std::vector<double> pass_lr = {1.0};
-  bool rotate = false;
-  std::string combine = "single";  ///< "single" | "mixture" | "minimum"
-  std::vector<double> mixture_weights;
-  bool fake_quantize = false;
-  std::string tables = "f32";  ///< "f32" | "bf16" (with the published rounding)
-  bool operator==(const AdaptConfig&) const = default;
+/// Test-time training (spec/ttt.md, docs/legality.md): a protocol with two phases, of which one without
+/// epochs is none. Its seed is the recipe's.
+struct AdaptConfig : adapt::Protocol {
+  AdaptConfig();
 };
 
 struct Recipe {
@@ -197,7 +162,7 @@ struct Recipe {
   AdaptConfig adapt;
   GenerateConfig generate;
   BudgetConfig budget;
-  bool operator==(const Recipe&) const = default;
+  bool operator==(const Recipe& other) const;  ///< all keys are the same
 };
 
 /// The recipe's protocol; with adapt.when = "never" one that scores and trains nothing.
@@ -223,9 +188,11 @@ struct LoadedRecipe {
   std::string scale = "full";
 };
 
-/// Reads recipe text. `label` stands for the file in errors ("FILE:LINE:COLUMN: KEY: what is wrong"),
-/// relative paths are relative to `folder` and stay as they are when it is empty. Missing keys have their
-/// defaults; the result is validated.
+/// Reads recipe text. `base = "NAME"` stands for another recipe, in the words of load_recipe with paths
+/// relative to this one's folder: the keys here are laid over it; its name and description are not taken.
+/// `label` stands for the file in errors ("FILE:LINE:COLUMN: KEY: what is wrong"), relative paths are
+/// relative to `folder` and stay as they are when it is empty. Missing keys have their defaults; the result
+/// is validated.
 LoadedRecipe parse_recipe(std::string_view text, const std::string& label,
                           const std::filesystem::path& folder, const RecipeOptions& options = {});
 

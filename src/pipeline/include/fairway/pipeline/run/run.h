@@ -44,10 +44,12 @@ struct ScoreRequest {
   std::optional<int> stride;          ///< none: the recipe's; 0: plain only
   bool plain = false;                 ///< the plain score besides
   bool raw = false;                   ///< of a checkpoint: the raw weights
-  std::string tail, rule;             ///< empty: the recipe's
-  std::string split_on, field;        ///< empty: the recipe's
-  bool skip_bad_lines = false;        ///< or as the recipe says
-  std::int64_t tokens = 0;            ///< only the first so many; 0: all
+  std::optional<score::Tail> tail;    ///< none, here and below: the recipe's
+  std::optional<decltype(ScoreConfig::rule)> rule;
+  std::optional<data::SplitOn> split_on;
+  std::string field;            ///< empty: the recipe's
+  bool skip_bad_lines = false;  ///< or as the recipe says
+  std::int64_t tokens = 0;      ///< only the first so many; 0: all
 };
 /// JSON with loss, tokens, bytes, bits per byte, rule and verdict for each kind of window asked for.
 RunResult score_file(const ScoreRequest& request, exec::Engine& engine);

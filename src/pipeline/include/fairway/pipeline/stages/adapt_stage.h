@@ -7,6 +7,7 @@
 #include "fairway/pipeline/stages/corpus.h"
 
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,8 +24,9 @@ struct AdaptExtras {
 
 struct AdaptResult {
   adapt::EvaluateResult run;
-  std::string kind;             ///< "plain" or "sliding"
-  std::string to_json() const;  ///< the score's keys with "verdict", then "training", "forecast_seconds", ...
+  std::string kind;  ///< "plain" or "sliding"
+  nlohmann::ordered_json to_json()
+      const;  ///< the score's keys with "verdict", then "training", "forecast_seconds", ...
 };
 
 /// Adapts a copy of `weights` to `text` and scores it, with the recipe's [adapt], [score] and budget: windows
@@ -32,9 +34,6 @@ struct AdaptResult {
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
                             const text::Tokenizer& tokenizer, const ScoredText& text, exec::Engine& engine,
                             const AdaptExtras& extras = {});
-
-/// The tokens of `text` that score.tokens leaves.
-std::span<const std::uint16_t> scored_tokens(const Recipe& recipe, const ScoredText& text);
 
 /// A model in a file (or a run's folder) with the [adapt], [score] and [budget] of a recipe.
 struct AdaptRequest {

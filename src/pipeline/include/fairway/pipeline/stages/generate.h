@@ -30,12 +30,8 @@ class Decoder {
   std::unique_ptr<State> state_;
 };
 
-struct GenerateOptions {
-  int tokens = 128;
-  double temperature = 0.8;  ///< 0: the most likely token
-  int top_k = 40;            ///< 0: all
+struct GenerateOptions : GenerateConfig {
   std::uint64_t seed = 1337;
-  std::string prompt;
   std::function<void(std::string_view)>
       on_text;  ///< called with each part of `Generated::text` as it becomes certain
 };

@@ -16,6 +16,9 @@ score::ByteCounter byte_counter(const text::ByteTable& table);  ///< the table m
 /// Says what helps where the published table counts more bytes than the text has.
 void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict);
 
+/// The tokens of `text` that score.tokens leaves.
+std::span<const std::uint16_t> scored_tokens(const ScoreConfig& options, const ScoredText& text);
+
 /// Scores `text`; `stride` 0: plain windows, which take no count model (options.ppm_weight). Programs that
 /// `scorer` lacks are added to it.
 score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenizer& tokenizer,

@@ -38,7 +38,7 @@ enum class TrainEnd {
   replay,    ///< the repeated run ended here
   stopped,   ///< a stop request; the run can go on
 };
-std::string_view train_end_name(TrainEnd end);
+constexpr auto names_of(TrainEnd) { return base::names<TrainEnd>("schedule", "budget", "replay", "stopped"); }
 
 struct TrainOutcome {
   std::int64_t steps = 0;
@@ -56,9 +56,9 @@ struct TrainOutcome {
   std::vector<std::string> changes;  ///< why the bits differ from one uninterrupted run; empty: they don't
 };
 
-struct TrainerHooks {
-  std::function<void(const StepMetrics&)> on_step;
-};
+/// Takes what training measures: a log, curves, what draws them.
+using MetricsSink = std::function<void(const StepMetrics&)>;
+using MetricsSinks = std::vector<MetricsSink>;
 
 /// One run's loop and loader, over a backend that owns weights and optimiser state.
 class Trainer {
@@ -69,10 +69,11 @@ class Trainer {
           std::unique_ptr<TrainBackend> backend = nullptr);
   ~Trainer();
 
+  /// Every train.log_every steps, after a validation and at the end `sinks` get the step's metrics, in order.
   /// Runs until the last step, the end of the budget, or a stop request (steps in progress are finished). A
   /// NaN or infinity in loss or gradients is a failure that names the step; the weights are then those before
   /// it.
-  TrainOutcome run(const TrainerHooks& hooks, const std::filesystem::path& checkpoint);
+  TrainOutcome run(const MetricsSinks& sinks, const std::filesystem::path& checkpoint);
 
   /// Writes a checkpoint and keeps the newest train.keep_checkpoints. A failure when weights are not finite:
   /// the last checkpoint stays the last good state.
