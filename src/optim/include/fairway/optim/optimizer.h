@@ -79,13 +79,13 @@ struct Work {
 /// A NaN or an infinity among the gradients sets a flag. While it is set, values, moments, averages and
 /// counters stay as they are; enqueue_clear_flag() clears it.
 ///
-/// Numbers: norm, element-wise rules and averages do the same operations in the same order everywhere;
-/// results depend neither on threads nor on the instruction set. Muon's Newton-Schulz iteration is a GPU's
-/// own (newton_schulz.h): it takes whole products of batches of equal shapes, in f32 within about 1e-5 of the
-/// CPU's; in bf16 each of the three products of an iteration is rounded once (spec/training.md section 4
-/// leaves that open), where the CPU rounds its parts like the original. The same gradients give the same
-/// bytes on the same GPU type and library version: no atomics, every sum in an order that the layout alone
-/// decides. Not thread-safe.
+/// Numbers: element-wise rules and averages do the same operations in the same order everywhere, the norm
+/// adds in an order of each device's own; results depend neither on threads nor on the instruction set. On a
+/// GPU Muon's Newton-Schulz iteration takes whole products of batches of equal shapes: in f32 within about
+/// 1e-5 of the CPU's; in bf16 each of the three products of an iteration is rounded once (spec/training.md
+/// section 4 leaves that open), where the CPU rounds its parts like the original. The same gradients give the
+/// same bytes on the same GPU type and library version: no atomics, every sum in an order that the layout
+/// alone decides. Not thread-safe.
 class Optimizer {
  public:
   static constexpr int max_reports = 4;
