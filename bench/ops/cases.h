@@ -13,7 +13,7 @@ struct ModelSizes {
   std::int64_t batch = 0, length = 0, width = 0, hidden = 0, vocabulary = 0;
   ops::HeadShape heads;
 };
-ModelSizes full_model();  ///< 27 M parameters, micro-batch 2 x 2048 (spec/model.md section 1)
+ModelSizes full_model();  ///< 27 M parameters, micro-batch 2 x 2048 (docs/spec/model.md section 1)
 ModelSizes gpu_model(std::int64_t batch);  ///< 27 M parameters, batch x 2048: 48 fill one H100
 ModelSizes demo_small();                   ///< width 128
 ModelSizes demo_large();                   ///< width 256

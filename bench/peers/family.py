@@ -75,7 +75,7 @@ def rotate(x, cos, sin):
 
 
 def fake_int6(weight):
-    """Rows rounded to 6 bits of their maximum; the gradient goes straight through (spec/training.md section 11)."""
+    """Rows rounded to 6 bits of their maximum; the gradient goes straight through (docs/spec/training.md section 11)."""
     with torch.no_grad():
         scale = (weight.abs().amax(dim=1, keepdim=True) / 31).clamp_min(1 / 31)
         step = torch.round(weight / scale).clamp(-32, 31) * scale - weight

@@ -1,4 +1,5 @@
-// Epochs over the whole text, then its score: pull requests 417, 398 and 518 (spec/ttt.md sections 3, 4, 6).
+// Epochs over the whole text, then its score: pull requests 417, 398 and 518
+// (docs/spec/ttt.md sections 3, 4, 6).
 
 #include <cmath>
 

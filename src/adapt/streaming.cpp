@@ -1,5 +1,6 @@
-// Chunk by chunk: every chunk is scored before it is trained on (spec/ttt.md section 5; evaluation.md section
-// 6, "What a legal variant must do"). Virtual ranks are models of their own, each on its shard.
+// Chunk by chunk: every chunk is scored before it is trained on (docs/spec/ttt.md section 5;
+// docs/spec/evaluation.md section 6, "What a legal variant must do"). Virtual ranks are models of their own,
+// each on its shard.
 
 #include <algorithm>
 #include <cmath>

@@ -45,7 +45,7 @@ EpochPlan::EpochPlan(const Protocol& p, std::int64_t targets, int window)
     const std::int64_t shard = targets_ / ranks;
     steps_ = shard_batches(shard, window_, batch);
     if (steps_ == 0) too_short(targets, round_up(ranks * (window_ + 1), window_), p);
-    // The published scripts' length of an epoch, one step short (spec/ttt.md section 6).
+    // The published scripts' length of an epoch, one step short (docs/spec/ttt.md section 6).
     schedule_steps_ = std::max<std::int64_t>(1, (shard - window_) / (batch * window_));
     for (std::int64_t i = 0; i < steps_; ++i)
       windows_ += ranks * shard_batch_windows(shard, window_, batch, i);
@@ -67,8 +67,8 @@ EpochPlan::EpochPlan(const Protocol& p, std::int64_t targets, int window)
 
 std::vector<std::int64_t> EpochPlan::order(int phase, int epoch) const {
   if (protocol_.order != Order::permuted) return {};
-  // Only the usable windows are permuted, so that the last ones of the text are never trained on (spec/ttt.md
-  // section 3).
+  // Only the usable windows are permuted, so that the last ones of the text are never trained on
+  // (docs/spec/ttt.md section 3).
   std::vector<std::int64_t> order(static_cast<std::size_t>(windows_));
   std::iota(order.begin(), order.end(), std::int64_t{0});
   const base::Random random(protocol_.seed, fmt::format("adapt/order/{}/{}", phase, epoch));

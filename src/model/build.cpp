@@ -1,4 +1,4 @@
-// The forward pass of the family (spec/model.md section 2), recorded for one program.
+// The forward pass of the family (docs/spec/model.md section 2), recorded for one program.
 
 #include "fairway/model/family.h"
 
@@ -130,7 +130,7 @@ class FamilyBuilder {
   }
 
   /// With x the mix of the stream, the first activations x0 and a skip, c = 1/sqrt(depth + 1), s_a and s_m
-  /// per channel (spec/model.md section 5):
+  /// per channel (docs/spec/model.md section 5):
   ///   x1 = x + s_a . Proj(Attention(c norm(x))),  x2 = x1 + s_m . MLP(c norm(x1))
   ValueId block(const Slot& slot, ValueId u, ValueId x0, ValueId skip) {
     const auto name = fmt::format("blocks.{}.", slot.layer);

@@ -1,4 +1,4 @@
-// Initial values (spec/model.md section 14) from our own counter-based stream.
+// Initial values (docs/spec/model.md section 14) from our own counter-based stream.
 
 #include "fairway/base/random.h"
 #include "fairway/model/family.h"

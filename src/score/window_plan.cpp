@@ -41,7 +41,7 @@ WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::in
   plan.tail_ = tail;
   plan.targets_ = tokens - 1;
   if (tail == Tail::published) {
-    // training.md section 1: U = floor((N - 1) / S) * S.
+    // docs/spec/training.md section 1: U = floor((N - 1) / S) * S.
     plan.targets_ = (tokens - 1) / window * window;
     plan.skipped_ = tokens - 1 - plan.targets_;
     if (plan.targets_ == 0)

@@ -7,8 +7,8 @@ namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";
 
-/// What the published script counts for a piece (spec/evaluation.md section 1): a leading space of its own,
-/// the other bytes as they stand in the piece.
+/// What the published script counts for a piece (docs/spec/evaluation.md section 1): a leading space of its
+/// own, the other bytes as they stand in the piece.
 void published(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
   const auto i = static_cast<std::size_t>(id);
   const PieceKind kind = tokenizer.kind(id);

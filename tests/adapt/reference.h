@@ -66,7 +66,7 @@ class Reference {
   graph::ParameterStore store;
 
  private:
-  /// int6 by the row's maximum, at least 1 (spec/training.md section 11).
+  /// int6 by the row's maximum, at least 1 (docs/spec/training.md section 11).
   static void quantise(std::span<float> w, std::int64_t columns) {
     for (std::size_t row = 0; row < w.size(); row += static_cast<std::size_t>(columns)) {
       const auto part = w.subspan(row, static_cast<std::size_t>(columns));

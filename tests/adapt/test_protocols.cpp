@@ -1,5 +1,5 @@
-// The four published protocols against plain loops (spec/ttt.md sections 3 to 6), with one virtual rank, few
-// and the published eight.
+// The four published protocols against plain loops (docs/spec/ttt.md sections 3 to 6), with one virtual rank,
+// few and the published eight.
 #include "adapt/reference.h"
 
 #include "support/compare.h"

@@ -1,4 +1,4 @@
-// Shards, batches and schedules at the published sizes (spec/ttt.md sections 1 and 3 to 6).
+// Shards, batches and schedules at the published sizes (docs/spec/ttt.md sections 1 and 3 to 6).
 #include "adapt/small.h"
 #include "fairway/adapt/text_plan.h"
 
@@ -140,7 +140,7 @@ TEST(StreamPlan, ScoresEveryTargetOnceInOrder) {
 }
 
 TEST(Schedules, TheRatesThatTheLogsShow) {
-  // results.md section 5: phase 1 of 417, epochs counted from 1.
+  // docs/spec/results.md section 5: phase 1 of 417, epochs counted from 1.
   auto at = [](std::int64_t e) {
     return 0.01 * lr_scale(Schedule::cosine_epoch, {.epoch = e - 1, .epochs = 50});
   };

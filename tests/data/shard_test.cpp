@@ -14,7 +14,7 @@ using testing::DataFolder;
 using ::testing::HasSubstr;
 using testing::input_error;
 
-// A shard made by hand after spec/training.md, not by our writer.
+// A shard made by hand after docs/spec/training.md, not by our writer.
 std::string hand_made(const std::vector<std::uint16_t>& tokens) {
   std::string bytes(1024 + 2 * tokens.size(), '\0');
   const std::int32_t header[3] = {20240520, 1, static_cast<std::int32_t>(tokens.size())};

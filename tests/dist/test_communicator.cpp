@@ -10,7 +10,7 @@ namespace fairway::dist {
 namespace {
 
 TEST(Share, ThePublishedWindowSplit) {
-  // spec/ttt.md section 4: 30,284 windows over 8 ranks give 3,785 or 3,786 each.
+  // docs/spec/ttt.md section 4: 30,284 windows over 8 ranks give 3,785 or 3,786 each.
   std::int64_t next = 0;
   for (int r = 0; r < 8; ++r) {
     const auto part = share(30'284, r, 8);

@@ -91,7 +91,8 @@ TEST_F(Family, ParameterCounts) {
   EXPECT_EQ(count[2], 25'692);
 }
 
-/// What the published scripts read from names is declared here (spec/quantization.md section 1, spec/ttt.md).
+/// What the published scripts read from names is declared here (docs/spec/quantization.md section 1,
+/// docs/spec/ttt.md).
 TEST_F(Family, RolesAreThoseOfThePublishedNames) {
   auto c = small();
   c.memory_tokens = 3;
@@ -130,7 +131,7 @@ TEST_F(Family, InitialLossIsThatOfAUniformGuess) {
   std::fill(weights.begin(), weights.end(), 1.0f / static_cast<float>(n));
   program.run();
   EXPECT_NEAR(program.view("loss").as<float>()[0], std::log(1024.0), 0.02);
-  // Spec section 14: in the first backward pass only these have a gradient.
+  // docs/spec/model.md section 14: in the first backward pass only these have a gradient.
   for (const auto& p : store.layout().parameters()) {
     double norm = 0;
     for (float g : store.gradient(p.name).span<float>()) norm += static_cast<double>(g) * g;
@@ -598,7 +599,7 @@ TEST_F(Family, ALayerCanRunThreeTimes) {
 TEST_F(Family, RopeBaseIsRescaledBeyondItsReferenceLength) {
   ModelConfig c;
   const auto table = model::rope_table(c, 2048, 2048, tensor::DType::f64);
-  // Spec section 7: frequencies for S = 2048.
+  // docs/spec/model.md section 7: frequencies for S = 2048.
   const double frequencies[] = {
       1, 0.28641497, 0.082033536, 0.023495633, 0.0067295010, 0.0019274298, 0.00055204476, 0.00015811388};
   for (std::size_t i = 0; i < 8; ++i) {

@@ -47,7 +47,7 @@ TEST(GatherBackward, SumsInOrderOfPositions) {
   EXPECT_EQ(output_values(c), (std::vector<double>{12, 0, 0}));
 }
 
-/// The formula of spec/model.md section 3 in wide arithmetic, for ids whose products do not overflow.
+/// The formula of docs/spec/model.md section 3 in wide arithmetic, for ids whose products do not overflow.
 std::int64_t expected_index(std::int64_t now, std::int64_t before, std::int64_t rows) {
   return ((36313 * now) ^ (27191 * before)) % (rows - 1);
 }

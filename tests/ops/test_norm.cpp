@@ -34,8 +34,8 @@ TEST(RmsNorm, ZeroRowsStayZeroAndFinite) {
 }
 
 TEST(RmsNorm, EpsilonCountsForSmallRows) {
-  // Embeddings start with a mean square of 2.5e-5, where epsilon is a 0.24 % effect (spec/model.md section
-  // 11).
+  // Embeddings start with a mean square of 2.5e-5, where epsilon is a 0.24 % effect
+  // (docs/spec/model.md section 11).
   const auto c =
       op_case("", std::make_shared<RmsNorm>(2.0f, eps), {tensor_input({1, 512}, constant(0.005))}, {1});
   const double x = 0.005f, r = 1 / std::sqrt(x * x + eps);

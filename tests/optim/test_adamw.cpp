@@ -11,7 +11,7 @@
 namespace fairway::optim {
 namespace {
 
-/// The formula of spec/training.md section 3 on one number, in double, with a rounding on each store.
+/// The formula of docs/spec/training.md section 3 on one number, in double, with a rounding on each store.
 template <class Round>
 struct Reference {
   UpdateRule config;
@@ -53,7 +53,8 @@ double worst_error(const UpdateRule& rule) {
     }
   }
   std::int64_t steps = 0;
-  std::memcpy(&steps, state_of(*adam).at(std::string(base::name_of(rule.kind)) + ".p.step").data(), sizeof steps);
+  std::memcpy(&steps, state_of(*adam).at(std::string(base::name_of(rule.kind)) + ".p.step").data(),
+              sizeof steps);
   EXPECT_EQ(steps, 12);
   return worst.value();
 }

@@ -80,7 +80,7 @@ double second_moment(DType storage, int steps) {
 }
 
 TEST(Rules, TheSecondMomentOfBf16TablesNeverDecays) {
-  // spec/ttt.md section 2: about 2.2 mean g^2 after 5,950 steps, where ordinary Adam has 1.0.
+  // docs/spec/ttt.md section 2: about 2.2 mean g^2 after 5,950 steps, where ordinary Adam has 1.0.
   EXPECT_NEAR(second_moment(DType::f32, 5950), 1.0, 0.05);
   EXPECT_NEAR(second_moment(DType::bf16, 5950), 2.2, 0.15);
 }

@@ -1,4 +1,4 @@
-// Schedules against numbers worked out by hand from spec/training.md sections 4 and 6.
+// Schedules against numbers worked out by hand from docs/spec/training.md sections 4 and 6.
 #include <gtest/gtest.h>
 
 #include "fairway/optim/schedule.h"

@@ -169,25 +169,25 @@ Recipe as_trained(const std::string& name) {
   return recipe;
 }
 
-// spec/ttt.md section 1.
+// docs/spec/ttt.md section 1.
 TEST(BuiltinRecipes, HoldThePublishedTestTimeTraining) {
   auto of = [](const char* name) { return load_recipe(name).recipe.adapt; };
   const auto pr417 = of("two_phase_ttt"), pr398 = of("ema_ttt20"), pr573 = of("streaming_min3"),
              pr518 = of("cosine_ttt50");
   for (const auto& a : {pr417, pr398, pr573, pr518}) {
     EXPECT_EQ(a.virtual_ranks, 8);
-    EXPECT_EQ(a.tables, optim::Storage::bf16);
-    EXPECT_EQ(a.phases[0].optimizer.weight_decay, 0);
-    EXPECT_EQ(a.phases[0].optimizer.beta2, 0.999);
+    EXPECT_EQ(a.tables, tensor::DType::bf16);
+    EXPECT_EQ(a.phases[0].rule.weight_decay, 0);
+    EXPECT_EQ(a.phases[0].rule.beta2, 0.999);
   }
   EXPECT_EQ(pr417.phases[0].lr, 0.01);
-  EXPECT_EQ(pr417.phases[0].optimizer.grad_clip, 0);
+  EXPECT_EQ(pr417.phases[0].grad_clip, 0);
   EXPECT_EQ(pr417.phases[0].epochs, 50);
   EXPECT_EQ(pr417.batch_windows, 64);
   EXPECT_EQ(pr417.phases[1].epochs, 10);
   EXPECT_EQ(pr417.phases[1].lr, 0.005);
-  EXPECT_EQ(pr417.phases[1].optimizer.grad_clip, 0);
-  EXPECT_EQ(pr398.phases[0].optimizer.rule, optim::RangeRule::sgd);
+  EXPECT_EQ(pr417.phases[1].grad_clip, 0);
+  EXPECT_EQ(pr398.phases[0].rule.kind, optim::RuleKind::sgd);
   EXPECT_EQ(pr398.phases[0].lr, 0.008);
   EXPECT_EQ(pr398.phases[0].epochs, 20);
   EXPECT_FALSE(pr398.fake_quantize);
@@ -206,7 +206,8 @@ TEST(BuiltinRecipes, HoldThePublishedTestTimeTraining) {
   }
 }
 
-// A switch of a published system must not change by accident: the numbers of spec/training.md section 13.
+// A switch of a published system must not change by accident: the numbers of
+// docs/spec/training.md section 13.
 TEST(BuiltinRecipes, HoldThePublishedValues) {
   const auto rec = as_trained("rec"), pr417 = as_trained("two_phase_ttt"), pr398 = as_trained("ema_ttt20"),
              pr573 = as_trained("streaming_min3"), pr518 = as_trained("cosine_ttt50"),

@@ -1,5 +1,5 @@
-// The recipes of published systems, value by value: spec/model.md section 12, spec/training.md section 13,
-// spec/quantization.md section 7, spec/evaluation.md section 3.
+// The recipes of published systems, value by value: docs/spec/model.md section 12,
+// docs/spec/training.md section 13, docs/spec/quantization.md section 7, docs/spec/evaluation.md section 3.
 #include "fairway/pipeline/recipe/recipe.h"
 
 #include <gmock/gmock.h>

@@ -95,7 +95,7 @@ TEST_F(Techniques, SwaNeedsItsSmallestNumberOfSnapshots) {
   EXPECT_EQ(too_few.exported, too_few.raw);
 }
 
-/// spec/training.md section 11, with q levels on either side.
+/// docs/spec/training.md section 11, with q levels on either side.
 void fake_quantise(std::span<float> w, std::int64_t columns, int q) {
   for (std::size_t row = 0; row < w.size(); row += static_cast<std::size_t>(columns)) {
     const auto r = w.subspan(row, static_cast<std::size_t>(columns));

@@ -51,7 +51,7 @@ std::int64_t raw_bytes(const QuantPolicy& policy, const std::string& name, std::
 }
 
 TEST(Policy, PayloadOfThePublishedModels) {
-  // spec/quantization.md section 1: 27,204,792 bytes with value embeddings, 27,006,130 without (PR 398).
+  // docs/spec/quantization.md section 1: 27,204,792 bytes with value embeddings, 27,006,130 without (PR 398).
   const auto policy = policy_with("int6_search");
   std::int64_t bytes = 0;
   for (int layer = 0; layer < 11; ++layer) {

@@ -175,7 +175,7 @@ TEST(Quantile, PositionsAndInterpolation) {
   EXPECT_FLOAT_EQ(quantile(five, 0.625f), 3.5f);
   std::vector<float> one{-7};
   EXPECT_EQ(quantile(one, 0.3f), -7.0f);
-  // 512 columns: 0.9999 lies at 510.9489, 1536: 0.999 at 1533.465 (spec/quantization.md section 2b).
+  // 512 columns: 0.9999 lies at 510.9489, 1536: 0.999 at 1533.465 (docs/spec/quantization.md section 2b).
   std::vector<float> many(512);
   for (std::size_t i = 0; i < many.size(); ++i) many[many.size() - 1 - i] = static_cast<float>(i);
   EXPECT_NEAR(quantile(many, 0.9999f), 510.9489f, 1e-4);
@@ -309,7 +309,7 @@ TEST(Search, PerRowIsNeverWorseThanOneChoiceForTheMatrix) {
                                        .bits);
 }
 
-/// The fake quantiser of training (spec/training.md section 11): fp32 scales.
+/// The fake quantiser of training (docs/spec/training.md section 11): fp32 scales.
 std::vector<float> fake_quantised(const std::vector<float>& w, std::int64_t rows, std::int64_t columns) {
   std::vector<float> out(w.size());
   for (std::int64_t r = 0; r < rows; ++r) {

@@ -19,7 +19,7 @@ void commit_one(ScoreLedger& ledger, std::int64_t target, float nll = 1.0f, std:
 }
 
 TEST(ScoreLedger, UniformModelOnThePublishedSplit) {
-  // evaluation.md section 1: uniform over 1024 pieces gives 4.1052 bits per byte over U targets and
+  // docs/spec/evaluation.md section 1: uniform over 1024 pieces gives 4.1052 bits per byte over U targets and
   // 151,080,363 bytes. The same ratio on a millionth of it: tokens / bytes = 0.41052080.
   ScoreLedger ledger({.targets = 62'021, .text = long_text});
   std::vector<float> nll(62'021, static_cast<float>(std::log(1024.0)));

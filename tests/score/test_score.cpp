@@ -62,7 +62,8 @@ struct Reference {
   std::int64_t tokens = 0, bytes = 0;
 };
 
-/// The published loop, window by window, written down from evaluation.md; `clean` keeps first scores only.
+/// The published loop, window by window, written down from docs/spec/evaluation.md; `clean` keeps first
+/// scores only.
 Reference reference(std::span<const std::int32_t> tokens, std::int32_t s, std::int32_t d, bool published) {
   const auto all = static_cast<std::int64_t>(tokens.size()) - 1;
   const std::int64_t u = published ? all / s * s : all;

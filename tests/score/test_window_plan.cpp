@@ -10,7 +10,7 @@
 namespace fairway::score {
 namespace {
 
-constexpr std::int64_t kU = 62'021'632;  // spec/evaluation.md section 1
+constexpr std::int64_t kU = 62'021'632;  // docs/spec/evaluation.md section 1
 
 /// How often each target is scored, with each target's context (inputs up to and including its own).
 struct Coverage {
@@ -39,7 +39,7 @@ Coverage cover(const WindowPlan& plan) {
 }
 
 TEST(WindowPlan, PublishedNumbersOfTheValidationSplit) {
-  // Window and scored counts of evaluation.md sections 2 and 3; any N with the right U gives them.
+  // Window and scored counts of docs/spec/evaluation.md sections 2 and 3; any N with the right U gives them.
   for (std::int64_t tokens : {kU + 1, kU + 2, kU + 2048}) {
     const auto plain = WindowPlan::plain(tokens, 2048, Tail::published);
     EXPECT_EQ(plain.targets(), kU);

@@ -104,7 +104,7 @@ struct MuonPass {
 };
 /// Momentum, Nesterov's direction into x (rounded to its type), and the sum of squares of each piece of it.
 void muon_direction(cudaStream_t, const MuonPass&);
-/// x <- x / (|x| + 1e-7), in bf16 rounding as spec/training.md section 4 does.
+/// x <- x / (|x| + 1e-7), in bf16 rounding as docs/spec/training.md section 4 does.
 void muon_normalise(cudaStream_t, const MuonPass&);
 /// Weight decay and step along o.
 void muon_apply(cudaStream_t, const MuonPass&);

@@ -1,4 +1,4 @@
-// Muon's element-wise passes (spec/training.md section 4); the products between them are the library's.
+// Muon's element-wise passes (docs/spec/training.md section 4); the products between them are the library's.
 #include "cuda/device.cuh"
 
 namespace fairway::optim::cuda {

@@ -3,8 +3,8 @@
 
 namespace fairway::optim::rules {
 
-/// AdamW, and Adam, whose weight decay joins the gradient (spec/training.md section 3). With k counted from 1
-/// and g after clipping:
+/// AdamW, and Adam, whose weight decay joins the gradient (docs/spec/training.md section 3). With k counted
+/// from 1 and g after clipping:
 ///   p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
 ///   p <- p - lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + eps).
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
@@ -26,7 +26,7 @@ struct Adam {
   }
 };
 
-/// As PyTorch's unfused optimisers run it on bf16 tensors (spec/ttt.md section 2). With R(x) rounding:
+/// As PyTorch's unfused optimisers run it on bf16 tensors (docs/spec/ttt.md section 2). With R(x) rounding:
 ///   g <- R(R(g) clip);  p <- R(p decay);  m <- R(m + (1 - b1)(g - m));  v <- R(R(b2 v) + (1 - b2) g^2);
 ///   d <- R(R(R(sqrt(v)) / sqrt(1 - b2^k)) + eps);  p <- R(p - lr / (1 - b1^k) m / d).
 /// R(b2 v) returns v itself for b2 = 0.999, so that v never decays.

@@ -3,8 +3,8 @@
 
 namespace fairway::optim::rules {
 
-/// SGD with momentum (spec/ttt.md section 3): v <- momentum v + g;  p <- p - lr v. No Nesterov, no dampening;
-/// the first step's v is g. When operations are rounded: v <- R(R(momentum v) + R(R(g) clip)).
+/// SGD with momentum (docs/spec/ttt.md section 3): v <- momentum v + g;  p <- p - lr v. No Nesterov, no
+/// dampening; the first step's v is g. When operations are rounded: v <- R(R(momentum v) + R(R(g) clip)).
 template <Rounding R>
 struct Sgd {
   static constexpr int moments = 1;

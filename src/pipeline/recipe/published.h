@@ -10,21 +10,21 @@
 namespace fairway::pipeline::published {
 
 /// Pull requests 414, 417, 518, 573. Their scripts compile the model before the switch of late QAT is set, so
-/// that it never acts, though their logs say that it does (spec/training.md section 11).
+/// that it never acts, though their logs say that it does (docs/spec/training.md section 11).
 inline RecipeKey inert_qat() {
   return flag<&Recipe::qat, &QatConfig::inert>(
       "qat.inert", "the switch is logged and has no effect, as in the published scripts' training");
 }
 
 /// All of them. The text is cut to whole windows, and the last windows of a sliding score are shorter and
-/// score the last `stride` targets again (spec/evaluation.md section 3).
+/// score the last `stride` targets again (docs/spec/evaluation.md section 3).
 inline RecipeKey tail() {
   return choice<&Recipe::score, &ScoreConfig::tail>(
       "score.tail", "end of the text: each target once, or the last ones again as published scripts do");
 }
 
 /// Pull requests 518 and 573: virtual ranks own equal numbers of targets rather than whole windows, and what
-/// is left at the end of a rank's part is never seen (spec/ttt.md sections 5 and 6).
+/// is left at the end of a rank's part is never seen (docs/spec/ttt.md sections 5 and 6).
 inline RecipeKey shards() {
   return choice<&Recipe::adapt, &adapt::Protocol::shards>(
       "adapt.shards",

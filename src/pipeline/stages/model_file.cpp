@@ -79,7 +79,7 @@ std::vector<float> dequantised(const artifact::StoredTensor& t) {
   return values;
 }
 
-/// Tables kept in bf16 during training come back as bf16 values (spec/quantization.md section 6).
+/// Tables kept in bf16 during training come back as bf16 values (docs/spec/quantization.md section 6).
 void round_tables(graph::ParameterStore& store, const Recipe& recipe) {
   if (recipe.optim.tables != tensor::DType::bf16) return;
   for (const auto& p : store.layout().parameters())

@@ -10,7 +10,8 @@ namespace fairway::pipeline {
 
 namespace {
 
-/// spec/quantization.md section 1: whatever is neither attention's nor the MLP's goes by the rule of tables.
+/// docs/spec/quantization.md section 1: whatever is neither attention's nor the MLP's goes by the rule of
+/// tables.
 quant::TensorInfo tensor_info(const graph::Parameter& p) {
   using enum quant::Category;
   const bool attends = p.role == graph::Role::attention || p.role == graph::Role::projection;

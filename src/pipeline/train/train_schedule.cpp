@@ -15,7 +15,7 @@ constexpr double sensitivity_below = 0.5;
 
 TrainSchedule::TrainSchedule(const Recipe& recipe) : recipe_(recipe), lr_(lr_schedule(recipe)) {}
 
-/// spec/training.md sections 9 and 10; EMA from average.start on.
+/// docs/spec/training.md sections 9 and 10; EMA from average.start on.
 AverageAction TrainSchedule::average_after(std::int64_t step, double lr_scale) const {
   const auto& a = recipe_.average;
   if (a.kind == Average::ema) {

@@ -202,7 +202,7 @@ std::optional<double> Trainer::State::validate() {
   }
 }
 
-/// SWA of fewer than average.swa_min snapshots is not used (spec/training.md section 10).
+/// SWA of fewer than average.swa_min snapshots is not used (docs/spec/training.md section 10).
 bool Trainer::State::average_applies() const {
   const auto& a = recipe.average;
   return a.kind == Average::ema ||
@@ -458,8 +458,9 @@ void Trainer::State::restore(const artifact::Checkpoint& checkpoint, const std::
   note_changes(meta);
 }
 
-/// What makes the rest of the run round differently from the part before (architecture: other micro-batches,
-/// devices and instruction sets are allowed, said and marked; threads never matter).
+/// What makes the rest of the run round differently from the part before
+/// (docs/architecture.md, "Checkpoints": other micro-batches, devices and instruction sets are allowed, said
+/// and marked; threads never matter).
 void Trainer::State::note_changes(const TrainMetadata& saved) {
   const auto now = metadata();
   auto compare = [&](const char* what, const std::string& before, const std::string& after) {

@@ -52,8 +52,8 @@ template <class T, class F>
 }
 
 /// Gradient through y = scale * rms(x) of one row, as two factors: dx = dy * by_dy - x * by_x.
-/// dx = g' - x (x . g') r^2 / D with g' = scale r dy: Zhang and Sennrich 2019, spec/model.md section 15. x is
-/// given as value(i, part); dy is g' itself when `prescaled`.
+/// dx = g' - x (x . g') r^2 / D with g' = scale r dy: Zhang and Sennrich 2019, docs/spec/model.md section 15.
+/// x is given as value(i, part); dy is g' itself when `prescaled`.
 template <class T>
 struct RowGradient {
   Vec<T> by_dy, by_x;

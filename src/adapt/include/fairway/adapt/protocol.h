@@ -1,6 +1,6 @@
 #pragma once
 // A test-time-training protocol as plain data: which parameters, which optimiser and schedule, which text in
-// which order, what is restored, how scores combine (spec/ttt.md).
+// which order, what is restored, how scores combine (docs/spec/ttt.md).
 
 #include <cstdint>
 #include <string>
@@ -32,7 +32,7 @@ constexpr auto names_of(Schedule) {
 enum class Order { natural, permuted };
 constexpr auto names_of(Order) { return base::names<Order>("natural", "permuted"); }
 
-/// How virtual ranks share the text (spec/ttt.md sections 3 to 6).
+/// How virtual ranks share the text (docs/spec/ttt.md sections 3 to 6).
 enum class Shards {
   /// Whole windows: rank r of R owns windows floor(n r / R) ... floor(n (r + 1) / R) - 1.
   windows,
@@ -73,7 +73,7 @@ struct Protocol {
   bool rotate = false;
   score::Combination combination = score::Combination::single;
   std::vector<double> mixture_weights;  ///< in proportion; empty: equal
-  bool fake_quantize = false;  ///< training sees int6 matrices, scoring does not (spec/ttt.md section 2)
+  bool fake_quantize = false;  ///< training sees int6 matrices, scoring does not (docs/spec/ttt.md section 2)
   tensor::DType tables =
       tensor::DType::f32;     ///< what they are stored in; in bf16 operations are rounded, too
   std::uint64_t seed = 1337;  ///< of the permutations

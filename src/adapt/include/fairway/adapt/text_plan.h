@@ -67,7 +67,7 @@ class StreamPlan {
 };
 
 /// Batches of pull requests 518 and 573: how many of `batch` windows start in a shard of `targets`, and how
-/// many windows number `index` holds (spec/ttt.md sections 5 and 6).
+/// many windows number `index` holds (docs/spec/ttt.md sections 5 and 6).
 std::int64_t shard_batches(std::int64_t targets, std::int64_t window, std::int64_t batch);
 std::int64_t shard_batch_windows(std::int64_t targets, std::int64_t window, std::int64_t batch,
                                  std::int64_t index);

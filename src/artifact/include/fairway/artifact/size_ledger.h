@@ -16,7 +16,7 @@
 
 namespace fairway::artifact {
 
-/// The challenge's limit on weights and code, decimal (spec/evaluation.md section 4).
+/// The challenge's limit on weights and code, decimal (docs/spec/evaluation.md section 4).
 inline constexpr std::uint64_t kChallengeLimit = 16'000'000;
 
 /// Bytes of `xz -9e` over a tar of the sources needed to load, score and adapt; fixed when this build was

@@ -1,5 +1,5 @@
 #pragma once
-// The training stream and the validation set, exactly as spec/training.md section 1 has them.
+// The training stream and the validation set, exactly as docs/spec/training.md section 1 has them.
 
 #include <cstdint>
 #include <memory>

@@ -1,5 +1,5 @@
 #pragma once
-// Token shards in the challenge's format (spec/training.md section 1):
+// Token shards in the challenge's format (docs/spec/training.md section 1):
 //   bytes 0..1023  256 little-endian int32: [0] = 20240520, [1] = 1, [2] = token count n, rest 0
 //   bytes 1024..   n little-endian uint16 token ids;  file size = 1024 + 2n
 

@@ -41,7 +41,7 @@ struct Share {
 };
 
 /// Part `part` of `parts` of `items`: [floor(items part / parts), floor(items (part + 1) / parts)). This is
-/// how the published systems cut windows (spec/ttt.md section 4), and how virtual ranks are dealt to
+/// how the published systems cut windows (docs/spec/ttt.md section 4), and how virtual ranks are dealt to
 /// executing ones.
 Share share(std::int64_t items, std::int64_t part, std::int64_t parts);
 

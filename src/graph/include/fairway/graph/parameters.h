@@ -14,7 +14,7 @@
 
 namespace fairway::graph {
 
-/// Optimiser groups of the family (spec/training.md section 3).
+/// Optimiser groups of the family (docs/spec/training.md section 3).
 enum class Group : std::uint8_t { matrix, table, scalar };
 constexpr int group_count = 3;
 
@@ -28,7 +28,7 @@ enum class Role : std::uint8_t {
   other,       ///< skip weights, gates, scalar factors, memory tokens
 };
 
-/// How a parameter starts (spec/model.md section 14).
+/// How a parameter starts (docs/spec/model.md section 14).
 struct Start {
   enum class Kind : std::uint8_t {
     constant,    ///< value

@@ -15,8 +15,8 @@ enum class MatrixInit {
 };
 constexpr auto names_of(MatrixInit) { return base::names<MatrixInit>("orthogonal", "uniform"); }
 
-/// Every switch of the transformer family (spec/model.md section 12). Plain data; `validate` checks it as a
-/// whole.
+/// Every switch of the transformer family (docs/spec/model.md section 12). Plain data; `validate` checks it
+/// as a whole.
 struct ModelConfig {
   int vocab_size = 1024;
   int layers = 11;

@@ -1,6 +1,6 @@
 #pragma once
 // The transformer family, written once: parameters, initial values and the computation for each mode.
-// Source: spec/model.md (PR 417, 398, 573, 518 and their base). Parameter names are the originals'.
+// Source: docs/spec/model.md (PR 417, 398, 573, 518 and their base). Parameter names are the originals'.
 
 #include "fairway/base/thread_pool.h"
 #include "fairway/graph/builder.h"
@@ -14,15 +14,16 @@
 
 namespace fairway::model {
 
-/// All parameters of a configuration: 26,993,756 for PR 518, 26,829,913 for PR 398 (spec section 13).
+/// All parameters of a configuration: 26,993,756 for PR 518, 26,829,913 for PR 398
+/// (docs/spec/model.md section 13).
 graph::ParameterLayout make_layout(const ModelConfig& config);
 
 /// Are these tensors (elements by name) a model of this configuration in its older shapes only
 /// (ModelConfig::older_shapes)? False where they fit as it is, and where they fit in neither form.
 bool has_older_shapes(ModelConfig config, const std::map<std::string, std::int64_t>& elements);
 
-/// Initial values (spec section 14): keyed by seed and parameter name, rounded once through bf16, the same on
-/// every device and for any number of threads.
+/// Initial values (docs/spec/model.md section 14): keyed by seed and parameter name, rounded once through
+/// bf16, the same on every device and for any number of threads.
 void initialise(graph::ParameterStore& store, std::uint64_t seed, base::ThreadPool& pool);
 
 /// One run of a layer. A layer that runs three times is three slots; where it stands and whose weights it has
@@ -73,8 +74,8 @@ graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layo
 /// The decode program's state that starts a new text when zeroed: what the smear saw last.
 inline constexpr std::string_view previous_norm_state = "smear.previous";
 
-/// Rotation angles of the first `length` positions: [length, rope_dims], cosines then sines (spec section 7).
-/// `context` is the window that decides the rescaled base.
+/// Rotation angles of the first `length` positions: [length, rope_dims], cosines then sines
+/// (docs/spec/model.md section 7). `context` is the window that decides the rescaled base.
 std::shared_ptr<const tensor::Array> rope_table(const ModelConfig& config, int length, int context,
                                                 tensor::DType dtype);
 

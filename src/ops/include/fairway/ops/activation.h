@@ -4,7 +4,8 @@
 namespace fairway::ops {
 
 /// Squared leaky ReLU: y = z^2, z = x for x > 0, slope * x otherwise. slope 0: relu^2 (Primer); 0.5: leaky^2.
-///   in: x;  out: y of the same shape.   y' = 2x for x > 0, 2 slope^2 x otherwise (spec/model.md section 10)
+///   in: x;  out: y of the same shape.   y' = 2x for x > 0, 2 slope^2 x otherwise
+///   (docs/spec/model.md section 10)
 class LeakyReluSquared final : public Operator {
  public:
   explicit LeakyReluSquared(float slope) : slope(slope) {}

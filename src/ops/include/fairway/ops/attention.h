@@ -59,8 +59,8 @@ class AttentionDecode final : public Operator {
   std::string attributes() const override;
 };
 
-/// Exclusive self attention (spec/model.md section 9): with n = v[t, h / (H/Hkv)] / max(|v|, 1e-12) of the
-/// same position, y = o - (o . n) n.
+/// Exclusive self attention (docs/spec/model.md section 9): with n = v[t, h / (H/Hkv)] / max(|v|, 1e-12) of
+/// the same position, y = o - (o . n) n.
 ///   in: o [B, Sq, H, dh], v [B, S, Hkv, dh] (the last Sq positions are used);  out: y [B, Sq, H, dh]
 class Xsa final : public Operator {
  public:

@@ -4,7 +4,7 @@
 namespace fairway::ops {
 
 /// A weight as products read it, once per update: y[r] = scale[r] * Q(w[r]).
-/// Q is the identity (q = 0) or the straight-through row quantiser of spec/training.md section 11: with
+/// Q is the identity (q = 0) or the straight-through row quantiser of docs/spec/training.md section 11: with
 ///   s = max(max|w_row| / q, 1 / q),  Q(w) = s * clamp(round_half_even(w / s), -q - 1, q);  q = 31 for int6,
 ///   15 for int5.
 /// `scale` folds a per-channel factor that follows the product (x W^T) * scale into its weight.

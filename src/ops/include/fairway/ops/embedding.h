@@ -29,7 +29,7 @@ class GatherBackward final : public Operator {
   std::size_t workspace_bytes(std::span<const Meta> in, std::span<const Meta> out) const override;
 };
 
-/// Row of the bigram hash table for each position (spec/model.md section 3; PR 162 lineage):
+/// Row of the bigram hash table for each position (docs/spec/model.md section 3; PR 162 lineage):
 ///   index[b, 0] = rows - 1 when previous[b] is absent or -1;
 ///   else index = ((36313 * x[t]) xor (27191 * x[t-1])) mod (rows - 1), 32-bit signed products, result made
 ///   non-negative. in: tokens [B, S] i32, previous [B] i32 (optional second input: the token before the row,

@@ -93,7 +93,8 @@ class Operator {
   virtual std::string attributes() const { return {}; }
 };
 
-/// Precision of matrix products (architecture, "Numbers"): fp32, or bf16 operands with fp32 accumulation.
+/// Precision of matrix products (docs/architecture.md, "Numbers and determinism"): fp32, or bf16 operands
+/// with fp32 accumulation.
 enum class Products : std::uint8_t { f32, bf16 };
 
 namespace cuda {

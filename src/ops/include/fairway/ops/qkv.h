@@ -14,7 +14,8 @@ struct HeadShape {
   int qkv_width() const { return q_width() + 2 * kv_width(); }
 };
 
-/// From the fused projection to attention's inputs (spec/model.md sections 6 to 8), per head of dh columns:
+/// From the fused projection to attention's inputs (docs/spec/model.md sections 6 to 8), per head of dh
+/// columns:
 ///   q = gain[h] * rope(rms(q_raw)), k = rope(rms(k_raw)), v = v_raw + w * (vs * ve)
 /// rms: over dh, eps, no gain. rope: the first `rope_dims` dims, half-split pairs (i, i + rope_dims/2),
 ///   p' = p cos + r sin, r' = -p sin + r cos. Row t of `rope` holds cos for i < rope_dims/2, then sin.

@@ -39,7 +39,7 @@ class Copy final : public Operator {
   std::vector<Meta> infer(std::span<const Meta> in) const override;
 };
 
-/// Smear (spec/model.md section 4): y[t] = (1 - g) . x[t] + g . x[t-1], g = sigmoid(gamma) per channel;
+/// Smear (docs/spec/model.md section 4): y[t] = (1 - g) . x[t] + g . x[t-1], g = sigmoid(gamma) per channel;
 /// before the first position stands `previous`, or zero.
 ///   in: x [B, S, D], gamma [D], previous [B, D] (optional third input; no gradient flows to it);  out: y [B,
 ///   S, D]

@@ -1,5 +1,5 @@
 #pragma once
-// Weight averages (spec/training.md sections 9 and 10), in fp32 over the flat parameter buffer.
+// Weight averages (docs/spec/training.md sections 9 and 10), in fp32 over the flat parameter buffer.
 
 #include <cstdint>
 #include <map>
@@ -51,7 +51,7 @@ class Swa {
 };
 
 /// How much the loss depends on each matrix: its mean squared gradient, added up over the steps that the
-/// caller chooses (spec/ttt.md section 7).
+/// caller chooses (docs/spec/ttt.md section 7).
 class MeanSquares {
  public:
   explicit MeanSquares(std::vector<ParamRange> matrices);

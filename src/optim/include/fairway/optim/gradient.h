@@ -23,7 +23,7 @@ class GradientNormer {
   std::vector<double> sums_;
 };
 
-/// min(1, max_norm / (norm + 1e-6)) (spec/training.md section 5); 1 when max_norm is 0.
+/// min(1, max_norm / (norm + 1e-6)) (docs/spec/training.md section 5); 1 when max_norm is 0.
 float clip_factor(double norm, double max_norm);
 
 }  // namespace fairway::optim

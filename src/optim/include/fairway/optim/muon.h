@@ -22,7 +22,7 @@ struct MuonMatrix {
   double lr_factor = 1.0;
 };
 
-/// Muon over a list of matrices (spec/training.md section 4), for each with gradient g after clipping:
+/// Muon over a list of matrices (docs/spec/training.md section 4), for each with gradient g after clipping:
 ///   B <- mu B + g;  O = NS(g + mu B) sqrt(max(1, rows / columns));  W <- W (1 - lr wd);  W <- W - lr O.
 /// One thread per matrix, the costliest first: results do not depend on the number of threads.
 class Muon {

@@ -1,5 +1,5 @@
 #pragma once
-// An approximate polar factor by a quintic Newton-Schulz iteration, the heart of Muon (spec/training.md
+// An approximate polar factor by a quintic Newton-Schulz iteration, the heart of Muon (docs/spec/training.md
 // section 4; Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024).
 
 #include <cstdint>

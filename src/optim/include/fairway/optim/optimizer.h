@@ -82,10 +82,10 @@ struct Work {
 /// Numbers: element-wise rules and averages do the same operations in the same order everywhere, the norm
 /// adds in an order of each device's own; results depend neither on threads nor on the instruction set. On a
 /// GPU Muon's Newton-Schulz iteration takes whole products of batches of equal shapes: in f32 within about
-/// 1e-5 of the CPU's; in bf16 each of the three products of an iteration is rounded once (spec/training.md
-/// section 4 leaves that open), where the CPU rounds its parts like the original. The same gradients give the
-/// same bytes on the same GPU type and library version: no atomics, every sum in an order that the layout
-/// alone decides. Not thread-safe.
+/// 1e-5 of the CPU's; in bf16 each of the three products of an iteration is rounded once
+/// (docs/spec/training.md section 4 leaves that open), where the CPU rounds its parts like the original. The
+/// same gradients give the same bytes on the same GPU type and library version: no atomics, every sum in an
+/// order that the layout alone decides. Not thread-safe.
 class Optimizer {
  public:
   static constexpr int max_reports = 4;

@@ -1,6 +1,6 @@
 #pragma once
-// Schedules as pure functions of a run's progress (spec/training.md sections 4 and 6). Nothing here reads a
-// clock: whoever calls logs the Progress it passed in, and replaying the log gives the same values.
+// Schedules as pure functions of a run's progress (docs/spec/training.md sections 4 and 6). Nothing here
+// reads a clock: whoever calls logs the Progress it passed in, and replaying the log gives the same values.
 
 #include <cstdint>
 

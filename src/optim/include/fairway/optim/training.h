@@ -9,7 +9,7 @@
 
 namespace fairway::optim {
 
-/// The Rec family's (spec/training.md sections 3 to 6 and 13).
+/// The Rec family's (docs/spec/training.md sections 3 to 6 and 13).
 struct TrainingConfig {
   double matrix_lr = 0.025;
   double embedding_lr = 0.035;

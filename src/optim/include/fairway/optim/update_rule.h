@@ -20,7 +20,7 @@ constexpr auto names_of(RuleKind) { return base::names<RuleKind>("muon", "adamw"
 struct UpdateRule {
   RuleKind kind = RuleKind::adamw;
   /// Of parameters stored in bf16: every elementary operation is rounded, as PyTorch's unfused optimisers do
-  /// with bf16 tensors (spec/ttt.md section 2), not just what is stored.
+  /// with bf16 tensors (docs/spec/ttt.md section 2), not just what is stored.
   bool stepwise = false;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  ///< adamw, adam
   double weight_decay = 0.0;                      ///< muon, adamw, adam

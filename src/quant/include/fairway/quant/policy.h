@@ -1,5 +1,5 @@
 #pragma once
-// Which tensor is stored how (spec/quantization.md section 1), and the ways there are. A new way is a
+// Which tensor is stored how (docs/spec/quantization.md section 1), and the ways there are. A new way is a
 // function and one line in the table of policy.cpp.
 
 #include <cstdint>
@@ -74,7 +74,7 @@ QuantPolicy policy_with(std::string_view matrix_rule);
 /// Reads "PATTERN=RULE"; an input error that begins with `key`.
 std::pair<std::string, const Rule*> parse_override(std::string_view key, std::string_view text);
 
-/// How much the loss depends on each matrix: its mean squared gradient, by name (spec/ttt.md section 7).
+/// How much the loss depends on each matrix: its mean squared gradient, by name (docs/spec/ttt.md section 7).
 using Sensitivity = std::map<std::string, double>;
 
 /// Gradient-guided bits (PR 398's ablation): of the matrices that `sensitivity` names and that stand on a

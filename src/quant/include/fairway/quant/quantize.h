@@ -1,6 +1,6 @@
 #pragma once
-// Post-training quantisation by rows, after spec/quantization.md sections 2 to 4 and 6. Rounding is to the
-// nearest, ties to even, everywhere. A NaN, an infinity or a value that fp16 scales cannot express is an
+// Post-training quantisation by rows, after docs/spec/quantization.md sections 2 to 4 and 6. Rounding is to
+// the nearest, ties to even, everywhere. A NaN, an infinity or a value that fp16 scales cannot express is an
 // input error that names the tensor and the row. Nothing here depends on the number of threads.
 
 #include <cstdint>

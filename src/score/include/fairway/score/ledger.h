@@ -1,5 +1,5 @@
 #pragma once
-// The score ledger: the one place where bits and bytes are counted (spec/evaluation.md sections 1 and 5,
+// The score ledger: the one place where bits and bytes are counted (docs/spec/evaluation.md sections 1 and 5,
 // docs/legality.md).
 
 #include <array>
@@ -16,7 +16,7 @@ namespace fairway::score {
 
 class Knowledge;
 
-/// The four validity conditions (evaluation.md section 5), and the one that bits are divided by.
+/// The four validity conditions (docs/spec/evaluation.md section 5), and the one that bits are divided by.
 enum class Condition {
   causal,               ///< C1: the distribution depends on the artifact and earlier tokens only
   normalised,           ///< C2: one full distribution, fixed before the token is seen

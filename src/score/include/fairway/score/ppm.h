@@ -1,6 +1,6 @@
 #pragma once
-// A count model mixed into the model's distributions (PR 398's ablation, spec/ttt.md section 7): PPM of order
-// 1 with method-C escapes, over the token stream.
+// A count model mixed into the model's distributions (PR 398's ablation, docs/spec/ttt.md section 7): PPM of
+// order 1 with method-C escapes, over the token stream.
 //
 // A context c that was followed by T_c tokens, D_c of them different, gives a token x that followed it n_cx
 // times

@@ -1,5 +1,5 @@
 #pragma once
-// Which windows score which targets: plain and sliding evaluation (spec/evaluation.md sections 2 and 3).
+// Which windows score which targets: plain and sliding evaluation (docs/spec/evaluation.md sections 2 and 3).
 
 #include <cstdint>
 #include <vector>
@@ -14,7 +14,8 @@ enum class Tail {
   clean,
   /// As the published scripts: the text is cut to a multiple of the window, and a sliding evaluation scores
   /// the
-  /// last `stride` targets again and again with ever shorter context (evaluation.md section 3, "tail quirk").
+  /// last `stride` targets again and again with ever shorter context
+  /// (docs/spec/evaluation.md section 3, "tail quirk").
   published,
 };
 constexpr auto names_of(Tail) { return base::names<Tail>("clean", "published"); }
@@ -51,7 +52,8 @@ class WindowPlan {
   std::int32_t window() const { return window_; }  ///< S
   std::int32_t stride() const { return stride_; }  ///< d; S - lead when plain
   Tail tail() const { return tail_; }
-  /// Targets of the text that the plan covers: tokens - 1, or U (evaluation.md section 1) when published.
+  /// Targets of the text that the plan covers: tokens - 1, or U (docs/spec/evaluation.md section 1) when
+  /// published.
   std::int64_t targets() const { return targets_; }
   std::int64_t skipped_targets() const { return skipped_; }  ///< cut off by the published truncation
   /// Scored positions, repeats counted: targets(), or U + S - d in a published sliding evaluation.

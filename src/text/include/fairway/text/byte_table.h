@@ -1,5 +1,5 @@
 #pragma once
-// How many bytes of text a token stands for (spec/evaluation.md section 1; docs/data.md).
+// How many bytes of text a token stands for (docs/spec/evaluation.md section 1; docs/data.md).
 
 #include <cstdint>
 #include <vector>
@@ -20,7 +20,7 @@ ByteRule default_byte_rule(const Tokenizer& tokenizer);
 
 /// Bytes of token `target` after token `previous` (the input at the same position):
 ///   count = base[target] + lead[target] * (1 - bound[previous]).
-/// `challenge` is the table of spec/evaluation.md. `exact` differs where a piece holds U+2581 beyond its
+/// `challenge` is the table of docs/spec/evaluation.md. `exact` differs where a piece holds U+2581 beyond its
 /// first character (one byte each, not three), for unknown pieces (the surface that they decode to, not
 /// nothing) and, for tokenizers that keep leading spaces, right after BOS (the space is counted). For a
 /// document encoded by the tokenizer, the exact counts sum to the bytes of its decoded text, and with a

@@ -31,10 +31,10 @@ struct DataConfig {
   data::ReaderOptions reader = {.skip_empty = true};  ///< how texts are cut into documents
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
   std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all
-  int slices = 8;                ///< a step reads slices * (L + 1) tokens (spec/training.md section 1)
+  int slices = 8;                ///< a step reads slices * (L + 1) tokens (docs/spec/training.md section 1)
 };
 
-/// Muon for matrices, AdamW for tables and scalars (spec/training.md sections 3-5).
+/// Muon for matrices, AdamW for tables and scalars (docs/spec/training.md sections 3-5).
 struct OptimConfig {
   double matrix_lr = 0.025;
   double table_lr = 0.035;
@@ -77,7 +77,7 @@ struct TrainConfig {
   int reference_steps() const { return by_clock() && planned_steps > 0 ? planned_steps : steps; }
 };
 
-/// Which weights are exported: the last, an exponential average or a mean of snapshots (spec/training.md
+/// Which weights are exported: the last, an exponential average or a mean of snapshots (docs/spec/training.md
 /// sections 9, 10).
 enum class Average { none, ema, swa };
 constexpr auto names_of(Average) { return base::names<Average>("none", "ema", "swa"); }
@@ -92,8 +92,8 @@ struct AverageConfig {
   int swa_min = 2;  ///< ... and export the mean of at least so many; of fewer: the last weights
 };
 
-/// Late quantisation-aware training (spec/training.md section 11): from a point on, forward and backward see
-/// matrices rounded to a grid of so many bits per row, straight through.
+/// Late quantisation-aware training (docs/spec/training.md section 11): from a point on, forward and backward
+/// see matrices rounded to a grid of so many bits per row, straight through.
 struct QatConfig {
   int attention = 0;            ///< bits of the attention's matrices; 0: not
   int mlp = 0;                  ///< bits of the MLP's
@@ -105,7 +105,7 @@ struct QatConfig {
   bool acts() const { return any() && !inert; }
 };
 
-/// spec/quantization.md sections 1-5.
+/// docs/spec/quantization.md sections 1-5.
 struct QuantConfig {
   quant::QuantPolicy policy = quant::policy_with("int6_search");  ///< without `rules` and guided bits
   std::vector<std::string> rules;  ///< "PATTERN=RULE" by tensor name, before all else; first match wins
@@ -115,7 +115,7 @@ struct QuantConfig {
   double guided_low = 0;   ///< and with one bit less
 };
 
-/// spec/evaluation.md sections 2, 3.
+/// docs/spec/evaluation.md sections 2, 3.
 struct ScoreConfig {
   bool plain = true;
   int stride = 64;                          ///< sliding windows; 0: none
@@ -141,7 +141,7 @@ struct BudgetConfig {
   bool enforce = false;
 };
 
-/// Test-time training (spec/ttt.md, docs/legality.md): a protocol with two phases, of which one without
+/// Test-time training (docs/spec/ttt.md, docs/legality.md): a protocol with two phases, of which one without
 /// epochs is none. Its seed is the recipe's.
 struct AdaptConfig : adapt::Protocol {
   AdaptConfig();

@@ -18,7 +18,8 @@ namespace fairway::pipeline {
 bool guided_bits(const Recipe& recipe);
 
 /// Checkpoint buffer with what gradient-guided bits are allotted by: a JSON object, tensor name to the mean
-/// squared gradient that training saw (while the learning-rate scale was below 0.5: spec/ttt.md section 7).
+/// squared gradient that training saw (while the learning-rate scale was below 0.5:
+/// docs/spec/ttt.md section 7).
 inline constexpr const char* kSensitivityBuffer = "sensitivity";
 std::string sensitivity_text(const quant::Sensitivity& sensitivity);
 /// Throws an input error naming `what`.

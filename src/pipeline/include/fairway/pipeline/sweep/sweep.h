@@ -60,7 +60,7 @@ struct SweepCell {
   std::string verdict;  ///< of the score that the metric belongs to
 };
 
-/// The challenge's rule (spec/evaluation.md section 4).
+/// The challenge's rule (docs/spec/evaluation.md section 4).
 inline constexpr double kRecordNats = 0.005;
 inline constexpr double kRecordP = 0.01;
 
