@@ -206,7 +206,7 @@ void take_one_value_each(CLI::App& app) {
     take_one_value_each(*command);
 }
 
-Json order_json(const pipeline::OrderPrice& price) {
+Json order_json(const pipeline::DeterminismCost& price) {
   return {{"steps", price.steps},
           {"ordered_seconds", price.ordered_seconds},
           {"any_order_seconds", price.any_order_seconds},

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "fairway/exec/engine.h"
-#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/measure/determinism_cost.h"
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/report/progress.h"
 
@@ -100,7 +100,7 @@ void add_skip_bad_lines(CLI::App* command, bool& value);
 /// argument, as in `score --text a.txt MODEL`.
 void take_one_value_each(CLI::App& app);
 
-Json order_json(const pipeline::OrderPrice& price);
+Json order_json(const pipeline::DeterminismCost& price);
 
 /// Writes to standard output at once. Throws a failure when that cannot be done.
 void write_output(std::string_view text);

@@ -26,7 +26,7 @@ void fill(graph::ParameterStore& store, double spread) {
   for (const auto& p : store.layout().parameters()) {
     auto span = store.value(p.name).span<float>();
     const auto columns = static_cast<std::size_t>(p.shape.columns());
-    const double size = p.group == graph::Group::table ? 0.3 : width;
+    const double size = p.group == graph::Group::embedding ? 0.3 : width;
     for (std::size_t i = 0; i < span.size(); ++i) {
       if (i % columns == 0) ++row;
       span[i] = static_cast<float>(size * std::exp(spread * rows.normal(row)) * values.normal(at++));

@@ -27,7 +27,7 @@ void fill_with_noise(std::span<std::int32_t> tokens, int vocabulary) {
 }
 
 /// A micro-batch of lessons; rows without one weigh nothing.
-void fill_with_lessons(const exec::MicroBatch& batch, std::span<const WeightedLesson> lessons,
+void fill_with_lessons(const exec::MicroBatch& batch, std::span<const WeightedWindow> lessons,
                        std::size_t window) {
   for (std::size_t r = 0; r < lessons.size(); ++r) {
     lessons[r].lesson.inputs(batch.tokens.subspan(r * window, window));
@@ -86,7 +86,7 @@ AdaptedModel::AdaptedModel(const model::ModelConfig& config, const graph::Parame
   exec::write_weights(runner_.weights(), values);
 }
 
-void AdaptedModel::step(int phase, std::span<const WeightedLesson> lessons, optim::Optimizer& optimizer,
+void AdaptedModel::step(int phase, std::span<const WeightedWindow> lessons, optim::Optimizer& optimizer,
                         double lr, dist::Communicator& ranks) {
   const auto rows = static_cast<std::size_t>(train_rows_);
   const auto window = static_cast<std::size_t>(runner_.config().window);

@@ -98,7 +98,7 @@ void Evaluation::train_step(int phase, const std::vector<RankLessons>& batches, 
   check_time("adapting");
   base::Stopwatch watch;
   const auto own = dist::share(protocol_.virtual_ranks, ranks_->rank(), ranks_->size());
-  std::vector<WeightedLesson> lessons;
+  std::vector<WeightedWindow> lessons;
   std::int64_t windows = 0;
   for (const auto& batch : batches) {
     windows += static_cast<std::int64_t>(batch.lessons.size());
@@ -223,7 +223,7 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
   validate(protocol);
   base::check(static_cast<bool>(options.count), "evaluate without a byte counter");
   const auto n = tokens.size();
-  if (protocol.when == When::streaming) {
+  if (protocol.when == When::score_first) {
     const StreamPlan plan(protocol, n, config.window, options.stride, options.tail);
     const auto& p = protocol;
     const std::int64_t chunk = std::int64_t{p.chunk_windows} * config.window / plan.windows().stride();

@@ -12,9 +12,9 @@
 #include "fairway/adapt/evaluate.h"
 #include "fairway/adapt/text_plan.h"
 #include "fairway/base/clock.h"
-#include "fairway/score/knowledge.h"
 #include "fairway/score/ledger.h"
 #include "fairway/score/ppm.h"
+#include "fairway/score/seen_targets.h"
 #include "fairway/score/window_runner.h"
 
 namespace fairway::adapt {
@@ -48,7 +48,7 @@ class Evaluation {
   /// the gate, rank by rank.
   struct RankLessons {
     int rank = 0;
-    std::vector<score::Lesson> lessons;
+    std::vector<score::TrainingWindow> lessons;
   };
   /// `done` is told the step's loss when it is known: at once, or on a GPU with the next step or settle().
   void train_step(int phase, const std::vector<RankLessons>& batches, optim::Optimizer& optimizer, double lr,

@@ -29,7 +29,7 @@ int last_blocks(const std::string& selector, int layers) {
 bool selects(const std::string& selector, const Parameter& p, int layers) {
   if (selector == "all") return true;
   if (selector == "scales") return p.role == graph::Role::scale;
-  if (selector == "tables") return p.group == Group::table;
+  if (selector == "tables") return p.group == Group::embedding;
   if (selector == "matrices") return p.group == Group::matrix;
   if (selector == "scalars") return p.group == Group::scalar;
   if (selector.starts_with("last:")) return p.layer >= layers - last_blocks(selector, layers);
@@ -103,7 +103,7 @@ Selection select(const Phase& phase, const graph::ParameterLayout& layout, const
       const auto group = std::find_if(groups.begin(), groups.end(),
                                       [&](const auto& g) { return base::matches(g.pattern, p.name); });
       const double factor = group == groups.end() ? 1.0 : group->factor;
-      auto& into = s.groups[p.group == Group::table && tables == tensor::DType::bf16 ? 1 : 0];
+      auto& into = s.groups[p.group == Group::embedding && tables == tensor::DType::bf16 ? 1 : 0];
       auto& ranges = into.parameters;
       if (before == &into && ranges.back().lr_factor == factor)
         ranges.back().range.end = p.offset + p.elements();

@@ -85,7 +85,7 @@ class Layout {
   void add_embedding(std::string name, tensor::Shape shape, Start start, bool multiplied = false) {
     layout_.add({.name = std::move(name),
                  .shape = shape,
-                 .group = Group::table,
+                 .group = Group::embedding,
                  .role = Role::embedding,
                  .start = start,
                  .multiplied = multiplied});

@@ -24,7 +24,7 @@ const tensor::Device& State::device() const noexcept { return parts_->device; }
 void* State::stream() const noexcept { return nullptr; }
 void State::make_current() const {}
 void State::synchronize() {}
-void State::set_ordered_sums(bool) noexcept {}
+void State::set_deterministic(bool) noexcept {}
 
 std::string products_unavailable_reason() { return "this build has no CUDA backend"; }
 std::size_t products_library_version() { return 0; }

@@ -7,7 +7,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
-#include "fairway/score/knowledge.h"
+#include "fairway/score/seen_targets.h"
 
 namespace fairway::score {
 
@@ -109,8 +109,8 @@ void ScoreLedger::judge(std::int64_t first, std::int64_t end, const ScoreOrigin&
                    fmt::format("the best of {} predictions was taken after the target was seen", n));
     declare_broken(Condition::single_pass, fmt::format("of {} scores for each target the best was kept", n));
   }
-  for (const auto* knowledge : origin.weights)
-    for (const auto& run : knowledge->runs()) judge(first, end, run);
+  for (const auto* seen : origin.weights)
+    for (const auto& run : seen->runs()) judge(first, end, run);
 }
 
 void ScoreLedger::commit(std::int64_t first, std::span<const float> nll, std::span<const std::int32_t> bytes,

@@ -59,7 +59,7 @@ class Reference {
   }
 
   bool is_table(const std::string& name) const {
-    return store.layout().find(name).group == graph::Group::table;
+    return store.layout().find(name).group == graph::Group::embedding;
   }
 
   const model::ModelConfig config;

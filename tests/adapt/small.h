@@ -50,7 +50,7 @@ inline graph::ParameterStore small_weights(const model::ModelConfig& config) {
   for (const auto& p : store.layout().parameters())
     for (auto& v : store.value(p.name).span<float>()) v += 0.05f * static_cast<float>(noise.normal(i++));
   for (const auto& p : store.layout().parameters())  // as the published systems keep them
-    if (p.group == graph::Group::table)
+    if (p.group == graph::Group::embedding)
       for (auto& v : store.value(p.name).span<float>()) v = tensor::round_to_bf16(v);
   return store;
 }
@@ -89,7 +89,7 @@ inline EvaluateResult evaluate_small(const Protocol& protocol, const std::vector
 
 inline Protocol two_phase(int ranks) {
   Protocol p;
-  p.when = When::before;
+  p.when = When::train_then_score;
   p.virtual_ranks = ranks;
   p.batch_windows = 2;
   p.order = Order::permuted;
@@ -113,7 +113,7 @@ inline Protocol two_phase(int ranks) {
 
 inline Protocol full_sgd(int ranks) {
   Protocol p;
-  p.when = When::before;
+  p.when = When::train_then_score;
   p.virtual_ranks = ranks;
   p.batch_windows = 3;
   p.tables = tensor::DType::bf16;
@@ -150,7 +150,7 @@ inline Protocol streaming_minimum(int ranks) {
 
 inline Protocol cosine_adamw(int ranks) {
   Protocol p;
-  p.when = When::before;
+  p.when = When::train_then_score;
   p.virtual_ranks = ranks;
   p.batch_windows = 2;
   p.shards = Shards::targets;

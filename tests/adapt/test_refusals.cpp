@@ -102,7 +102,7 @@ TEST(Evaluate, TimeOverTheBudgetIsAFailureWhenEnforced) {
 
 TEST(Evaluate, ATextOfAnyLengthIsScoredWhereNothingIsTrained) {
   Protocol p;
-  p.when = When::before;
+  p.when = When::train_then_score;
   p.phases[0].epochs = 0;
   for (const std::int64_t n : {2, 10, S, S + 1, 3 * S}) {
     const auto r = evaluate_small(p, small_text(n), small_options(0, score::Tail::clean));

@@ -49,7 +49,7 @@ TEST(Selection, RangesCoverTheChosenParametersWithTheirRates) {
         EXPECT_EQ(r.lr_factor, p.name.ends_with("mlp.proj.weight") ? 3.0
                                : p.name.ends_with("mlp.fc.weight") ? 0.5
                                                                    : 1.0);
-        EXPECT_EQ(group.storage == tensor::DType::bf16, p.group == graph::Group::table) << p.name;
+        EXPECT_EQ(group.storage == tensor::DType::bf16, p.group == graph::Group::embedding) << p.name;
       }
     EXPECT_EQ(covered, 1) << p.name;
   }
@@ -117,8 +117,8 @@ TEST(AdaptedModel, WeightsComeBackToTheBit) {
   const auto tokens = testing::small_text(17);
   score::ScoreLedger ledger({.targets = 16, .text = {{{0, 1000}}}});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  score::Knowledge knowledge;
-  const WeightedLesson lesson{gate.before_its_score(0, 16, knowledge), 1.0};
+  score::SeenTargets seen;
+  const WeightedWindow lesson{gate.unscored(0, 16, seen), 1.0};
   const auto optimizer = model.make_optimizer(0);
   dist::SingleRank ranks;
   auto step = [&] {
@@ -169,10 +169,10 @@ TEST(AdaptedModel, FoldedScalesGiveTheSameGradients) {
   const auto tokens = testing::small_text(windows * 16 + 1);
   score::ScoreLedger ledger({.targets = windows * 16, .text = {{{0, 1000000}}}});
   score::TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  score::Knowledge knowledge;
-  std::vector<WeightedLesson> lessons;
+  score::SeenTargets seen;
+  std::vector<WeightedWindow> lessons;
   for (std::int64_t w = 0; w < windows; ++w)
-    lessons.push_back({gate.before_its_score(w * 16, 16, knowledge), 1.0 / windows});
+    lessons.push_back({gate.unscored(w * 16, 16, seen), 1.0 / windows});
   for (const bool quantised : {false, true}) {
     AdaptedModelOptions options;
     options.train_windows = windows;

@@ -24,7 +24,8 @@ Protocol published(When when, Order order, Shards shards, int batch) {
 }
 
 TEST(EpochPlan, TwoPhases417) {
-  const EpochPlan plan(published(When::before, Order::permuted, Shards::windows, 64), kTargets, kWindow);
+  const EpochPlan plan(published(When::train_then_score, Order::permuted, Shards::windows, 64), kTargets,
+                       kWindow);
   EXPECT_EQ(plan.windows(), 30'208);
   EXPECT_EQ(plan.steps(), 59);
   const auto order = plan.order(0, 3);
@@ -41,7 +42,7 @@ TEST(EpochPlan, TwoPhases417) {
 }
 
 TEST(EpochPlan, FewerWindowsThanABatchAreAllUsed) {
-  auto p = published(When::before, Order::permuted, Shards::windows, 64);
+  auto p = published(When::train_then_score, Order::permuted, Shards::windows, 64);
   const EpochPlan plan(p, 100 * kWindow, kWindow);
   EXPECT_EQ(plan.windows(), 100);
   const auto step = plan.step(plan.order(0, 0), 0);
@@ -50,7 +51,8 @@ TEST(EpochPlan, FewerWindowsThanABatchAreAllUsed) {
 }
 
 TEST(EpochPlan, FullSgd398) {
-  const EpochPlan plan(published(When::before, Order::natural, Shards::windows, 32), kTargets, kWindow);
+  const EpochPlan plan(published(When::train_then_score, Order::natural, Shards::windows, 32), kTargets,
+                       kWindow);
   EXPECT_EQ(plan.steps(), 119);
   EXPECT_EQ(plan.windows(), 30'284);
   std::set<std::size_t> last;
@@ -60,7 +62,8 @@ TEST(EpochPlan, FullSgd398) {
 }
 
 TEST(EpochPlan, CosineAdamW518CountsOneStepTooFew) {
-  const EpochPlan plan(published(When::before, Order::natural, Shards::targets, 32), kTargets, kWindow);
+  const EpochPlan plan(published(When::train_then_score, Order::natural, Shards::targets, 32), kTargets,
+                       kWindow);
   EXPECT_EQ(plan.steps(), 119);
   EXPECT_EQ(plan.schedule_steps(), 118);
   EXPECT_EQ(plan.windows(), 8 * (118 * 32 + 9));
@@ -82,7 +85,7 @@ TEST(EpochPlan, ShardsOfTargetsAreRoundedDownAndTheScheduleIsShortByAWindow) {
                         Case{2, 2, 23, 3, 2, 10},   // and one of a single window
                         Case{1, 5, 4, 1, 1, 2}}) {  // less than a batch still counts as a step
     SCOPED_TRACE(fmt::format("{} targets, {} ranks, batches of {}", c.targets, c.ranks, c.batch));
-    auto p = published(When::before, Order::natural, Shards::targets, c.batch);
+    auto p = published(When::train_then_score, Order::natural, Shards::targets, c.batch);
     p.virtual_ranks = c.ranks;
     const EpochPlan plan(p, c.targets, 2);
     EXPECT_EQ(plan.steps(), c.steps);
@@ -92,7 +95,7 @@ TEST(EpochPlan, ShardsOfTargetsAreRoundedDownAndTheScheduleIsShortByAWindow) {
 }
 
 TEST(EpochPlan, AnyWindowMayComeLast) {
-  auto p = published(When::before, Order::permuted, Shards::windows, 4);
+  auto p = published(When::train_then_score, Order::permuted, Shards::windows, 4);
   p.virtual_ranks = 1;
   std::set<std::int64_t> last;
   for (int epoch = 0; epoch < 64; ++epoch) last.insert(EpochPlan(p, 8, 2).order(0, epoch).back());
@@ -100,7 +103,7 @@ TEST(EpochPlan, AnyWindowMayComeLast) {
 }
 
 TEST(StreamPlan, StreamingMinimum573) {
-  const StreamPlan plan(published(When::streaming, Order::natural, Shards::targets, 16), kTargets + 1,
+  const StreamPlan plan(published(When::score_first, Order::natural, Shards::targets, 16), kTargets + 1,
                         kWindow, 0, score::Tail::published);
   EXPECT_EQ(plan.chunks(3), 237);
   EXPECT_EQ(plan.chunk(2, 236).trained.size(), 9u);
@@ -206,7 +209,7 @@ TEST(Protocol, CombinationsThatMeanNothingAreInputErrors) {
   EXPECT_THAT(broken([](Protocol& p) { p.phases.emplace_back(); }), ::testing::HasSubstr("adapt.then"));
   EXPECT_THAT(broken([](Protocol& p) { p.mixture_weights = {1}; }),
               ::testing::HasSubstr("adapt.mixture_weights"));
-  EXPECT_THAT(broken([](Protocol& p) { p.when = When::before, p.rotate = true; }),
+  EXPECT_THAT(broken([](Protocol& p) { p.when = When::train_then_score, p.rotate = true; }),
               ::testing::HasSubstr("adapt.rotate"));
 }
 

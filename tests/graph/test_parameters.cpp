@@ -16,7 +16,7 @@ ParameterLayout layout() {
   l.add_packed("qkv", {{.name = "q", .shape = {6, 6}, .multiplied = true},
                        {.name = "k", .shape = {3, 6}, .multiplied = true},
                        {.name = "v", .shape = {3, 6}, .multiplied = true}});
-  l.add({.name = "embed", .shape = {11, 6}, .group = Group::table, .multiplied = true});
+  l.add({.name = "embed", .shape = {11, 6}, .group = Group::embedding, .multiplied = true});
   l.add({.name = "gain", .shape = {}, .group = Group::scalar});
   l.add({.name = "last", .shape = {2, 2}});
   l.finish();
@@ -26,10 +26,10 @@ ParameterLayout layout() {
 TEST(ParameterLayout, GroupsAreContiguousInOrderAndPadded) {
   const auto l = layout();
   EXPECT_EQ(l.range(Group::matrix).begin, 0);
-  EXPECT_EQ(l.range(Group::matrix).end, l.range(Group::table).begin);
-  EXPECT_EQ(l.range(Group::table).end, l.range(Group::scalar).begin);
+  EXPECT_EQ(l.range(Group::matrix).end, l.range(Group::embedding).begin);
+  EXPECT_EQ(l.range(Group::embedding).end, l.range(Group::scalar).begin);
   EXPECT_EQ(l.range(Group::scalar).end, l.padded_elements());
-  for (const auto group : {Group::matrix, Group::table, Group::scalar}) {
+  for (const auto group : {Group::matrix, Group::embedding, Group::scalar}) {
     EXPECT_EQ(l.range(group).begin % 16, 0) << static_cast<int>(group);
     EXPECT_EQ(l.range(group).end % 16, 0) << static_cast<int>(group);
   }

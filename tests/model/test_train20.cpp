@@ -12,7 +12,7 @@ optim::TrainedParameters parameters_of(const graph::ParameterLayout& layout) {
   for (const auto& p : layout.parameters()) {
     const base::Range range{p.offset, p.offset + p.elements()};
     if (p.group == graph::Group::matrix) all.matrices.push_back({p.name, range, p.shape[0], p.shape[1]});
-    if (p.group == graph::Group::table) all.embeddings.push_back({p.name, range});
+    if (p.group == graph::Group::embedding) all.embeddings.push_back({p.name, range});
     if (p.group == graph::Group::scalar) all.scalars.push_back({p.name, range});
   }
   return all;

@@ -220,7 +220,7 @@ TEST_F(Limits, TablesComeBackAsTheyWereTrained) {
     std::size_t tables = 0, others = 0;  // values that are none of bf16
     for (const auto& p : back.weights->layout().parameters())
       for (const float v : back.weights->value(p.name).span<const float>())
-        (p.group == graph::Group::table ? tables : others) += v != tensor::round_to_bf16(v);
+        (p.group == graph::Group::embedding ? tables : others) += v != tensor::round_to_bf16(v);
     EXPECT_EQ(tables == 0, rounded);
     EXPECT_GT(others, 0u) << "all else is as it was packed";
   }

@@ -200,7 +200,7 @@ TEST(BuiltinRecipes, HoldThePublishedTestTimeTraining) {
   for (const char* name :
        {"two_phase_ttt_valid", "ema_ttt20_valid", "streaming_min3_valid", "cosine_ttt50_valid"}) {
     const auto recipe = load_recipe(name).recipe;
-    EXPECT_EQ(recipe.adapt.when, adapt::When::streaming) << name;
+    EXPECT_EQ(recipe.adapt.when, adapt::When::score_first) << name;
     EXPECT_FALSE(recipe.adapt.fake_quantize) << name;
     EXPECT_EQ(recipe.score.tail, score::Tail::clean) << name;
   }

@@ -118,7 +118,7 @@ TEST_F(BigModelOnGpu, RecordedRunsRepeatTheFirstToTheByte) {
 TEST_F(BigModelOnGpu, WithoutTurnsTheSumsAreTheSameButForRounding) {
   Trained ordered(config_, *gpu_, bf16_);
   ordered.run(*host_, tokens_, targets_);
-  gpu_->cuda()->set_ordered_sums(false);
+  gpu_->cuda()->set_deterministic(false);
   Trained any(config_, *gpu_, bf16_);
   any.run(*host_, tokens_, targets_);
   const auto mine = any.gradients(), theirs = ordered.gradients();

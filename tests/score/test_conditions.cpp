@@ -1,6 +1,6 @@
 // Each condition of the ledger is broken alone by what breaks just it, and by nothing less.
-#include "fairway/score/knowledge.h"
 #include "fairway/score/ledger.h"
+#include "fairway/score/seen_targets.h"
 
 #include "fairway/base/error.h"
 
@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-void commit(ScoreLedger& ledger, std::int64_t first, std::int64_t count, const Knowledge* learnt = nullptr,
+void commit(ScoreLedger& ledger, std::int64_t first, std::int64_t count, const SeenTargets* learnt = nullptr,
             float nats = 1.0f) {
   const std::vector<float> nll(static_cast<std::size_t>(count), nats);
   const std::vector<std::int32_t> bytes(static_cast<std::size_t>(count), 1);
@@ -27,8 +27,8 @@ void commit(ScoreLedger& ledger, std::int64_t first, std::int64_t count, const K
 
 const TextReference kText{{{0, 10}}};
 
-Knowledge knows(std::int64_t first, std::int64_t count) {
-  Knowledge k;
+SeenTargets knows(std::int64_t first, std::int64_t count) {
+  SeenTargets k;
   k.add(first, count);
   return k;
 }
@@ -163,7 +163,7 @@ TEST(Conditions, TheReasonNamesTheTargets) {
 }
 
 TEST(Conditions, AMinimumBreaksTheDistributionAndTheOnePassWhateverItsWeightsKnow) {
-  const Knowledge none;
+  const SeenTargets none;
   ScoreLedger ledger({.targets = 1, .text = kText});
   const float nll = 1;
   const std::int32_t bytes = 1;
@@ -177,14 +177,14 @@ TEST(Gate, TheInputsOfALessonHaveAScoreToo) {
   const std::vector<std::int32_t> tokens(11, 7);
   ScoreLedger ledger({.targets = 10, .text = kText});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  Knowledge knowledge;
+  SeenTargets seen;
   commit(ledger, 4, 3);  // targets 4, 5, 6; the first input of a lesson from 4 on is target 3
-  EXPECT_THROW(gate.committed(4, 3, knowledge), base::Error);
-  EXPECT_NO_THROW(gate.committed(5, 2, knowledge)) << "its first input is target 4";
-  EXPECT_THROW(gate.committed(5, 3, knowledge), base::Error) << "target 7";
+  EXPECT_THROW(gate.committed(4, 3, seen), base::Error);
+  EXPECT_NO_THROW(gate.committed(5, 2, seen)) << "its first input is target 4";
+  EXPECT_THROW(gate.committed(5, 3, seen), base::Error) << "target 7";
   commit(ledger, 0, 1);
-  EXPECT_NO_THROW(gate.committed(0, 1, knowledge)) << "before the first target stands what is given";
-  EXPECT_EQ(knowledge.targets(), 3);
+  EXPECT_NO_THROW(gate.committed(0, 1, seen)) << "before the first target stands what is given";
+  EXPECT_EQ(seen.targets(), 3);
   EXPECT_EQ(gate.committed_targets(), 3);
 }
 
@@ -192,16 +192,16 @@ TEST(Gate, TheOtherDoorTellsTheLedgerAndCounts) {
   const std::vector<std::int32_t> tokens(11, 7);
   ScoreLedger ledger({.targets = 10, .text = kText});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  Knowledge knowledge;
-  gate.before_its_score(2, 4, knowledge);
+  SeenTargets seen;
+  gate.unscored(2, 4, seen);
   EXPECT_EQ(gate.uncommitted_targets(), 4);
   EXPECT_EQ(gate.committed_targets(), 0);
   commit(ledger, 0, 10);
   EXPECT_THAT(ledger.verdict().broken, ElementsAre(Condition::single_pass))
       << "though these scores knew nothing of it";
   for (const auto& [first, count] : std::vector<std::pair<int, int>>{{-1, 2}, {0, 0}, {0, 11}, {10, 1}})
-    EXPECT_THROW(gate.before_its_score(first, count, knowledge), base::Error) << first << " " << count;
-  EXPECT_NO_THROW(gate.before_its_score(0, 10, knowledge));
+    EXPECT_THROW(gate.unscored(first, count, seen), base::Error) << first << " " << count;
+  EXPECT_NO_THROW(gate.unscored(0, 10, seen));
 }
 
 TEST(Ledger, NumbersAreTheSumsOfWhatWasEntered) {

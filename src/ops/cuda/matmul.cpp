@@ -17,7 +17,7 @@ void matmul(const KernelArgs& args) {
   p.result = storage(args, args.out[0]);
   const void *first = data(args, 0), *second = data(args, 1);
   if (p.operands == Storage::f32 &&
-      args.context.products == Products::bf16) {  // as on the CPU: rounded, fp32 sums
+      args.context.products == MatmulPrecision::bf16) {  // as on the CPU: rounded, fp32 sums
     auto* rounded = static_cast<std::byte*>(args.workspace.data);
     std::byte* rounded_b = rounded + rounded_operand_bytes(args.in[0].meta);
     round_to_bf16(target(args), args.in[0].elements(), floats(args, 0), rounded);

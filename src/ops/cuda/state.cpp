@@ -62,7 +62,7 @@ void State::make_current() const {
   check_cuda(cudaSetDevice(parts_->device.index), "cannot use " + parts_->device.str());
 }
 
-void State::set_ordered_sums(bool ordered) noexcept { parts_->ordered_sums = ordered; }
+void State::set_deterministic(bool ordered) noexcept { parts_->deterministic = ordered; }
 
 void State::synchronize() {
   Fault fault{};

@@ -12,7 +12,7 @@ struct State::Parts {
   cudaStream_t stream = nullptr;
   Fault* fault = nullptr;
   std::unique_ptr<ProductMaker> products;  ///< made by the first product
-  bool ordered_sums = true;
+  bool deterministic = true;
 
   ~Parts();
   ProductMaker& product_maker();

@@ -69,7 +69,7 @@ void measure_program(const TrainingModel& model, int repeats, const exec::Engine
   }
   report.micro_cost = program.cost();
   report.lines = by_kind(steps, report.machine);
-  report.order = price_of_order(program, fill, repeats, engine.cuda());
+  report.order = determinism_cost(program, fill, repeats, engine.cuda());
 }
 
 /// Median of the time between steps, the queue kept as full as the trainer keeps it.

@@ -69,7 +69,7 @@ Explanation explain(const Recipe& recipe, bool measure, const exec::Engine& engi
     p.in_place = programs[i]->memory().in_place;
   }
   if (measure)
-    result.order = price_of_order(
+    result.order = determinism_cost(
         *programs[0], [&] { fill_inputs(*programs[0]); }, 5, engine.cuda());
   result.memory = runner.memory_table();
   return result;

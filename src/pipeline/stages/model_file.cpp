@@ -83,7 +83,7 @@ std::vector<float> dequantised(const artifact::StoredTensor& t) {
 void round_tables(graph::ParameterStore& store, const Recipe& recipe) {
   if (recipe.optim.tables != tensor::DType::bf16) return;
   for (const auto& p : store.layout().parameters())
-    if (p.group == graph::Group::table)
+    if (p.group == graph::Group::embedding)
       for (auto& v : store.value(p.name).span<float>()) v = tensor::round_to_bf16(v);
 }
 

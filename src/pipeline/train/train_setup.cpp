@@ -47,7 +47,7 @@ optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout
   optim::TrainedParameters all;
   for (const auto& p : layout.parameters()) {
     optim::ParamRange range{.name = p.name, .range = {p.offset, p.offset + p.elements()}};
-    if (p.group == graph::Group::table) all.embeddings.push_back(range);
+    if (p.group == graph::Group::embedding) all.embeddings.push_back(range);
     if (p.group == graph::Group::scalar) all.scalars.push_back(range);
     if (p.group != graph::Group::matrix) continue;
     range.rows = p.shape[0];
@@ -112,8 +112,8 @@ graph::QuantLevels qat_levels(const Recipe& r) {
   };
 }
 
-ops::Products products(const Recipe& r) {
-  return r.train.products == tensor::DType::bf16 ? ops::Products::bf16 : ops::Products::f32;
+ops::MatmulPrecision products(const Recipe& r) {
+  return r.train.products == tensor::DType::bf16 ? ops::MatmulPrecision::bf16 : ops::MatmulPrecision::f32;
 }
 
 }  // namespace fairway::pipeline

@@ -12,7 +12,7 @@
 #include "fairway/adapt/selection.h"
 #include "fairway/dist/communicator.h"
 #include "fairway/exec/window_programs.h"
-#include "fairway/score/knowledge.h"
+#include "fairway/score/seen_targets.h"
 
 namespace fairway::adapt {
 
@@ -27,8 +27,8 @@ struct AdaptedModelOptions {
 };
 
 /// A window to learn from and its part in the step's mean.
-struct WeightedLesson {
-  score::Lesson lesson;
+struct WeightedWindow {
+  score::TrainingWindow lesson;
   double weight = 0;  ///< of the window's mean loss
 };
 
@@ -44,7 +44,7 @@ class AdaptedModel {
   /// Queues an optimiser step of a phase on any number of windows: gradients of the sum of weight * mean loss
   /// of each window, their sum over `ranks`, the update. When a gradient is not finite, neither this nor the
   /// steps in the queue behind it change anything. At most depth() + 1 steps are queued.
-  void step(int phase, std::span<const WeightedLesson> lessons, optim::Optimizer& optimizer, double lr,
+  void step(int phase, std::span<const WeightedWindow> lessons, optim::Optimizer& optimizer, double lr,
             dist::Communicator& ranks);
   struct StepOutcome {
     double loss = 0;  ///< the sum above, of this rank's windows

@@ -12,9 +12,9 @@
 namespace fairway::adapt {
 
 enum class When {
-  never,      ///< the score alone
-  before,     ///< epochs over the whole text, then its score: not a code length
-  streaming,  ///< each chunk after its score
+  never,             ///< the score alone
+  train_then_score,  ///< epochs over the whole text, then its score: not a code length
+  score_first,       ///< each chunk after its score
 };
 constexpr auto names_of(When) { return base::names<When>("never", "before", "streaming"); }
 
@@ -57,7 +57,7 @@ struct Phase {
 };
 
 struct Protocol {
-  When when = When::streaming;
+  When when = When::score_first;
   std::vector<Phase> phases = {Phase{}};  ///< one after the other; streaming has one
   /// Part of the algorithm, not of its execution: decides shards, batches and how gradients are weighted.
   int virtual_ranks = 1;

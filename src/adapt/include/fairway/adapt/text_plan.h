@@ -17,7 +17,7 @@ struct RankBatch {
   std::vector<std::int64_t> windows;
 };
 
-/// The steps of `When::before`.
+/// The steps of `When::train_then_score`.
 class EpochPlan {
  public:
   /// `targets` of the text in windows of `window`. An input error when a rank has no window to train
@@ -46,7 +46,7 @@ struct Chunk {
   std::vector<std::int64_t> trained;  ///< whole windows
 };
 
-/// The chunks of `When::streaming`.
+/// The chunks of `When::score_first`.
 class StreamPlan {
  public:
   /// `tokens` in the text; stride 0: windows side by side. Input errors: a rank without chunks, no window to

@@ -15,7 +15,7 @@
 namespace fairway::graph {
 
 /// Optimiser groups of the family (docs/spec/training.md section 3).
-enum class Group : std::uint8_t { matrix, table, scalar };
+enum class Group : std::uint8_t { matrix, embedding, scalar };
 constexpr int group_count = 3;
 
 /// What a parameter is for: by this quantisers, QAT and test-time training choose.

@@ -18,7 +18,7 @@ namespace fairway::graph {
 struct Runtime {
   tensor::Device device;
   base::Isa isa = base::best_isa();
-  ops::Products products = ops::Products::f32;
+  ops::MatmulPrecision products = ops::MatmulPrecision::f32;
   base::ThreadPool* pool = nullptr;  ///< not owned; needed on the CPU
   ops::cuda::State* cuda = nullptr;  ///< not owned; needed on a GPU, of `device`
 };

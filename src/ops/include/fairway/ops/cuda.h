@@ -29,7 +29,7 @@ class State {
   void synchronize();
   /// Kernels launched from now on add up in a fixed order (as at first), so that results are the same in
   /// every run, or as it comes. Only for measuring what the order costs; work already recorded keeps its way.
-  void set_ordered_sums(bool ordered) noexcept;
+  void set_deterministic(bool ordered) noexcept;
 
   struct Parts;  ///< seen by the kernels' host side
   Parts& parts() noexcept { return *parts_; }

@@ -95,7 +95,7 @@ class Operator {
 
 /// Precision of matrix products (docs/architecture.md, "Numbers and determinism"): fp32, or bf16 operands
 /// with fp32 accumulation.
-enum class Products : std::uint8_t { f32, bf16 };
+enum class MatmulPrecision : std::uint8_t { f32, bf16 };
 
 namespace cuda {
 class State;  // fairway/ops/cuda.h
@@ -104,7 +104,7 @@ class State;  // fairway/ops/cuda.h
 /// What a kernel may use while it runs.
 struct Context {
   base::ThreadPool* pool = nullptr;  ///< CPU kernels
-  Products products = Products::f32;
+  MatmulPrecision products = MatmulPrecision::f32;
   void* stream = nullptr;       ///< CUDA kernels: cudaStream_t, the state's
   cuda::State* cuda = nullptr;  ///< CUDA kernels
 };

@@ -14,7 +14,7 @@
 
 namespace fairway::score {
 
-class Knowledge;
+class SeenTargets;
 
 /// The four validity conditions (docs/spec/evaluation.md section 5), and the one that bits are divided by.
 enum class Condition {
@@ -81,7 +81,7 @@ struct LedgerOptions {
 /// How scores came about: what each of the weights that made them had learnt from, and how their scores
 /// became one. The verdict follows from it. Empty: weights as they came out of the artifact.
 struct ScoreOrigin {
-  std::vector<const Knowledge*> weights = {};
+  std::vector<const SeenTargets*> weights = {};
   Combination combination = Combination::single;
 };
 

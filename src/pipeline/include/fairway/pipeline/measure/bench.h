@@ -4,7 +4,7 @@
 
 #include "fairway/exec/device_rates.h"
 #include "fairway/exec/engine.h"
-#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/measure/determinism_cost.h"
 #include "fairway/pipeline/recipe/recipe.h"
 
 #include <string>
@@ -37,7 +37,7 @@ struct BenchReport {
   double roofline_seconds = 0;            ///< of a whole step, at best; 0 on a CPU
   double start_seconds = 0;               ///< from nothing to the first step done, data not counted
   double loss = 0;                        ///< of the last step
-  std::optional<OrderPrice> order;        ///< what fixed orders of sums cost; nothing on a CPU
+  std::optional<DeterminismCost> order;   ///< what fixed orders of sums cost; nothing on a CPU
   std::vector<graph::MemoryLine> memory;  ///< as planned
   std::uint64_t device_bytes = 0;         ///< on a GPU: what is gone after the steps, libraries' share too
 };

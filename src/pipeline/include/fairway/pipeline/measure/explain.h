@@ -2,7 +2,7 @@
 // What a recipe's programs do, step by step.
 
 #include "fairway/exec/engine.h"
-#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/measure/determinism_cost.h"
 #include "fairway/pipeline/recipe/recipe.h"
 
 #include <string>
@@ -25,7 +25,7 @@ struct Explanation {
   int micro_batch_rows = 0;
   std::vector<Program> programs;  ///< train, plain score, sliding score
   std::vector<graph::MemoryLine> memory;
-  std::optional<OrderPrice> order;  ///< of the train program, measured; nothing on a CPU
+  std::optional<DeterminismCost> order;  ///< of the train program, measured; nothing on a CPU
 };
 
 /// Builds every program of the recipe; with `measure` also runs each twice and times the second run, and on a

@@ -43,7 +43,7 @@ void initial_weights(const Recipe& recipe, graph::ParameterStore& store, base::T
 graph::QuantLevels qat_levels(const Recipe& recipe);
 
 /// What matrix products of forward and backward round their operands to.
-ops::Products products(const Recipe& recipe);
+ops::MatmulPrecision products(const Recipe& recipe);
 
 /// Weights of the targets of whole windows in a step's mean loss: 0 for those under memory tokens, equal for
 /// the others.

@@ -9,20 +9,19 @@ namespace fairway::adapt {
 namespace {
 
 /// The lessons of a step, through the door that tells the ledger.
-std::vector<Evaluation::RankLessons> lessons_of(Evaluation& evaluation, const std::vector<RankBatch>& step,
-                                                std::int64_t window, score::Knowledge& knowledge) {
+std::vector<Evaluation::RankLessons> windows_of(Evaluation& evaluation, const std::vector<RankBatch>& step,
+                                                std::int64_t window, score::SeenTargets& seen) {
   std::vector<Evaluation::RankLessons> batches;
   for (const auto& part : step) {
     Evaluation::RankLessons batch{part.rank, {}};
-    for (auto first : part.windows)
-      batch.lessons.push_back(evaluation.gate().before_its_score(first, window, knowledge));
+    for (auto first : part.windows) batch.lessons.push_back(evaluation.gate().unscored(first, window, seen));
     batches.push_back(std::move(batch));
   }
   return batches;
 }
 
 void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::int64_t window,
-               score::Knowledge& knowledge) {
+               score::SeenTargets& seen) {
   const auto& phase = evaluation.protocol().phases[static_cast<std::size_t>(index)];
   const auto optimizer = evaluation.model().make_optimizer(index);
   auto& result = evaluation.training(fmt::format("phase {}", index + 1), index);
@@ -38,7 +37,7 @@ void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::in
       for (const auto& part : step) n += static_cast<std::int64_t>(part.windows.size());
       const double lr = phase.lr * lr_scale(phase.schedule, at);
       if (at.index == 0) result.learning_rate.push_back(lr);
-      const auto lessons = lessons_of(evaluation, step, window, knowledge);
+      const auto lessons = windows_of(evaluation, step, window, seen);
       windows += n;
       const double part = static_cast<double>(n) / static_cast<double>(windows);
       evaluation.train_step(index, lessons, *optimizer, lr,
@@ -57,10 +56,10 @@ void run_phase(Evaluation& evaluation, const EpochPlan& plan, int index, std::in
 }  // namespace
 
 void adapt_before(Evaluation& evaluation, const EpochPlan& plan, const score::WindowPlan& windows) {
-  score::Knowledge knowledge;
+  score::SeenTargets seen;
   const auto phases = static_cast<int>(evaluation.protocol().phases.size());
-  for (int i = 0; i < phases; ++i) run_phase(evaluation, plan, i, windows.window(), knowledge);
-  const score::ScoreOrigin origin{{&knowledge}, score::Combination::single};
+  for (int i = 0; i < phases; ++i) run_phase(evaluation, plan, i, windows.window(), seen);
+  const score::ScoreOrigin origin{{&seen}, score::Combination::single};
   std::vector<score::Window> some;
   for (std::int64_t done = 0; done < windows.size() && !evaluation.done();) {
     some.clear();

@@ -10,7 +10,7 @@
 
 namespace fairway::pipeline {
 
-struct OrderPrice {
+struct DeterminismCost {
   int steps = 0;  ///< whose sums take turns
   /// Of all of them in a run of the program, medians: as they always run, and adding as it comes.
   double ordered_seconds = 0, any_order_seconds = 0;
@@ -20,11 +20,11 @@ struct OrderPrice {
 
 /// Runs the program both ways, `repeats` times each; `fill` sets its inputs before each run. States and
 /// gradients change as by that many runs. Nothing where no step has such a choice.
-std::optional<OrderPrice> price_of_order(graph::Program& program, const std::function<void()>& fill,
-                                         int repeats, ops::cuda::State* gpu);
+std::optional<DeterminismCost> determinism_cost(graph::Program& program, const std::function<void()>& fill,
+                                                int repeats, ops::cuda::State* gpu);
 
 /// One line: "determinism: attention backward (11 steps) A ms in order, B ms in any order: C ms (P %) of a
 /// micro-step".
-std::string to_text(const OrderPrice& price);
+std::string to_text(const DeterminismCost& price);
 
 }  // namespace fairway::pipeline

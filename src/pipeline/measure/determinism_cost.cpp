@@ -1,4 +1,4 @@
-#include "fairway/pipeline/measure/order_price.h"
+#include "fairway/pipeline/measure/determinism_cost.h"
 
 #include "fairway/ops/cuda.h"
 
@@ -22,12 +22,12 @@ double median(std::vector<double> values) {
 }
 
 /// Back to fixed orders whatever happens.
-class AnyOrder {
+class Nondeterministic {
  public:
-  explicit AnyOrder(ops::cuda::State& gpu) : gpu_(gpu) { gpu.set_ordered_sums(false); }
-  ~AnyOrder() { gpu_.set_ordered_sums(true); }
-  AnyOrder(const AnyOrder&) = delete;
-  AnyOrder& operator=(const AnyOrder&) = delete;
+  explicit Nondeterministic(ops::cuda::State& gpu) : gpu_(gpu) { gpu.set_deterministic(false); }
+  ~Nondeterministic() { gpu_.set_deterministic(true); }
+  Nondeterministic(const Nondeterministic&) = delete;
+  Nondeterministic& operator=(const Nondeterministic&) = delete;
 
  private:
   ops::cuda::State& gpu_;
@@ -35,9 +35,9 @@ class AnyOrder {
 
 }  // namespace
 
-std::optional<OrderPrice> price_of_order(graph::Program& program, const std::function<void()>& fill,
-                                         int repeats, ops::cuda::State* gpu) {
-  OrderPrice price;
+std::optional<DeterminismCost> determinism_cost(graph::Program& program, const std::function<void()>& fill,
+                                                int repeats, ops::cuda::State* gpu) {
+  DeterminismCost price;
   for (std::size_t s = 0; s < program.graph().steps.size(); ++s)
     price.steps += takes_turns(program.graph(), s);
   if (!gpu || price.steps == 0) return {};
@@ -56,7 +56,7 @@ std::optional<OrderPrice> price_of_order(graph::Program& program, const std::fun
   };
   for (int i = 0; i < std::max(1, repeats); ++i) {  // by turns: clocks drift
     {
-      const AnyOrder as_it_comes(*gpu);
+      const Nondeterministic as_it_comes(*gpu);
       measure(any);
     }
     whole.push_back(measure(ordered));
@@ -67,7 +67,7 @@ std::optional<OrderPrice> price_of_order(graph::Program& program, const std::fun
   return price;
 }
 
-std::string to_text(const OrderPrice& p) {
+std::string to_text(const DeterminismCost& p) {
   return fmt::format(
       "determinism: attention backward ({} steps) {:.3f} ms in order, {:.3f} ms in any order: {:.3f} ms "
       "({:.1f} "

@@ -1,4 +1,4 @@
-#include "fairway/score/knowledge.h"
+#include "fairway/score/seen_targets.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 namespace fairway::score {
 
-void Knowledge::add(std::int64_t first, std::int64_t count) {
+void SeenTargets::add(std::int64_t first, std::int64_t count) {
   if (count <= 0) return;
   CommitRun added{first, count};
   auto end = [](const CommitRun& r) { return r.first + r.count; };
@@ -22,30 +22,30 @@ void Knowledge::add(std::int64_t first, std::int64_t count) {
   runs_.insert(runs_.erase(from, to), added);
 }
 
-std::int64_t Knowledge::targets() const {
+std::int64_t SeenTargets::targets() const {
   std::int64_t n = 0;
   for (const auto& run : runs_) n += run.count;
   return n;
 }
 
-void Lesson::inputs(std::span<std::int32_t> out) const {
+void TrainingWindow::inputs(std::span<std::int32_t> out) const {
   base::check(static_cast<std::int64_t>(out.size()) == count_, "{} inputs for {}", count_, out.size());
   tokens_.copy(first_, out);
 }
 
-void Lesson::targets(std::span<std::int32_t> out) const {
+void TrainingWindow::targets(std::span<std::int32_t> out) const {
   base::check(static_cast<std::int64_t>(out.size()) == count_, "{} targets for {}", count_, out.size());
   tokens_.copy(first_ + 1, out);
 }
 
-Lesson TextGate::lesson(std::int64_t first, std::int64_t count, Knowledge& learner) {
+TrainingWindow TextGate::lesson(std::int64_t first, std::int64_t count, SeenTargets& learner) {
   base::check(first >= 0 && count >= 1 && first + count < tokens_.size(),
               "lesson of targets [{}, {}) in a text of {}", first, first + count, tokens_.size() - 1);
   learner.add(first, count);
   return {tokens_, first, count};
 }
 
-Lesson TextGate::committed(std::int64_t first, std::int64_t count, Knowledge& learner) {
+TrainingWindow TextGate::committed(std::int64_t first, std::int64_t count, SeenTargets& learner) {
   // The first input is the target before the window.
   for (std::int64_t t = std::max<std::int64_t>(first - 1, 0); t < first + count; ++t)
     base::check(ledger_.committed(t), "target {} may not be learnt from: its score is not in the ledger", t);
@@ -53,7 +53,7 @@ Lesson TextGate::committed(std::int64_t first, std::int64_t count, Knowledge& le
   return lesson(first, count, learner);
 }
 
-Lesson TextGate::before_its_score(std::int64_t first, std::int64_t count, Knowledge& learner) {
+TrainingWindow TextGate::unscored(std::int64_t first, std::int64_t count, SeenTargets& learner) {
   ledger_.declare_broken(Condition::single_pass, "the text was gone through before its scores were entered");
   uncommitted_ += count;
   return lesson(first, count, learner);

@@ -22,7 +22,7 @@ struct Trajectory {
   int number = 0;
   double factor = 1;  ///< of the learning rate; 0: the artifact's weights all along
   std::unique_ptr<optim::Optimizer> optimizer;
-  score::Knowledge knowledge;
+  score::SeenTargets seen;
   exec::Snapshot weights;  ///< while another trajectory has the model
   Position at;
 };
@@ -72,9 +72,9 @@ class Stream {
         activate(t);
         score(chunks_[b], nll[static_cast<std::size_t>(t.number)]);
       }
-      std::vector<const score::Knowledge*> knowledge;
-      for (const auto& t : trajectories_) knowledge.push_back(&t.knowledge);
-      enter(chunks_[b], nll, knowledge);
+      std::vector<const score::SeenTargets*> seen;
+      for (const auto& t : trajectories_) seen.push_back(&t.seen);
+      enter(chunks_[b], nll, seen);
       if (b + 1 == chunks_.size()) break;  // what is learnt from the last chunk scores nothing
       for (auto& t : trajectories_) {
         if (t.factor == 0) continue;
@@ -88,7 +88,7 @@ class Stream {
   void one_after_the_other(int rank) {
     const std::size_t n = chunks_.size(), passes = trajectories_.size();
     std::vector<std::vector<std::vector<float>>> nll(n, std::vector<std::vector<float>>(passes));
-    std::vector<std::vector<score::Knowledge>> knowledge(n, std::vector<score::Knowledge>(passes));
+    std::vector<std::vector<score::SeenTargets>> seen(n, std::vector<score::SeenTargets>(passes));
     for (auto& t : trajectories_) {
       e_.model().runner().load(base_);
       restart(t);
@@ -96,20 +96,20 @@ class Stream {
       for (std::size_t b = 0; b < n; ++b) {
         const std::size_t c = (n * k / passes + b) % n;
         score(chunks_[c], nll[c][k]);
-        knowledge[c][k] = t.knowledge;
+        seen[c][k] = t.seen;
         if (t.factor > 0 && b + 1 < n) train(t, rank, chunks_[c], static_cast<std::int64_t>(b), false);
       }
     }
     for (std::size_t c = 0; c < n; ++c) {
-      std::vector<const score::Knowledge*> all;
-      for (const auto& each : knowledge[c]) all.push_back(&each);
+      std::vector<const score::SeenTargets*> all;
+      for (const auto& each : seen[c]) all.push_back(&each);
       enter(chunks_[c], nll[c], all);
     }
   }
 
   void restart(Trajectory& t) {
     if (t.optimizer) t.optimizer->enqueue_reset();
-    t.knowledge.clear();
+    t.seen.clear();
     t.at = {};
     t.at.epochs = p_.phases[0].epochs;
     t.at.count = static_cast<std::int64_t>(chunks_.size());
@@ -138,10 +138,10 @@ class Stream {
   }
 
   void enter(const Chunk& chunk, const std::vector<std::vector<float>>& nll,
-             const std::vector<const score::Knowledge*>& knowledge) {
+             const std::vector<const score::SeenTargets*>& seen) {
     std::vector<float> combined(static_cast<std::size_t>(chunk.count));
     score::combine(p_.combination, nll, weights_, combined);
-    e_.commit(chunk.first, combined, {knowledge, p_.combination});
+    e_.commit(chunk.first, combined, {seen, p_.combination});
     const double mean = std::accumulate(combined.begin(), combined.end(), 0.0) /
                         static_cast<double>(std::max<std::size_t>(combined.size(), 1));
     e_.progress("adapt", chunk.first + chunk.count, plan_.windows().targets(), "token", mean);
@@ -176,10 +176,9 @@ class Stream {
     result.seconds += watch.seconds();
   }
 
-  score::Lesson lesson(Trajectory& t, std::int64_t first, bool committed) {
+  score::TrainingWindow lesson(Trajectory& t, std::int64_t first, bool committed) {
     const std::int64_t window = plan_.windows().window();
-    return committed ? e_.gate().committed(first, window, t.knowledge)
-                     : e_.gate().before_its_score(first, window, t.knowledge);
+    return committed ? e_.gate().committed(first, window, t.seen) : e_.gate().unscored(first, window, t.seen);
   }
 
   Evaluation& e_;

@@ -1,5 +1,5 @@
 // Verdicts from what weights had learnt when they scored, and the two doors to text.
-#include "fairway/score/knowledge.h"
+#include "fairway/score/seen_targets.h"
 
 #include <gtest/gtest.h>
 
@@ -30,22 +30,22 @@ std::vector<std::int32_t> counting(std::int32_t n) {
   return tokens;
 }
 
-TEST(Knowledge, RunsMergeAsASetWould) {
+TEST(SeenTargets, RunsMergeAsASetWould) {
   const base::Random random(7, "runs");
   for (int round = 0; round < 50; ++round) {
-    Knowledge knowledge;
+    SeenTargets seen;
     std::vector<bool> set(64);
     for (int i = 0; i < 8; ++i) {
       const auto at = static_cast<std::uint64_t>(round * 16 + i * 2);
       const auto first = static_cast<std::int64_t>(random.below(at, 60));
       const auto count = static_cast<std::int64_t>(random.below(at + 1, 5));
-      knowledge.add(first, count);
+      seen.add(first, count);
       for (auto t = first; t < std::min<std::int64_t>(first + count, 64); ++t)
         set[static_cast<std::size_t>(t)] = true;
     }
     std::vector<bool> runs(64);
     std::int64_t before = -2;
-    for (const auto& r : knowledge.runs()) {
+    for (const auto& r : seen.runs()) {
       EXPECT_GT(r.first, before) << "runs touch or are out of order";
       before = r.first + r.count;
       for (auto t = r.first; t < std::min<std::int64_t>(before, 64); ++t)
@@ -59,29 +59,29 @@ TEST(TextGate, GivesOnlyWhatTheLedgerHas) {
   const auto tokens = counting(11);
   ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  Knowledge knowledge;
-  EXPECT_THROW(gate.committed(0, 4, knowledge), base::Error);
+  SeenTargets seen;
+  EXPECT_THROW(gate.committed(0, 4, seen), base::Error);
   commit(ledger, 0, 4);
-  const auto lesson = gate.committed(0, 4, knowledge);
+  const auto lesson = gate.committed(0, 4, seen);
   std::vector<std::int32_t> inputs(4), targets(4);
   lesson.inputs(inputs);
   lesson.targets(targets);
   EXPECT_EQ(inputs, (std::vector<std::int32_t>{100, 101, 102, 103}));
   EXPECT_EQ(targets, (std::vector<std::int32_t>{101, 102, 103, 104}));
-  EXPECT_THROW(gate.committed(1, 4, knowledge), base::Error);  // target 4 is not
+  EXPECT_THROW(gate.committed(1, 4, seen), base::Error);  // target 4 is not
   EXPECT_EQ(gate.committed_targets(), 4);
   EXPECT_EQ(gate.uncommitted_targets(), 0);
-  EXPECT_EQ(knowledge.targets(), 4);
+  EXPECT_EQ(seen.targets(), 4);
 }
 
 TEST(TextGate, ScoreFirstIsValid) {
   const auto tokens = counting(11);
   ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  Knowledge knowledge;
+  SeenTargets seen;
   for (int t = 0; t < 10; t += 2) {
-    commit(ledger, t, 2, {{&knowledge}, Combination::single});
-    gate.committed(t, 2, knowledge);
+    commit(ledger, t, 2, {{&seen}, Combination::single});
+    gate.committed(t, 2, seen);
   }
   EXPECT_EQ(ledger.verdict().text(), "valid");
 }
@@ -90,9 +90,9 @@ TEST(TextGate, LearningFirstBreaksThreeConditions) {
   const auto tokens = counting(11);
   ScoreLedger ledger({.targets = 10, .text = long_text});
   TextGate gate(std::span<const std::int32_t>(tokens), ledger);
-  Knowledge knowledge;
-  for (int t = 0; t < 10; t += 2) gate.before_its_score(t, 2, knowledge);
-  for (int t = 0; t < 10; t += 2) commit(ledger, t, 2, {{&knowledge}, Combination::single});
+  SeenTargets seen;
+  for (int t = 0; t < 10; t += 2) gate.unscored(t, 2, seen);
+  for (int t = 0; t < 10; t += 2) commit(ledger, t, 2, {{&seen}, Combination::single});
   const auto verdict = ledger.verdict();
   EXPECT_EQ(verdict.broken,
             (Conditions{Condition::causal, Condition::score_before_update, Condition::single_pass}));
@@ -103,7 +103,7 @@ TEST(TextGate, LearningFirstBreaksThreeConditions) {
 
 TEST(ScoreLedger, WeightsFromTheFutureBreakCausalityOnly) {
   ScoreLedger ledger({.targets = 10, .text = long_text});
-  Knowledge later;
+  SeenTargets later;
   later.add(6, 2);
   commit(ledger, 0, 5, {{&later}, Combination::single});
   commit(ledger, 5, 5);
@@ -113,14 +113,14 @@ TEST(ScoreLedger, WeightsFromTheFutureBreakCausalityOnly) {
 TEST(ScoreLedger, WeightsThatLearntFromCommittedTextAreFine) {
   ScoreLedger ledger({.targets = 10, .text = long_text});
   commit(ledger, 0, 5);
-  Knowledge earlier;
+  SeenTargets earlier;
   earlier.add(0, 5);
   commit(ledger, 5, 5, {{&earlier}, Combination::single});
   EXPECT_EQ(ledger.verdict().text(), "valid");
 }
 
 TEST(ScoreLedger, AMinimumIsNoDistributionAndAMixtureIsOne) {
-  const Knowledge none;
+  const SeenTargets none;
   ScoreLedger minimum({.targets = 2, .text = long_text}), mixture({.targets = 2, .text = long_text});
   commit(minimum, 0, 2, {{&none, &none}, Combination::minimum});
   commit(mixture, 0, 2, {{&none, &none}, Combination::mixture});
