@@ -45,5 +45,8 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(FAIRWAY_HAS_CUDA ON)
 add_compile_definitions(FAIRWAY_HAS_CUDA)
+# fmt 9 takes nvcc for a compiler without constexpr; with it a .cu file may include what checks and formats, so
+# that a small operator's kernels and wiring are one file.
+add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
 list(TRANSFORM CMAKE_CUDA_ARCHITECTURES PREPEND "sm_" OUTPUT_VARIABLE fairway_cuda_archs)
 message(STATUS "CUDA backend: compiled for ${fairway_cuda_archs} (toolkit ${CUDAToolkit_VERSION})")
