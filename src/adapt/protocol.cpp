@@ -11,11 +11,11 @@ using base::fail_input;
 
 void validate(const Protocol& p) {
   base::check(!p.phases.empty(), "a protocol without phases");
-  if (p.when == When::score_first && p.phases.size() > 1)
+  if (p.when != When::train_then_score && p.phases.size() > 1)
     fail_input("adapt.then.epochs: a second phase needs adapt.when = \"before\"");
-  if (p.when == When::train_then_score && (p.pass_lr.size() != 1 || p.rotate))
+  if (p.when != When::score_first && (p.pass_lr.size() != 1 || p.rotate))
     fail_input("adapt.pass_lr, adapt.rotate: several passes need adapt.when = \"streaming\"");
-  if (p.when == When::score_first && p.order != Order::natural)
+  if (p.when != When::train_then_score && p.order != Order::natural)
     fail_input("adapt.order = \"permuted\": needs adapt.when = \"before\"; chunks are scored in order");
   if (p.order == Order::permuted && p.shards == Shards::targets)
     fail_input("adapt.order = \"permuted\": needs adapt.shards = \"windows\"");
