@@ -135,7 +135,7 @@ std::vector<Meta> LinearAdd::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 3, 3);
   const auto y = linear.infer(in.first(2)).front();
   rule::exactly(*this, in, 2, y);
-  return {y, row_squares_of(y)};
+  return squares ? std::vector{y, row_squares_of(y)} : std::vector{y};
 }
 Cost LinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   Cost cost = Operator::cost(in, out);

@@ -11,7 +11,8 @@ struct FoldedProgram {
   FoldedProgram(graph::Plan& plan, const model::ModelConfig& config, const model::BuildOptions& options,
                 int q = 0) {
     auto& store = plan.parameters();
-    const auto levels = q ? graph::QuantLevels([q](const graph::Parameter&) { return q; }) : graph::QuantLevels{};
+    const auto levels =
+        q ? graph::QuantLevels([q](const graph::Parameter&) { return q; }) : graph::QuantLevels{};
     auto graph = model::build(config, store.layout(), options);
     const auto folds = graph.folds;
     if (q || !folds.empty() || options.dtype == tensor::DType::bf16) {

@@ -110,7 +110,7 @@ TEST_F(FusedAlone, LinearReluSquaredAndItsBackward) {
 
 TEST_F(FusedAlone, LinearAddAndItsSquares) {
   const auto c =
-      *bf16_form(op_case("", std::make_shared<LinearAdd>(),
+      *bf16_form(op_case("", std::make_shared<LinearAdd>(true),
                          {tensor_input({130, 512}, normal()), tensor_input({256, 512}, normal(0.05)),
                           tensor_input({130, 256}, normal())}));
   std::string problem;

@@ -14,6 +14,8 @@ inline TensorInfo named(const std::string& name, tensor::Shape shape) {
                                                          : Category::table;
   return {name, shape, category};
 }
-inline TensorInfo named(const std::string& name, std::int64_t elements) { return named(name, tensor::Shape{elements}); }
+inline TensorInfo named(const std::string& name, std::int64_t elements) {
+  return named(name, tensor::Shape{elements});
+}
 
 }  // namespace fairway::quant

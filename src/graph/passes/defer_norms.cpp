@@ -55,11 +55,15 @@ void defer_norms(Rewriter& r) {
     const auto out = r.step(s).out;  // y, r
     if (auto why = readers_fit(r, g, out[0]); !why.empty()) return why;
     for (const auto reader : r.readers(out[0])) hand_over(r, reader, op.scale, x, out[1]);
-    // Where a product has made the rows, it has summed their squares, too.
+    // Where a product makes the rows, it can sum their squares, too.
+    auto squares = absent;
     const auto sum = r.maker<ops::LinearAdd>(x);
-    const bool summed = sum && ops::fused_linear_fits(r.meta(r.step(*sum).in[0]), r.meta(x));
-    r.replace(s, std::make_shared<const ops::RmsNorm>(op.scale, op.eps, true),
-              {x, summed ? r.step(*sum).out[1] : absent}, out);
+    if (sum && ops::fused_linear_fits(r.meta(r.step(*sum).in[0]), r.meta(x))) {
+      squares = r.add_value(ops::row_squares_of(r.meta(x)));
+      r.replace(*sum, std::make_shared<const ops::LinearAdd>(true), r.step(*sum).in,
+                {r.step(*sum).out[0], squares});
+    }
+    r.replace(s, std::make_shared<const ops::RmsNorm>(op.scale, op.eps, true), {x, squares}, out);
     return "";
   });
 }

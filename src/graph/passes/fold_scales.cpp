@@ -55,10 +55,8 @@ void fold_scales(Rewriter& r) {
     const auto& place = *found;
     if (!folds[static_cast<std::size_t>(found - places.begin())])
       return fmt::format("'{}' is read elsewhere without this scale", g.at(place.weight).name);
-    const auto squares = r.add_value(ops::LinearAdd().infer(
-        std::vector{r.meta(r.step(place.product).in[0]), r.meta(place.weight), r.meta(in[0])})[1]);
     r.replace(sum, std::make_shared<const ops::LinearAdd>(),
-              {r.step(place.product).in[0], place.weight, in[0]}, {r.step(sum).out[0], squares});
+              {r.step(place.product).in[0], place.weight, in[0]}, {r.step(sum).out[0]});
     r.remove(place.product);
     // The scale's gradient is made of its matrix's: cheaper than a pass over activations even where the
     // matrix itself is frozen.

@@ -62,7 +62,8 @@ void RangeStep::place_ranges(const std::vector<ParamGroup>& groups) {
                                 .rate = group.rate,
                                 .rounding = rounding,
                                 .rule = group.rule};
-        ranges_.push_back({fmt::format("{}.{}.", base::name_of(group.rule.kind), p.name), p.range.size(), entry});
+        ranges_.push_back(
+            {fmt::format("{}.{}.", base::name_of(group.rule.kind), p.name), p.range.size(), entry});
         entries.push_back(entry);
         sizes.push_back(p.range.size());
         places[0] += padded(p.range.size());

@@ -46,11 +46,14 @@ inline constexpr std::int64_t squares_width = 128;
 Meta row_squares_of(const Meta& rows);
 
 /// A linear layer whose result is added to a residual: y = r + x W^T, the sum inside the product (beta = 1).
-///   in:  x [..., K], w [N, K], r [..., N];  out: y [..., N], squares of its rows (row_squares.h; no
-///   gradient).
+///   in:  x [..., K], w [N, K], r [..., N]
+///   out: y [..., N]; with `squares` also the sums of squares of its rows for the norm that follows (no
+///        gradient; on a GPU, where fused_linear_fits: the pass defer_norms asks for them)
 /// dtypes as Matmul. The gradient of r is that of y.
 class LinearAdd final : public Operator {
  public:
+  explicit LinearAdd(bool squares = false) : squares(squares) {}
+  const bool squares;
   std::string_view name() const override { return "linear_add"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
