@@ -82,7 +82,7 @@ std::vector<RankBatch> EpochPlan::step(const std::vector<std::int64_t>& order, s
   const bool permuted = protocol_.order == Order::permuted;
   std::vector<RankBatch> result;
   for (std::int64_t r = 0; r < ranks; ++r) {
-    const auto own = permuted ? dist::Share{0, windows_} : dist::share(windows_, r, ranks);
+    const auto own = permuted ? base::Range{0, windows_} : dist::share(windows_, r, ranks);
     const std::int64_t first = own.begin + (permuted ? (index * ranks + r) * batch : index * batch);
     RankBatch part{static_cast<int>(r), {}};
     for (auto i = first; i < std::min(first + batch, own.end); ++i)

@@ -22,9 +22,9 @@ TEST(Share, ThePublishedWindowSplit) {
 }
 
 TEST(Share, FewerItemsThanParts) {
-  EXPECT_EQ(share(2, 0, 4), (Share{0, 0}));
-  EXPECT_EQ(share(2, 1, 4), (Share{0, 1}));
-  EXPECT_EQ(share(2, 3, 4), (Share{1, 2}));
+  EXPECT_EQ(share(2, 0, 4), (base::Range{0, 0}));
+  EXPECT_EQ(share(2, 1, 4), (base::Range{0, 1}));
+  EXPECT_EQ(share(2, 3, 4), (base::Range{1, 2}));
   EXPECT_THROW(share(2, 4, 4), base::Error);
 }
 

@@ -5,6 +5,8 @@
 // are part of the algorithm (how text is cut, how gradients are weighted), and any number of executing ranks
 // works through them.
 
+#include "fairway/base/range.h"
+
 #include <cstdint>
 #include <span>
 
@@ -33,16 +35,9 @@ class SingleRank final : public Communicator {
   void broadcast(std::span<float>, int root) override;
 };
 
-/// Half-open range of work items.
-struct Share {
-  std::int64_t begin = 0, end = 0;
-  std::int64_t size() const { return end - begin; }
-  bool operator==(const Share&) const = default;
-};
-
 /// Part `part` of `parts` of `items`: [floor(items part / parts), floor(items (part + 1) / parts)). This is
 /// how the published systems cut windows (docs/spec/ttt.md section 4), and how virtual ranks are dealt to
 /// executing ones.
-Share share(std::int64_t items, std::int64_t part, std::int64_t parts);
+base::Range share(std::int64_t items, std::int64_t part, std::int64_t parts);
 
 }  // namespace fairway::dist
