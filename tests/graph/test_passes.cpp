@@ -34,6 +34,7 @@ struct Form {
   tensor::DType dtype = tensor::DType::bf16;
   bool read_hidden = false;    ///< the host reads h
   bool second_reader = false;  ///< the normed rows have a reader besides the product
+  bool scale_twice = false;    ///< the scale multiplies something else, too
   bool down_twice = false;     ///< the matrix is read a second time, without the scale
 };
 
@@ -48,6 +49,7 @@ Graph mlp(const ParameterLayout& l, const Form& form, const Passes& passes) {
   const auto branch = b.linear(b.op1<ops::LeakyReluSquared>({h}, 0.5f), b.compute_weight("down"));
   auto sum = b.op1<ops::ScaledResidual>({x, branch, b.parameter("scale")});
   if (form.second_reader) sum = b.op1<ops::Add>({sum, normed});
+  if (form.scale_twice) sum = b.op1<ops::ScaledResidual>({sum, x, b.parameter("scale")});
   if (form.down_twice) {
     const auto wide = b.input("wide", {form.dtype, {B * S, H}});
     sum = b.op1<ops::Add>({sum, b.linear(wide, b.compute_weight("down"))});
@@ -99,6 +101,9 @@ TEST(Passes, SayWhyTheyDidNotFire) {
   const auto twice = mlp(l, {.down_twice = true}, all_passes());
   EXPECT_EQ(why(twice, "fold_scales"), "'down' is read elsewhere without this scale");
   EXPECT_TRUE(twice.folds.empty());
+  const auto shared = mlp(l, {.scale_twice = true}, all_passes());
+  EXPECT_EQ(shared.notes[0].missed, "'scale' scales something else, too");
+  EXPECT_TRUE(shared.folds.empty()) << "its gradient would be that of one use";
   EXPECT_EQ(why(twice, "fuse_mlp"), "what reads it is no linear layer that is added to a residual");
 }
 

@@ -38,23 +38,27 @@ void fold_scales(Rewriter& r) {
   std::vector<Place> places;
   for (std::size_t s = 0; s < g.steps.size(); ++s)
     if (Place place; r.as<ops::ScaledResidual>(s) && find(r, g, s, place).empty()) places.push_back(place);
-  /// A matrix that is read twice (a layer that runs twice) is folded everywhere or nowhere.
-  const auto agree = [&](const Place& place) {
+  // A matrix that is read twice (a layer that runs twice) is folded everywhere or nowhere; so is its scale,
+  // whose gradient comes from this matrix alone.
+  const auto why_not = [&](const Place& place) -> std::string {
     const auto same = std::ranges::count_if(places, [&](const Place& other) {
       return g.root(other.weight) == g.root(place.weight) && g.root(other.scale) == g.root(place.scale);
     });
-    return same == static_cast<std::ptrdiff_t>(r.readers(place.weight).size());
+    if (same != static_cast<std::ptrdiff_t>(r.readers(place.weight).size()))
+      return fmt::format("'{}' is read elsewhere without this scale", g.at(place.weight).name);
+    if (same != static_cast<std::ptrdiff_t>(r.readers(place.scale).size()))
+      return fmt::format("'{}' scales something else, too", g.at(place.scale).name);
+    return {};
   };
-  std::vector<bool> folds;
-  for (const auto& place : places) folds.push_back(agree(place));
+  std::vector<std::string> reasons;
+  for (const auto& place : places) reasons.push_back(why_not(place));
   r.at_each<ops::ScaledResidual>([&](std::size_t sum, const ops::ScaledResidual&) -> Rewriter::Verdict {
     const auto in = r.step(sum).in;
     if (r.meta(in[2]).shape.elements() != r.meta(in[0]).shape.columns()) return {};  // one scalar for all
     const auto found = std::ranges::find(places, sum, &Place::sum);
     if (Place none; found == places.end()) return find(r, g, sum, none);
     const auto& place = *found;
-    if (!folds[static_cast<std::size_t>(found - places.begin())])
-      return fmt::format("'{}' is read elsewhere without this scale", g.at(place.weight).name);
+    if (const auto& why = reasons[static_cast<std::size_t>(found - places.begin())]; !why.empty()) return why;
     r.replace(sum, std::make_shared<const ops::LinearAdd>(),
               {r.step(place.product).in[0], place.weight, in[0]}, {r.step(sum).out[0]});
     r.remove(place.product);
