@@ -5,6 +5,7 @@
 #include "fairway/base/file.h"
 
 #include <gmock/gmock.h>
+#include <fstream>
 
 #include <nlohmann/json.hpp>
 
@@ -57,6 +58,8 @@ inline void expect_input_error(const Outcome& said, const std::string& part) {
 class Background {
  public:
   Background(const Folder& folder, Arguments arguments) : folder_(folder) {
+    // Empty before it starts: killed before its first step, it has said nothing, not what the last one said.
+    for (const auto* said : {".out", ".err"}) std::ofstream(folder / said).close();
     child_ = fork();
     if (child_ != 0) return;
     std::vector<char*> argv;
