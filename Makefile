@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
 PREFIX ?= /usr/local
-ASAN_LAYERS = graph model quant artifact score adapt
+ASAN_LAYERS = graph model quant artifact score exec adapt
 CMAKE_ARGS ?=
 SOURCES = $(shell find src apps tests bench examples cmake -name '*.h' -o -name '*.cpp' -o -name '*.cu' 2>/dev/null)
 
