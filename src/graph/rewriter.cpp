@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "fairway/ops/matmul.h"
+
 namespace fairway::graph {
 
 std::optional<std::size_t> Rewriter::producer(ValueId v) const {
@@ -34,6 +36,15 @@ std::string Rewriter::not_alone(ValueId v) const {
   std::string names;
   for (const auto s : all) names += (names.empty() ? "" : ", ") + std::string(graph_.steps[s].op->name());
   return fmt::format("the result of {} has {} readers ({})", who(), all.size(), names);
+}
+
+std::string Rewriter::linear_before(ValueId v, std::string_view what, std::size_t& step) const {
+  const auto product = maker<ops::Matmul>(v);
+  if (!product) return fmt::format("{} is no product", what);
+  const auto* op = as<ops::Matmul>(*product);
+  if (op->transpose_a || !op->transpose_b) return fmt::format("{} is no linear layer", what);
+  step = *product;
+  return not_alone(v);
 }
 
 ValueId Rewriter::add_value(Meta meta) {

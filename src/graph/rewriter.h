@@ -46,6 +46,10 @@ class Rewriter {
   /// "" when exactly one step reads `v` and the host does not; else why not.
   std::string not_alone(ValueId v) const;
 
+  /// The step of the linear layer (x W^T) that makes `v` for one reader alone, in `step`; else why there is
+  /// none, with `what` for the value.
+  std::string linear_before(ValueId v, std::string_view what, std::size_t& step) const;
+
   bool is_compute_weight(ValueId v) const { return kind(v) == BufferKind::compute; }
   bool is_parameter(ValueId v) const { return kind(v) == BufferKind::parameter; }
   const Meta& meta(ValueId v) const { return graph_.at(v).meta; }

@@ -23,7 +23,6 @@ std::vector<std::string> citation_violations(const Source& text, const Spec& spe
 std::vector<std::string> quotation_violations(const Source& text, const std::filesystem::path& root);
 /// Links between documents, and paths between backticks that begin with a folder of the project, must exist.
 /// A path may hold {a,b}, and * or <name> for part of a name; `FILE:function` needs that word in the file.
-/// Lines with TODO( are unfinished and not looked at.
 std::vector<std::string> path_violations(const Source& document, const std::filesystem::path& root);
 /// Lines that a terminal cannot show, but for rows of tables.
 std::vector<std::string> width_violations(const Source& document, std::size_t most_columns);

@@ -17,17 +17,14 @@ struct Place {
 /// The step `sum` as such a place; else why it is none.
 std::string find(const Rewriter& r, const Graph& g, std::size_t sum, Place& place) {
   const auto& in = g.steps[sum].in;
-  const auto product = r.maker<ops::Matmul>(in[1]);
-  if (!product) return "what the scale multiplies is no product";
-  if (auto why = r.not_alone(in[1]); !why.empty()) return why;
-  const auto* op = r.as<ops::Matmul>(*product);
-  const auto weight = g.steps[*product].in[1];
-  if (op->transpose_a || !op->transpose_b || !r.is_compute_weight(weight))
-    return "the product is no linear layer";
+  std::size_t product = 0;
+  if (auto why = r.linear_before(in[1], "what the scale multiplies", product); !why.empty()) return why;
+  const auto weight = g.steps[product].in[1];
+  if (!r.is_compute_weight(weight)) return "the product's weight has no compute weight";
   if (!r.is_parameter(in[2]) ||
       g.at(in[2]).meta.shape.elements() != g.at(g.root(in[2])).meta.shape.elements())
     return "the scale is no parameter of its own";
-  place = {sum, *product, weight, in[2]};
+  place = {sum, product, weight, in[2]};
   return {};
 }
 

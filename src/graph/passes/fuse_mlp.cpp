@@ -9,19 +9,16 @@ void fuse_mlp(Rewriter& r) {
   r.at_each<ops::LeakyReluSquared>([&](std::size_t activation,
                                        const ops::LeakyReluSquared& op) -> Rewriter::Verdict {
     const auto h = r.step(activation).in[0], act = r.step(activation).out[0];
-    const auto up = r.maker<ops::Matmul>(h);
-    if (!up) return "what it is taken of is no product";
-    const auto* linear = r.as<ops::Matmul>(*up);
-    if (linear->transpose_a || !linear->transpose_b) return "the product before it is no linear layer";
-    if (auto why = r.not_alone(h); !why.empty()) return why;
+    std::size_t up = 0;
+    if (auto why = r.linear_before(h, "what it is taken of", up); !why.empty()) return why;
     if (auto why = r.not_alone(act); !why.empty()) return why;
     const auto down = r.readers(act).front();
     if (!r.as<ops::LinearAdd>(down) || r.step(down).in[0] != act)
       return "what reads it is no linear layer that is added to a residual";
-    const auto x = r.step(*up).in[0];
+    const auto x = r.step(up).in[0];
     if (!ops::fused_linear_fits(r.meta(x), r.meta(h)))
       return fmt::format("its kernel does not take {} from {}", r.meta(h).shape.str(), r.meta(x).shape.str());
-    r.replace(*up, std::make_shared<const ops::LinearReluSquared>(op.slope), r.step(*up).in, {act, h});
+    r.replace(up, std::make_shared<const ops::LinearReluSquared>(op.slope), r.step(up).in, {act, h});
     const auto in = r.step(down).in;
     const auto sum = r.step(down).out[0];
     // h is kept where its gradient will be asked for.
