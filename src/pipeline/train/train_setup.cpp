@@ -46,7 +46,7 @@ void target_weights(const Recipe& r, std::span<float> weights) {
 optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout) {
   optim::TrainedParameters all;
   for (const auto& p : layout.parameters()) {
-    optim::ParamRange range{.name = p.name, .range = {p.offset, p.offset + p.elements()}};
+    optim::ParamRange range{.name = p.name, .range = p.range()};
     if (p.group == graph::Group::embedding) all.embeddings.push_back(range);
     if (p.group == graph::Group::scalar) all.scalars.push_back(range);
     if (p.group != graph::Group::matrix) continue;
