@@ -9,6 +9,7 @@ namespace fairway::base {
 struct Range {
   std::int64_t begin = 0, end = 0;
   constexpr std::int64_t size() const { return end - begin; }
+  constexpr bool contains(std::int64_t i) const { return begin <= i && i < end; }
   /// That part of `flat`, which must hold it.
   template <class T>
   std::span<T> of(std::span<T> flat) const {
