@@ -180,8 +180,11 @@ void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<Id>& out, 
     out.insert(out.end(), ids_of_text.begin(), ids_of_text.end());
     return;
   }
+  // It refuses texts that a model has no pieces for: one with a control symbol's name of one character.
   const auto status = processor.Encode(text, &ids_of_text);
-  if (!status.ok()) base::fail("{}: SentencePiece failed: {}", what, one_line(status.error_message()));
+  if (!status.ok())
+    fail_input("{}: this tokenizer cannot encode the text, take another one (SentencePiece: {})", what,
+               one_line(status.error_message()));
   out.insert(out.end(), ids_of_text.begin(), ids_of_text.end());
 }
 
@@ -228,7 +231,9 @@ std::string Tokenizer::decode_from(std::span<const Id> ids) const {
     return text;
   }
   const auto status = impl_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
-  if (!status.ok()) base::fail("SentencePiece failed to decode: {}", one_line(status.error_message()));
+  if (!status.ok())
+    fail_input("this tokenizer cannot decode the tokens (SentencePiece: {})",
+               one_line(status.error_message()));
   return text;
 }
 

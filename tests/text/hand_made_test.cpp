@@ -67,6 +67,18 @@ TEST(HandMade, UnusedPiecesAreEncodedAsSentencePieceDoes) {
   }
 }
 
+TEST(HandMade, ATextThatHoldsAControlSymbolsNameIsRefusedOrBytes) {
+  testing::SentencePieceModel model;
+  model.bpe = true;
+  model.pieces.emplace_back("\xE2\x98\x83", PieceKind::control);
+  for (const char* text : {"a", "b", "\xE2\x96\x81"}) model.pieces.emplace_back(text, PieceKind::normal);
+  EXPECT_THAT(input_error([&] { model.load().encode("a\xE2\x98\x83", "notes.txt"); }),
+              HasSubstr("notes.txt: this tokenizer cannot encode the text"));
+  model.byte_fallback = true;
+  model.dummy_prefix = model.remove_extra_spaces = false;
+  EXPECT_EQ(model.load().decode(model.load().encode("a\xE2\x98\x83")), "a\xE2\x98\x83");
+}
+
 /// Every token after another counts by the exact rule what it adds to the decoded text.
 void expect_exact(const Tokenizer& tokenizer, const std::string& name) {
   const auto table = make_byte_table(tokenizer, ByteRule::exact);
