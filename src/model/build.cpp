@@ -1,4 +1,5 @@
-// The forward pass of the family (docs/spec/model.md section 2), recorded for one program.
+// The forward pass of the family (docs/spec/model.md section 2, docs/spec/caseops_model.md), recorded for one
+// program.
 
 #include "fairway/model/family.h"
 
@@ -6,14 +7,17 @@
 #include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
+#include "fairway/ops/gates.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/memory_tokens.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv.h"
 #include "fairway/ops/residual.h"
+#include "fairway/ops/two_lanes.h"
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace fairway::model {
 
@@ -29,7 +33,7 @@ class FamilyBuilder {
   FamilyBuilder(const ModelConfig& config, const graph::ParameterLayout& layout, const BuildOptions& options)
       : c_(config),
         o_(options),
-        slots_(options.slots.empty() ? execution_slots(config) : options.slots),
+        slots_(options.slots.empty() ? execution_slots(config, options.looped) : options.slots),
         b_(program_name(options), layout, options.dtype, trainable_of(options)),
         B_(options.rows),
         S_(options.length ? options.length : config.window) {
@@ -39,6 +43,9 @@ class FamilyBuilder {
   graph::Graph run() {
     tokens_ = b_.input("tokens", {DType::i32, {B_, S_}});
     if (decoding()) length_ = b_.input("length", {DType::i32, {B_}});
+    if (decoding() && (c_.bigram_rows || c_.smear_channels))
+      previous_ = b_.input("previous", {DType::i32, {B_}});
+    if (c_.documents && !decoding()) segments_ = b_.input("segments", {DType::i32, {B_, S_}});
     // Windows restart at position 0; the rescaled base follows the window, not the cache's capacity.
     const int positions = decoding() ? capacity() : S_;
     rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, b_.wide()));
@@ -80,12 +87,12 @@ class FamilyBuilder {
     b_.scope("input");
     auto e = rows_of("tok_emb.weight", tokens_);
     if (c_.bigram_rows) {
-      const auto previous = decoding() ? b_.input("previous", {DType::i32, {B_}}) : absent;
-      const auto index = b_.op1<ops::BigramIndex>({tokens_, previous}, c_.bigram_rows);
+      const auto index = b_.op1<ops::BigramIndex>({tokens_, previous_}, c_.bigram_rows);
       auto rows = rows_of("bigram.embed.weight", index);
       if (c_.projects_bigram()) rows = linear(rows, "bigram.proj.weight");
       e = b_.op1<ops::ScaledResidual>({e, rows, b_.parameter("bigram.scale")});
     }
+    if (c_.smear_channels) e = token_smear(e);
     if (c_.memory_tokens) e = b_.op1<ops::MemoryTokens>({e, b_.parameter("memory_tokens")});
     auto n = b_.op1<ops::RmsNorm>({e}, 1.0f, c_.norm_eps);
     if (c_.smear) {
@@ -103,6 +110,17 @@ class FamilyBuilder {
     return n;
   }
 
+  /// Of raw embeddings (docs/spec/caseops_model.md section 2.1).
+  ValueId token_smear(ValueId e) {
+    const auto before =
+        decoding() ? b_.state(std::string(previous_norm_state), {o_.dtype, {B_, c_.width}}) : absent;
+    const auto mixed = b_.op1<ops::TokenSmear>(
+        {e, tokens_, b_.parameter("smear_gate.weight"), b_.parameter("smear_lambda"), before, previous_},
+        c_.bos_id, c_.smear_closed);
+    if (decoding()) b_.update_state(before, last_column(e));
+    return mixed;
+  }
+
   /// The last position of each row of [B, S] or [B, S, D].
   ValueId last_column(ValueId v) {
     if (S_ == 1) return v;
@@ -111,9 +129,14 @@ class FamilyBuilder {
     return b_.op1<ops::TakeLast>({cube}, 1);
   }
 
+  /// What flows from block to block: one stream, or two from the first block with lanes on.
+  struct Stream {
+    ValueId x, second = absent;
+  };
+
   ValueId blocks(ValueId x0) {
     std::vector<ValueId> saved;
-    auto u = x0;
+    Stream stream{x0};
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       const auto& slot = slots_[i];
       b_.scope(fmt::format("blocks.{}", slot.layer));
@@ -123,25 +146,56 @@ class FamilyBuilder {
         skip = saved.back();
         saved.pop_back();
       }
-      u = block(slot, u, x0, skip);
-      if (slot.saved) saved.push_back(u);
+      stream = block(slot, stream, x0, skip);
+      if (slot.saved) saved.push_back(stream.x);
     }
-    return u;
+    return stream.x;
   }
 
   /// With x the mix of the stream, the first activations x0 and a skip, c = 1/sqrt(depth + 1), s_a and s_m
   /// per channel (docs/spec/model.md section 5):
   ///   x1 = x + s_a . Proj(Attention(c norm(x))),  x2 = x1 + s_m . MLP(c norm(x1))
-  ValueId block(const Slot& slot, ValueId u, ValueId x0, ValueId skip) {
+  /// The two other topologies are those of docs/spec/caseops_model.md section 6.
+  Stream block(const Slot& slot, Stream u, ValueId x0, ValueId skip) {
     const auto name = fmt::format("blocks.{}.", slot.layer);
     const float c = c_.ln_scale ? 1.0f / std::sqrt(static_cast<float>(slot.depth + 1)) : 1.0f;
-    const auto [x, normed] = mix(slot, name, u, x0, skip, c);
+    const bool lanes = slot.topology == Topology::lanes;
+    if (lanes && u.second == absent) u.second = u.x;  // before the skip, which is the first lane's
+    if (skip != absent && (c_.skip_gates || lanes)) u.x = merged(slot, u.x, std::exchange(skip, absent));
+    const auto [x, normed] = mix(slot, name, u.x, x0, skip, c);
     // Only what is scored is computed in the last layer: all keys and values, the last n queries, their MLP.
     const bool narrow = slot.last && scored() < S_;
+    const auto kept = [&](ValueId v) { return narrow ? b_.op1<ops::TakeLast>({v}, scored()) : v; };
     const auto attended = linear(attention(slot, name, normed, narrow), name + "attn.proj.weight");
-    const auto x1 =
-        add_scaled(narrow ? b_.op1<ops::TakeLast>({x}, scored()) : x, attended, name + "attn_scale");
-    return add_scaled(x1, mlp(name, b_.op1<ops::RmsNorm>({x1}, c, c_.norm_eps)), name + "mlp_scale");
+    if (lanes) {
+      const auto second = kept(u.second);
+      const auto hidden = mlp(name, b_.op1<ops::RmsNorm>({second}, c, c_.norm_eps));
+      return write_lanes(slot, name, {kept(u.x), second}, attended, hidden);
+    }
+    const auto x1 = add_scaled(kept(x), attended, name + "attn_scale");
+    const auto read =
+        slot.topology == Topology::sum ? kept(normed) : b_.op1<ops::RmsNorm>({x1}, c, c_.norm_eps);
+    return {add_scaled(x1, mlp(name, read), name + "mlp_scale")};
+  }
+
+  /// Row k of a parameter of skips.
+  ValueId of_skip(const Slot& slot, const char* parameter) {
+    return b_.slice(b_.parameter(parameter), std::int64_t{slot.skip} * c_.width, {c_.width});
+  }
+  /// The stream with a skip in it: behind its gate, or added.
+  ValueId merged(const Slot& slot, ValueId u, ValueId skip) {
+    const auto k = of_skip(slot, "skip_weights");
+    if (!c_.skip_gates) return b_.op1<ops::ScaledResidual>({u, skip, k});
+    return b_.op1<ops::GatedSkip>({u, skip, k, of_skip(slot, "skip_gates")});
+  }
+
+  Stream write_lanes(const Slot& slot, const std::string& name, Stream u, ValueId attended, ValueId hidden) {
+    const auto rho = b_.slice(b_.parameter("parallel_resid_lambdas"), std::int64_t{slot.layer} * 2, {2});
+    const auto post = b_.slice(b_.parameter("parallel_post_lambdas"), std::int64_t{slot.layer} * 4, {2, 2});
+    const auto out = b_.op<ops::TwoLanes>({u.x, u.second, attended, hidden, b_.parameter(name + "attn_scale"),
+                                           b_.parameter(name + "mlp_scale"), rho, post},
+                                          slot.last);
+    return {out[0], slot.last ? absent : out[1]};
   }
 
   /// x = m_0 . (u + k . skip) + m_1 . x0, and c norm(x).
@@ -152,8 +206,8 @@ class FamilyBuilder {
     if (skip == absent) {
       out = b_.op<ops::MixNorm>({u, x0, weights}, c, c_.norm_eps);
     } else {
-      const auto k = b_.slice(b_.parameter("skip_weights"), std::int64_t{slot.skip} * c_.width, {c_.width});
-      out = b_.op<ops::MixNorm>({u, x0, weights, skip, k}, c, c_.norm_eps, false, true);
+      out = b_.op<ops::MixNorm>({u, x0, weights, skip, of_skip(slot, "skip_weights")}, c, c_.norm_eps, false,
+                                true);
     }
     return {out[0], out[1]};
   }
@@ -192,8 +246,11 @@ class FamilyBuilder {
       q = b_.reshape(b_.op1<ops::TakeLast>({b_.reshape(q, {B_, S_, c_.width})}, queries),
                      {B_, queries, shape_.heads, shape_.head_dim});
     auto o = decoding() ? decode_attention(slot.cache, q, p[1], p[2])
-                        : b_.op1<ops::Attention>({q, p[1], p[2], absent}, shape_, true);
+                        : b_.op1<ops::Attention>({q, p[1], p[2], segments_}, shape_, true);
     if (std::ranges::count(c_.xsa_layers, slot.layer)) o = b_.op1<ops::Xsa>({o, p[2]}, shape_);
+    if (c_.attn_gate != AttentionGate::none)
+      o = b_.op1<ops::HeadGate>({o, y, b_.parameter(name + "attn.attn_gate_w")}, c_.attn_gate_scale,
+                                c_.attn_gate == AttentionGate::twice ? 2.0f : 1.0f);
     return b_.reshape(o, {B_, queries, c_.width});
   }
 
@@ -234,47 +291,11 @@ class FamilyBuilder {
   graph::Builder b_;
   const int B_, S_;
   ops::HeadShape shape_;
-  ValueId tokens_ = absent, length_ = absent, rope_ = absent, ve_ = absent;
+  ValueId tokens_ = absent, length_ = absent, previous_ = absent, segments_ = absent;
+  ValueId rope_ = absent, ve_ = absent;
 };
 
 }  // namespace
-
-std::vector<Slot> execution_slots(const ModelConfig& c) {
-  const int saved = c.unet_skips ? c.encoder_layers() : 0;
-  std::vector<Slot> slots;
-  for (int l = 0; l < c.layers; ++l) {
-    const int from_middle = l - saved;  // the second half takes from the middle outwards
-    slots.push_back({.layer = l,
-                     .depth = l,
-                     .last = l == c.layers - 1,
-                     .saved = l < saved,
-                     .skip = from_middle >= 0 && from_middle < saved ? from_middle : -1,
-                     .cache = fmt::format("blocks.{}", l)});
-  }
-  return slots;
-}
-
-std::shared_ptr<const tensor::Array> rope_table(const ModelConfig& c, int length, int context, DType dtype) {
-  const int half = c.rope_dims / 2;
-  double base = c.rope_base;
-  if (c.rope_rescale_length > 0 && context > c.rope_rescale_length && c.rope_dims > 2)
-    base *= std::pow(static_cast<double>(context) / c.rope_rescale_length, c.rope_dims / (c.rope_dims - 2.0));
-  auto table = std::make_shared<tensor::Array>(Meta{dtype, {length, c.rope_dims}});
-  auto store = [&](std::size_t i, double value) {
-    if (dtype == DType::f64)
-      table->span<double>()[i] = value;
-    else
-      table->span<float>()[i] = static_cast<float>(value);
-  };
-  for (int t = 0; t < length; ++t)
-    for (int i = 0; i < half; ++i) {
-      const double angle = t * std::pow(base, -2.0 * i / c.rope_dims);
-      const auto row = static_cast<std::size_t>(t) * static_cast<std::size_t>(c.rope_dims);
-      store(row + static_cast<std::size_t>(i), std::cos(angle));
-      store(row + static_cast<std::size_t>(half + i), std::sin(angle));
-    }
-  return table;
-}
 
 graph::Graph build(const ModelConfig& config, const graph::ParameterLayout& layout,
                    const BuildOptions& options) {

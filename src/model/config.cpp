@@ -20,6 +20,52 @@ void check_layers(const char* key, const std::vector<int>& list, int layers) {
   }
 }
 
+/// Neighbours, in order.
+void check_segment(const char* key, const std::vector<int>& list) {
+  for (std::size_t i = 1; i < list.size(); ++i)
+    if (list[i] != list[i - 1] + 1)
+      fail_input("model.{} must name neighbouring layers in order (found {} after {})", key, list[i],
+                 list[i - 1]);
+}
+
+void check_caseops(const ModelConfig& c) {
+  check_layers("loop_layers", c.loop_layers, c.layers);
+  check_layers("parallel_layers", c.parallel_layers, c.layers);
+  check_segment("loop_layers", c.loop_layers);
+  if (c.smear && c.smear_channels)
+    fail_input(
+        "model.smear and model.smear_channels = {} are two ways to mix the previous token in; set "
+        "model.smear = false",
+        c.smear_channels);
+  if (c.smear_channels > c.width)
+    fail_input("model.smear_channels = {} is over model.width = {}", c.smear_channels, c.width);
+  if (c.attn_gate != AttentionGate::none && c.attn_gate_channels > c.width)
+    fail_input("model.attn_gate_channels = {} is over model.width = {}", c.attn_gate_channels, c.width);
+  if (c.loop_layers.empty() && c.loop_runs > 1)
+    fail_input("model.loop_runs = {} needs model.loop_layers, the layers that run again", c.loop_runs);
+  if (c.skip_gates && !c.unet_skips) fail_input("model.skip_gates = true needs model.unet_skips = true");
+  if (c.memory_tokens && c.smear_channels)
+    fail_input(
+        "model.memory_tokens and model.smear_channels do not go together: the first positions hold no "
+        "token");
+  if (c.parallel_layers.empty() || c.parallel != Parallel::lanes) return;
+  check_segment("parallel_layers", c.parallel_layers);
+  // The lanes part once and join behind the last block, and the first half of the blocks saves one stream.
+  if (c.parallel_layers.back() != c.layers - 1)
+    fail_input("model.parallel = \"lanes\" needs model.parallel_layers to end with the last layer {}",
+               c.layers - 1);
+  if (!c.loop_layers.empty() && c.loop_layers.back() >= c.parallel_layers.front())
+    fail_input(
+        "model.parallel_layers begins at {}, inside model.loop_layers (to {}); two lanes begin behind "
+        "them",
+        c.parallel_layers.front(), c.loop_layers.back());
+  if (c.parallel_layers.front() < c.encoder_slots(false))
+    fail_input(
+        "model.parallel_layers begins at {}, in the half of the layers that saves skips; two lanes "
+        "begin at {} or later",
+        c.parallel_layers.front(), c.encoder_slots(false));
+}
+
 }  // namespace
 
 void validate(const ModelConfig& c) {
@@ -42,6 +88,7 @@ void validate(const ModelConfig& c) {
   if (c.memory_tokens >= c.window)
     fail_input("model.memory_tokens = {} must be at least 0 and below model.window = {}", c.memory_tokens,
                c.window);
+  check_caseops(c);
   if (!(c.norm_eps > 0)) fail_input("model.norm_eps = {} must be positive", c.norm_eps);
   if (!(c.embed_init_std > 0)) fail_input("model.embed_init_std = {} must be positive", c.embed_init_std);
 }

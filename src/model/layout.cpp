@@ -22,9 +22,17 @@ class Layout {
   graph::ParameterLayout run() {
     add_embedding("tok_emb.weight", {c_.vocab_size, c_.width}, {Kind::normal, c_.embed_init_std}, true);
     for (int l = 0; l < c_.layers; ++l) add_layer(l);
-    if (c_.unet_skips && c_.encoder_layers() > 0)
-      add_scalar("skip_weights", {c_.encoder_layers(), c_.width}, 1.0f);
+    if (c_.skip_rows() > 0) add_scalar("skip_weights", {c_.skip_rows(), c_.width}, 1.0f);
+    if (c_.skip_gates && c_.skip_rows() > 0) add_scalar("skip_gates", {c_.skip_rows(), c_.width}, 0.0f);
+    if (!c_.parallel_layers.empty() && c_.parallel == Parallel::lanes) {
+      add_scalar("parallel_resid_lambdas", {c_.layers, 2}, 1.1f);
+      add_scalar("parallel_post_lambdas", {c_.layers, 2, 2}, 1.0f);
+    }
     if (c_.smear) add_scalar("smear.gate", {c_.width}, 0.0f);
+    if (c_.smear_channels) {
+      add_scalar("smear_gate.weight", {1, c_.smear_channels}, 0.0f);
+      add_scalar("smear_lambda", {1}, 0.0f);
+    }
     if (c_.bigram_rows) {
       add_embedding("bigram.embed.weight", {c_.bigram_rows, c_.bigram_dim}, {});
       if (c_.projects_bigram())
@@ -67,6 +75,8 @@ class Layout {
     layout_.add(of_layer("mlp.fc.weight", {c_.mlp_width(), d}, Role::mlp, matrix_start(1)));
     layout_.add(of_layer("mlp.proj.weight", {d, c_.mlp_width()}, Role::mlp, {}));
     vector("attn.q_gain", {c_.heads}, Role::attention, {Kind::constant, c_.q_gain_init});
+    if (c_.attn_gate != AttentionGate::none)
+      vector("attn.attn_gate_w", {c_.heads, c_.attn_gate_channels}, Role::other, {});
     vector("attn_scale", {d}, Role::scale, {Kind::constant, 1});
     vector("mlp_scale", {d}, Role::scale, {Kind::constant, 1});
     vector("resid_mix", {2, d}, Role::scale, {Kind::first_row, 1});

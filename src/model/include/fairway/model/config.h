@@ -15,8 +15,23 @@ enum class MatrixInit {
 };
 constexpr auto names_of(MatrixInit) { return base::names<MatrixInit>("orthogonal", "uniform"); }
 
-/// Every switch of the transformer family (docs/spec/model.md section 12). Plain data; `validate` checks it
-/// as a whole.
+/// A gate for each head of attention's output (docs/spec/caseops_model.md section 4.4).
+enum class AttentionGate {
+  none,
+  sigmoid,  ///< starts half open: the sparse gate, and the dense one with as many channels as the stream
+  twice,    ///< 2 sigmoid, starts open: the output gate of PR 1667
+};
+constexpr auto names_of(AttentionGate) { return base::names<AttentionGate>("none", "sigmoid", "twice"); }
+
+/// What blocks of `parallel_layers` add to (docs/spec/caseops_model.md section 6).
+enum class Parallel {
+  sum,    ///< one stream: attention and MLP read the same normed input (PR 2143)
+  lanes,  ///< two streams that both read and write, their mean at the end (PR 1855)
+};
+constexpr auto names_of(Parallel) { return base::names<Parallel>("sum", "lanes"); }
+
+/// Every switch of the transformer family (docs/spec/model.md section 12, docs/spec/caseops_model.md). Plain
+/// data; `validate` checks it as a whole.
 struct ModelConfig {
   int vocab_size = 1024;
   int layers = 11;
@@ -44,6 +59,20 @@ struct ModelConfig {
   float softcap = 30.0f;
   int memory_tokens = 0;  ///< learned vectors in the place of the first positions of every window (K)
 
+  int smear_channels = 0;  ///< of a token's embedding, that open its gate for the token before (SmearGate of
+                           ///< docs/spec/caseops_model.md section 2.1); 0: none
+  std::vector<int> smear_closed;  ///< after these tokens the gate is shut (fused markers)
+  int bos_id = 1;                 ///< begins a document: shuts the smear's gate; -1: no such token
+  bool skip_gates = false;        ///< U-net skips are mixed into the stream, not added
+  std::vector<int> loop_layers;   ///< neighbours that run loop_runs times, as a segment
+  int loop_runs = 1;
+  std::vector<int> parallel_layers;  ///< attention and MLP side by side
+  Parallel parallel = Parallel::sum;
+  AttentionGate attn_gate = AttentionGate::none;
+  int attn_gate_channels = 12;   ///< of the block's normed input
+  float attn_gate_scale = 1.0f;  ///< before the sigmoid
+  bool documents = false;        ///< attention does not look across the beginning of a document
+
   float embed_init_std = 0.005f;
   float ve_init_std = 0.01f;
   float q_gain_init = 1.5f;
@@ -62,7 +91,12 @@ struct ModelConfig {
   bool projects_value_embedding() const {
     return has_value_embedding() && (ve_dim != kv_width() || older_shapes);
   }
-  int encoder_layers() const { return layers / 2; }
+  /// Blocks that are executed, a layer of the loop each time that it runs.
+  int executions(bool looped = true) const {
+    return layers + (looped ? (loop_runs - 1) * static_cast<int>(loop_layers.size()) : 0);
+  }
+  int encoder_slots(bool looped = true) const { return executions(looped) / 2; }
+  int skip_rows() const { return unet_skips ? encoder_slots() : 0; }
   bool operator==(const ModelConfig&) const = default;
 };
 

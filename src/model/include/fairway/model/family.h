@@ -26,6 +26,13 @@ bool has_older_shapes(ModelConfig config, const std::map<std::string, std::int64
 /// bf16, the same on every device and for any number of threads.
 void initialise(graph::ParameterStore& store, std::uint64_t seed, base::ThreadPool& pool);
 
+/// How a block's two branches stand to each other (docs/spec/caseops_model.md section 6).
+enum class Topology : std::uint8_t {
+  sequential,  ///< the MLP reads what attention added
+  sum,         ///< both read the same
+  lanes,       ///< attention reads the first of two streams, the MLP the second; both write both
+};
+
 /// One run of a layer. A layer that runs three times is three slots; where it stands and whose weights it has
 /// are then different things.
 struct Slot {
@@ -35,11 +42,14 @@ struct Slot {
   bool saved = false;  ///< its output goes on the stack of U-net skips ...
   int skip = -1;       ///< ... from where another takes it, times this row of skip_weights; -1: takes none
   std::string cache;   ///< of its keys and values when decoding
+  Topology topology = Topology::sequential;
 };
-/// The configuration's: each layer once, in order; the first half saves, the second takes.
-std::vector<Slot> execution_slots(const ModelConfig& config);
+/// The configuration's, in order: the layers, those of the loop (if it is on) as often as they run; the first
+/// half saves, the second takes (docs/spec/caseops_model.md section 3).
+std::vector<Slot> execution_slots(const ModelConfig& config, bool looped = true);
 
-/// What a program is for.
+/// What a program is for. With ModelConfig::documents all but decode also read segments [B, S] i32: the first
+/// position that attention sees from each.
 enum class Mode {
   train,   ///< in: tokens, targets [B, S], weights [B, S]; out: loss [1] = sum of weights * nll, nll [B, S]
            ///< (both with z_loss); adds gradients
@@ -62,6 +72,7 @@ struct BuildOptions {
   graph::Passes passes = {};                 ///< rewrite the recording for a device
   /// Trainable parameters by name; empty: all of them in train mode.
   std::function<bool(std::string_view)> trainable = {};
+  bool looped = true;            ///< false: layers of the loop run once (training before it is switched on)
   std::vector<Slot> slots = {};  ///< empty: execution_slots
 };
 
