@@ -118,7 +118,7 @@ AdaptedModel::StepOutcome AdaptedModel::collect() {
 std::span<const float> AdaptedModel::logits(std::span<const std::int32_t> inputs) {
   base::check(logits_program_ != nullptr, "logits of a model without that program");
   runner_.prepare();
-  logits_program_->write("tokens", inputs);
+  runner_.write_tokens(*logits_program_, inputs);
   logits_program_->run();
   logits_.resize(inputs.size() * static_cast<std::size_t>(runner_.config().vocab_size));
   logits_program_->read<float>("logits", logits_);

@@ -1,10 +1,12 @@
 #include "fairway/data/loader.h"
 
 #include <algorithm>
+#include <bit>
 #include <set>
 
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
+#include "fairway/base/random.h"
 #include "fairway/data/build.h"
 
 namespace fairway::data {
@@ -42,6 +44,21 @@ std::int64_t row_count(std::span<std::int32_t> inputs, std::span<std::int32_t> t
   base::check(first >= 0 && count <= rows && first <= rows - count, "rows {}..{} of {}", first, first + count,
               rows);
   return count;
+}
+
+/// Element `index` of a random order of 0 ... count - 1: a Feistel network over the next power of four,
+/// applied again while it leaves the range (Black and Rogaway, "Ciphers with arbitrary finite domains",
+/// 2002).
+std::uint64_t permuted(std::uint64_t index, std::uint64_t count, const base::Random& random) {
+  const int half = (std::bit_width(std::max<std::uint64_t>(count - 1, 1)) + 1) / 2;
+  const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
+  do {
+    for (std::uint64_t round = 0; round < 6; ++round) {
+      const std::uint64_t left = index >> half, right = index & mask;
+      index = right << half | (left ^ (random.bits(round << 40 | right) & mask));
+    }
+  } while (index >= count);
+  return index;
 }
 
 }  // namespace
@@ -97,12 +114,33 @@ BatchLoader::BatchLoader(TokenStream stream, const BatchShape& shape, State stat
     fail_input(
         "a batch of {} tokens is not a whole number of windows of {} in each of {} slices (data.slices)",
         shape.batch_tokens, shape.window, shape.slices);
+  if (shape.order == Order::windows && stream_.size() < 2 * static_cast<std::uint64_t>(shape.window))
+    fail_input("{} tokens are too few for windows of {} in random order (data.order); give more text",
+               stream_.size(), shape.window);
+}
+
+/// Where the index-th window since the beginning stands: any token but the last can be in a window.
+std::uint64_t BatchLoader::window_start(std::uint64_t index) const {
+  const auto window = static_cast<std::uint64_t>(shape_.window);
+  const auto windows = (stream_.size() - window) / window;  // whatever the phase, a target behind each
+  const auto round = index / windows;
+  const base::Random random(shape_.seed, fmt::format("data/windows/{}", round));
+  const auto phase = random.below(std::uint64_t{1} << 60, window);
+  return phase + permuted(index % windows, windows, random) * window;
 }
 
 void BatchLoader::next_step() {
-  tokens_.resize(static_cast<std::size_t>(shape_.batch_tokens + shape_.slices));
-  stream_.read(state_.position, tokens_);
-  state_.position += tokens_.size();
+  if (shape_.order == Order::windows) {
+    const auto rows = static_cast<std::uint64_t>(rows_per_step()), each = std::uint64_t(shape_.window) + 1;
+    tokens_.resize(rows * each);
+    for (std::uint64_t i = 0; i < rows; ++i)
+      stream_.read(window_start(state_.step * rows + i), std::span(tokens_).subspan(i * each, each));
+    state_.position += static_cast<std::uint64_t>(shape_.batch_tokens);
+  } else {
+    tokens_.resize(static_cast<std::size_t>(shape_.batch_tokens + shape_.slices));
+    stream_.read(state_.position, tokens_);
+    state_.position += tokens_.size();
+  }
   ++state_.step;
   current_ = true;
 }
@@ -120,7 +158,7 @@ void BatchLoader::rows(std::int64_t first, std::span<std::int32_t> inputs,
                        std::span<std::int32_t> targets) const {
   base::check(current_, "rows() before next_step()");
   const std::int64_t count = row_count(inputs, targets, shape_.window, first, rows_per_step());
-  const std::int64_t per_slice = rows_per_slice();
+  const std::int64_t per_slice = shape_.order == Order::windows ? 1 : rows_per_slice();
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t row = first + i;
     const std::int64_t start =

@@ -1,6 +1,7 @@
 #include "fairway/exec/model_runner.h"
 
 #include "fairway/base/error.h"
+#include "fairway/exec/segments.h"
 #include "fairway/tensor/cuda.h"
 
 #include <algorithm>
@@ -81,7 +82,7 @@ void ModelRunner::allocate() {
   }
   plan_->allocate();
   if (staged_tokens_ > 0 && !staging_)
-    staging_ = std::make_unique<HostStaging>(engine_, staged_tokens_,
+    staging_ = std::make_unique<HostStaging>(config_, engine_, staged_tokens_,
                                              static_cast<std::size_t>(options_.micro_batches));
   if (allocated_ == 0) reload();
   allocated_ = programs_;
@@ -125,6 +126,14 @@ void ModelRunner::prepare(ComputeWeights wanted) {
   if (!refresh || (current_ && refresh_program(*current_) == refresh)) return;
   refresh->run();
   current_ = wanted;
+}
+
+void ModelRunner::write_tokens(graph::Program& program, std::span<const std::int32_t> tokens) const {
+  program.write("tokens", tokens);
+  if (!program.has("segments")) return;
+  std::vector<std::int32_t> segments(tokens.size());
+  fill_segments(config_, program, tokens, segments);
+  program.write<std::int32_t>("segments", segments);
 }
 
 void ModelRunner::zero_gradients() {

@@ -1,6 +1,7 @@
 #include "fairway/exec/staging.h"
 
 #include "fairway/base/error.h"
+#include "fairway/exec/segments.h"
 
 #include <numeric>
 
@@ -13,18 +14,22 @@ constexpr int device_inputs = 3;
 
 }  // namespace
 
-HostStaging::HostStaging(const Engine& engine, std::size_t tokens, std::size_t micro_batches)
-    : engine_(engine) {
+HostStaging::HostStaging(const model::ModelConfig& config, const Engine& engine, std::size_t tokens,
+                         std::size_t micro_batches)
+    : config_(config), engine_(engine) {
   for (int i = 0; engine.cuda() && i < device_inputs; ++i)
-    inputs_.push_back({{engine, tokens}, {engine, tokens}, {engine, tokens}, {}});
+    inputs_.push_back(
+        {{engine, tokens}, {engine, tokens}, {engine, config.documents ? tokens : 0}, {engine, tokens}, {}});
   for (int i = 0; i < steps_in_flight; ++i) losses_.push_back({{engine, micro_batches}});
   for (int i = 0; engine.cuda() && i <= steps_in_flight; ++i) starts_.emplace_back(true);
 }
 
 void HostStaging::send(graph::Program& program, const Fill& fill) {
   if (inputs_.empty()) {
-    fill({program.view("tokens").span<std::int32_t>(), program.view("targets").span<std::int32_t>(),
-          program.view("weights").span<float>()});
+    const auto tokens = program.view("tokens").span<std::int32_t>();
+    fill({tokens, program.view("targets").span<std::int32_t>(), program.view("weights").span<float>()});
+    if (config_.documents)
+      fill_segments(config_, program, tokens, program.view("segments").span<std::int32_t>());
     return;
   }
   auto& in = inputs_[sent_++ % inputs_.size()];
@@ -33,6 +38,10 @@ void HostStaging::send(graph::Program& program, const Fill& fill) {
   program.write<std::int32_t>("tokens", in.tokens.span());
   program.write<std::int32_t>("targets", in.targets.span());
   program.write<float>("weights", in.weights.span());
+  if (config_.documents) {
+    fill_segments(config_, program, in.tokens.span(), in.segments.span());
+    program.write<std::int32_t>("segments", in.segments.span());
+  }
   in.copied.record(*engine_.cuda());
 }
 

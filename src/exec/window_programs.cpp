@@ -19,7 +19,7 @@ void WindowPrograms::score(std::span<const std::int32_t> inputs, std::span<const
                            int score_last, std::span<float> nll) {
   auto& program = *programs_.at(score_last);
   runner_.prepare();
-  program.write("tokens", inputs);
+  runner_.write_tokens(program, inputs);
   program.write("targets", targets);
   program.run();
   program.read("nll", nll);

@@ -32,6 +32,8 @@ void check_caseops(const ModelConfig& c) {
   check_layers("loop_layers", c.loop_layers, c.layers);
   check_layers("parallel_layers", c.parallel_layers, c.layers);
   check_segment("loop_layers", c.loop_layers);
+  if (c.documents && c.bos_id < 0)
+    fail_input("model.documents = true needs model.bos_id, the token that begins a document");
   if (c.smear && c.smear_channels)
     fail_input(
         "model.smear and model.smear_channels = {} are two ways to mix the previous token in; set "

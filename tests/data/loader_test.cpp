@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <numeric>
+#include <set>
 
 #include "fairway/data/build.h"
 #include "support.h"
@@ -112,6 +113,57 @@ TEST(BatchLoader, ResumesFromItsIntegers) {
     EXPECT_EQ(a, b);
     EXPECT_EQ(at, bt);
   }
+}
+
+BatchShape random_windows(std::uint64_t seed) { return {12, 4, 1, Order::windows, seed}; }
+
+/// The first input of each row; a counting stream's value is its place.
+std::vector<std::int32_t> starts(BatchLoader& loader, int steps) {
+  std::vector<std::int32_t> result;
+  for (int step = 0; step < steps; ++step) {
+    std::vector<std::int32_t> inputs(12), targets(12);
+    loader.next_step();
+    loader.rows(0, inputs, targets);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_EQ(targets[i], inputs[i] + 1);
+      if (i % 4 != 0) {
+        EXPECT_EQ(inputs[i], inputs[i - 1] + 1);
+      }
+    }
+    for (std::size_t row = 0; row < 3; ++row) result.push_back(inputs[4 * row]);
+  }
+  return result;
+}
+
+TEST(BatchLoader, RandomWindowsComeOnceInEachRoundWithAPhaseOfItsOwn) {
+  const auto stream = TokenStream::from_tokens(counting(65));  // 15 windows a round, five steps
+  BatchLoader loader(stream, random_windows(7));
+  std::set<std::vector<std::int32_t>> orders;
+  std::set<std::int32_t> phases;
+  for (int round = 0; round < 20; ++round) {
+    auto order = starts(loader, 5);
+    orders.insert(order);
+    std::ranges::sort(order);
+    phases.insert(order.front());
+    for (std::size_t i = 0; i < order.size(); ++i)
+      EXPECT_EQ(order[i], order.front() + 4 * static_cast<std::int32_t>(i)) << round;
+    EXPECT_LT(order.front(), 4);
+  }
+  EXPECT_EQ(orders.size(), 20u);
+  EXPECT_EQ(phases.size(), 4u);
+}
+
+TEST(BatchLoader, RandomWindowsFollowFromTheSeedAndTheStep) {
+  const auto stream = TokenStream::from_tokens(counting(65));
+  BatchLoader whole(stream, random_windows(7)), other(stream, random_windows(8));
+  const auto first = starts(whole, 3);
+  EXPECT_NE(starts(other, 3), first);
+  BatchLoader resumed(stream, random_windows(7), whole.state());
+  EXPECT_EQ(starts(resumed, 4), starts(whole, 4));
+  whole.seek({});
+  EXPECT_EQ(starts(whole, 3), first);
+  EXPECT_THAT(input_error([&] { BatchLoader(TokenStream::from_tokens(counting(7)), random_windows(7)); }),
+              HasSubstr("data.order"));
 }
 
 TEST(BatchLoader, ImpossibleShapesAreErrors) {

@@ -237,11 +237,12 @@ class Keys : public ::testing::Test {
                                      }},
                                      out / "c.fwck");
     std::vector<double> scales;
-    std::string averages, qat, sensitivity;
+    std::string averages, qat, sensitivity, looped;
     for (const auto& plan : recorder.plans) {
       scales.push_back(std::round(plan.lr_scale * 1e6));
       averages += "-=+"[static_cast<int>(plan.average)];
       qat += plan.fake_quantise ? 'q' : '-';
+      looped += plan.looped ? 'l' : '-';
       sensitivity += plan.sensitivity ? 's' : '-';
     }
     seen["loop.steps"] = fmt::format("{}", recorder.plans.size());
@@ -249,6 +250,7 @@ class Keys : public ::testing::Test {
     seen["loop.averages"] = averages;
     seen["loop.average_count"] = fmt::format("{}", outcome.average_count);
     seen["loop.qat"] = qat;
+    seen["loop.looped"] = looped;
     seen["loop.qat_step"] = fmt::format("{}", outcome.qat_step);
     seen["loop.sensitivity"] = sensitivity;
     seen["loop.logged"] = fmt::format("{}", logged);
@@ -271,7 +273,7 @@ class Keys : public ::testing::Test {
     const auto backend = make_train_backend(r, engine_);
     seen["step.start"] = hash_of(read_weights(backend->weights()));
     fill_with_noise(backend->weights());
-    data::BatchLoader loader(corpus.train, {r.train.batch_tokens, r.model.window, r.data.slices});
+    data::BatchLoader loader(corpus.train, batch_shape(r));
     StepOutcome outcome;
     for (const int step : {5, 6}) {
       loader.next_step();
@@ -295,7 +297,7 @@ class Keys : public ::testing::Test {
     seen["corpus.train"] = hash_of(tokens);
     seen["corpus.validation"] = hash_of(corpus.validation.tokens);
     seen["corpus.tokenizer"] = base::hex64(corpus.tokenizer.fingerprint());
-    data::BatchLoader loader(corpus.train, {r.train.batch_tokens, r.model.window, r.data.slices});
+    data::BatchLoader loader(corpus.train, batch_shape(r));
     loader.next_step();
     const auto n = static_cast<std::size_t>(r.train.batch_tokens);
     std::vector<std::int32_t> inputs(n), targets(n);
@@ -323,6 +325,7 @@ class Keys : public ::testing::Test {
     // A bf16 table is read back as it was in training.
     auto same_model = r;
     same_model.model = fixed_.model;
+    same_model.train = fixed_.train;  // packed and loop_start ask for parts of the model
     auto again = packed;
     again.recipe_text = to_portable_toml(same_model);
     seen["pack.read"] = hash_of(weights_of(*from_artifact(again, "again").weights));
@@ -451,6 +454,11 @@ std::vector<Line> lines(const Folder& folder) {
   const std::vector<std::string> words = also({"corpus.train", "corpus.validation", "corpus.batch"}, step);
   const std::vector<std::string> qat = {"qat.mlp=5"},
                                  swa = {"average.kind=swa", "average.swa_every=1", "average.swa_below=0.9"};
+  const std::vector<std::string> token_smear = {"model.smear=false", "model.smear_channels=12"},
+                                 loops = {"model.loop_layers=[1]", "model.loop_runs=2"};
+  std::string even = "[0";
+  for (int id = 2; id < 1024; id += 2) even += fmt::format(", {}", id);
+  even += "]";
   std::vector<Line> all = {
       {"description", "\"other\"", {"description"}},
       {"seed", "7", {"model.init", "adapt.seed", "step.start", "step.average"}},
@@ -478,6 +486,18 @@ std::vector<Line> lines(const Folder& folder) {
       {"model.xsa_layers", "[0]", computed},
       {"model.softcap", "5", computed},
       {"model.memory_tokens", "3", also({"model.layout", "model.init", "model.output", "step.start"}, step)},
+      {"model.smear_channels", "12", shape, {"model.smear=false"}},
+      {"model.smear_closed", even, computed, token_smear},
+      {"model.bos_id", "37", computed, token_smear},
+      {"model.skip_gates", "true", shape},
+      {"model.loop_layers", "[0]", computed, loops},
+      {"model.loop_runs", "3", shape, loops},
+      {"model.parallel_layers", "[1]", computed},
+      {"model.parallel", "lanes", shape, {"model.parallel_layers=[1]"}},
+      {"model.attn_gate", "sigmoid", shape},
+      {"model.attn_gate_channels", "6", shape, {"model.attn_gate=sigmoid"}},
+      {"model.attn_gate_scale", "0.5", computed, {"model.attn_gate=sigmoid"}},
+      {"model.documents", "true", {"model.output"}, {"model.bos_id=37"}},  // no text has this token
       {"model.embed_init_std", "0.1", first},
       {"model.ve_init_std", "0.2", first},
       {"model.q_gain_init", "3", first},
@@ -495,6 +515,7 @@ std::vector<Line> lines(const Folder& folder) {
       {"data.min_document_bytes", "400", words, {"data.split_on=blank-line"}},
       {"data.train_bytes", "3000", {"corpus.train", "corpus.validation"}},
       {"data.slices", "4", also({"corpus.batch"}, step)},
+      {"data.order", "windows", also({"corpus.batch"}, step)},
       // The update.
       {"optim.matrix_lr", "0.01", also({"optim.matrix_lr"})},
       {"optim.table_lr", "0.01", also({"optim.table_lr"})},
@@ -524,6 +545,8 @@ std::vector<Line> lines(const Folder& folder) {
       {"train.checkpoint_every", "3", {"loop.files"}, {"train.keep_checkpoints=3"}},
       {"train.keep_checkpoints", "2", {"loop.files"}, {"train.checkpoint_every=3"}},
       {"train.products", "bf16", step},
+      {"train.packed", "true", also({"step.rows"}, step), {"model.documents=true"}},
+      {"train.loop_start", "0.5", {"loop.looped"}, loops},
       {"train.z_loss", "0.1", step},
       {"train.init", folder("init.safetensors"), first},
       {"average.kind", "none", {"step.average", "loop.averages", "loop.average_count"}},

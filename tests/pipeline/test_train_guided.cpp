@@ -3,6 +3,7 @@
 #include "fairway/pipeline/run/run.h"
 #include "fairway/pipeline/stages/packing.h"
 #include "fairway/pipeline/train/train_backend.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>
@@ -33,8 +34,7 @@ TEST(Guided, TheMeanSquaresAreThoseOfTheLastSteps) {
   const auto corpus = prepare_corpus(recipe, engine);
   const auto backend = make_train_backend(recipe, engine);
   auto& store = backend->weights();
-  data::BatchLoader loader(corpus.train,
-                           {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
+  data::BatchLoader loader(corpus.train, batch_shape(recipe));
   quant::Sensitivity by_hand;
   for (int step = 0; step < 6; ++step) {
     StepPlan plan;

@@ -3,6 +3,7 @@
 #include "fairway/artifact/checkpoint.h"
 #include "fairway/pipeline/measure/explain.h"
 #include "fairway/pipeline/train/train_backend.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "gpu.h"
 #include "pipeline/stages.h"
 #include "support/compare.h"
@@ -248,8 +249,7 @@ TEST_F(TrainOnGpu, ABadStepChangesNothingNorDoesTheNext) {
   auto flat = read_weights(backend->weights());
   flat[0] = std::numeric_limits<float>::quiet_NaN();
   write_weights(backend->weights(), flat);
-  data::BatchLoader loader(corpus.train,
-                           {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
+  data::BatchLoader loader(corpus.train, batch_shape(recipe));
   for (int step = 0; step < 2; ++step) {
     loader.next_step();
     backend->submit(loader, {.progress = {step, 0}, .average = AverageAction::add, .sensitivity = true});

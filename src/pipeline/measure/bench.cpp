@@ -3,6 +3,7 @@
 #include "fairway/base/clock.h"
 #include "fairway/base/random.h"
 #include "fairway/pipeline/measure/step_kinds.h"
+#include "fairway/pipeline/train/train_setup.h"
 #include "fairway/tensor/cuda.h"
 #include "train/model_backend.h"
 
@@ -110,7 +111,7 @@ BenchReport bench(const Recipe& recipe, int repeats, exec::Engine& engine) {
   report.machine = exec::measure_rates(exec::Form::on(engine, recipe.model).dtype, engine);
   const auto stream = data::TokenStream::from_tokens(
       random_tokens(std::max<std::int64_t>(1 << 20, 2 * recipe.train.batch_tokens), recipe.model.vocab_size));
-  data::BatchLoader loader(stream, {recipe.train.batch_tokens, recipe.model.window, recipe.data.slices});
+  data::BatchLoader loader(stream, batch_shape(recipe));
   const auto free_before = free_device_bytes(engine);
   base::Stopwatch start;
   ModelBackend backend(recipe, engine);

@@ -40,12 +40,23 @@ void keep_last(std::vector<int>& layers, int old_count, int new_count) {
   layers = kept;
 }
 
+/// Layers keep their place in the order, as nearly as there are layers.
+void keep_place(std::vector<int>& layers, int old_count, int new_count) {
+  std::vector<int> kept;
+  for (int layer : layers)
+    if (const int moved = layer * new_count / old_count; kept.empty() || kept.back() != moved)
+      kept.push_back(moved);
+  layers = kept;
+}
+
 void shrink_model(Recipe& recipe, const Limits& limits) {
   auto& m = recipe.model;
   const int old_layers = m.layers, old_heads = m.heads;
   m.layers = std::min(m.layers, limits.layers);
   keep_last(m.ve_layers, old_layers, m.layers);
   keep_last(m.xsa_layers, old_layers, m.layers);
+  keep_place(m.loop_layers, old_layers, m.layers);
+  keep_place(m.parallel_layers, old_layers, m.layers);
   if (m.width > limits.width) {
     // Matrices shrink with the square of the width: the same ones stay above the limit and are quantised.
     const double part = static_cast<double>(limits.width) / m.width;

@@ -107,6 +107,7 @@ void add_data(std::vector<RecipeKey>& keys) {
                                  "read at most so many bytes of training text; 0: all"),
       number<d, &D::slices>("data.slices", {1, 1024},
                             "a step reads slices x (L + 1) consecutive tokens of the stream"),
+      choice<d, &D::order>("data.order", "windows of the stream as they stand, or each once in random order"),
   };
   keys.insert(keys.end(), more);
 }
@@ -175,6 +176,12 @@ void add_train(std::vector<RecipeKey>& keys) {
           "checkpoints that stay: checkpoint.fwck is the newest, the others are named by their step; 0: one, "
           "and none once `fairway run` is finished"),
       choice<t, &T::products>("train.products", "matrix products of forward and backward"),
+      flag<t, &T::packed>("train.packed",
+                          "a micro-batch is one row of consecutive text; needs model.documents, whose pieces "
+                          "model.window limits"),
+      number<t, &T::loop_start>(
+          "train.loop_start", {0, 1},
+          "part of the training after which model.loop_layers run again; 0: from the start"),
       number<t, &T::z_loss>("train.z_loss", {0, 1},
                             "adds this times the mean squared log-normaliser to the training loss"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),

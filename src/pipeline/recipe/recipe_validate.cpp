@@ -49,10 +49,20 @@ void validate_batch(const Recipe& recipe) {
     fail_input("train.batch_tokens = {}: must be a multiple of data.slices x model.window = {} x {} = {}",
                train.batch_tokens, recipe.data.slices, recipe.model.window, unit);
   }
-  const auto windows = train.batch_tokens / recipe.model.window;
+  // A packed row is consecutive text, so it lies in one slice.
+  const auto windows = train.batch_tokens / recipe.model.window / (train.packed ? recipe.data.slices : 1);
   if (train.micro_batch > 0 && windows % train.micro_batch != 0)
-    fail_input("train.micro_batch = {}: does not divide the {} windows of a step", train.micro_batch,
-               windows);
+    fail_input("train.micro_batch = {}: does not divide the {} windows of a {}", train.micro_batch, windows,
+               train.packed ? "slice" : "step");
+  if (train.packed && !recipe.model.documents)
+    fail_input("train.packed = true: needs model.documents = true, which says what attention sees of a row");
+  if (train.packed && recipe.data.order != data::Order::sequence)
+    fail_input("train.packed = true: rows are consecutive text; set data.order = \"sequence\"");
+  if (train.packed && recipe.model.memory_tokens > 0)
+    fail_input("train.packed = true: not with model.memory_tokens = {}", recipe.model.memory_tokens);
+  if (train.loop_start > 0 && recipe.model.executions() == recipe.model.layers)
+    fail_input("train.loop_start = {}: no layer runs again (model.loop_layers, model.loop_runs)",
+               train.loop_start);
 }
 
 void validate_quant(const Recipe& recipe) {

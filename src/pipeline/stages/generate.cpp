@@ -30,7 +30,7 @@ struct Decoder::State {
 
   void reset() {
     seen.clear();
-    if (config.smear) runner.zero_state(model::previous_norm_state);
+    if (config.smear || config.smear_channels) runner.zero_state(model::previous_norm_state);
   }
 
   /// Reads tokens that fit into the cache.
@@ -42,7 +42,7 @@ struct Decoder::State {
       const auto part = tokens.first(whole ? prefill_length : 1);
       program.write("tokens", part);
       program.fill("length", static_cast<std::int32_t>(seen.size()));
-      if (config.bigram_rows) program.fill("previous", seen.empty() ? -1 : seen.back());
+      if (program.has("previous")) program.fill("previous", seen.empty() ? -1 : seen.back());
       program.run();
       seen.insert(seen.end(), part.begin(), part.end());
       tokens = tokens.subspan(part.size());
@@ -68,6 +68,13 @@ void Decoder::reset() { state_->reset(); }
 std::span<const float> Decoder::feed(std::span<const std::int32_t> tokens) {
   auto& s = *state_;
   base::check(!tokens.empty(), "nothing to read");
+  if (s.config.documents) {  // attention does not look behind the last document's beginning
+    const auto begin = std::ranges::find(tokens.rbegin(), tokens.rend(), s.config.bos_id);
+    if (begin != tokens.rend()) {
+      s.reset();
+      tokens = tokens.last(static_cast<std::size_t>(begin - tokens.rbegin()) + 1);
+    }
+  }
   const auto capacity = static_cast<std::size_t>(s.config.window);
   if (s.seen.size() + tokens.size() <= capacity) return s.read(tokens);
   // Positions are the window's: a full cache starts over from the last half window of text.

@@ -85,11 +85,11 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
   runner.begin_step();
   optimizer_->prepare(step_values(recipe_, plan));
   begin_[kind].run();
-  runner.forward_backward(*model_.program, micro_batches(),
-                          [&](std::int64_t i, const exec::MicroBatch& batch) {
-                            loader.rows(i * model_.rows, batch.tokens, batch.targets);
-                            target_weights(recipe_, batch.weights);
-                          });
+  auto& program = model_.early && !plan.looped ? *model_.early : *model_.program;
+  runner.forward_backward(program, micro_batches(), [&](std::int64_t i, const exec::MicroBatch& batch) {
+    loader.rows(i * model_.rows, batch.tokens, batch.targets);
+    target_weights(recipe_, batch.weights);
+  });
   finish_[kind].run();
   if (plan.average == AverageAction::add && average_of(recipe_) == optim::Average::swa)
     optimizer_->enqueue_swa_add();

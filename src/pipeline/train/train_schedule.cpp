@@ -43,6 +43,7 @@ StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const
   plan.progress = progress;
   plan.lr_scale = optim::lr_scale(lr_, progress);
   plan.average = average_after(progress.step + 1, plan.lr_scale);
+  plan.looped = part_done(progress) >= recipe_.train.loop_start;
   plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < sensitivity_below;
   plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
   return plan;

@@ -35,6 +35,11 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
   return optim::step_values(training_config(r), scale, plan.progress.step, ema);
 }
 
+data::BatchShape batch_shape(const Recipe& r) {
+  return {r.train.batch_tokens, r.model.window, r.data.slices, r.data.order,
+          static_cast<std::uint64_t>(r.seed)};
+}
+
 void target_weights(const Recipe& r, std::span<float> weights) {
   const auto window = static_cast<std::size_t>(r.model.window),
              covered = static_cast<std::size_t>(r.model.memory_tokens);

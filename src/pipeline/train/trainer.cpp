@@ -53,7 +53,7 @@ struct Trainer::State {
         engine(e),
         schedule(r),
         backend(b ? std::move(b) : make_train_backend(r, e)),
-        loader(c.train, {r.train.batch_tokens, r.model.window, r.data.slices}),
+        loader(c.train, batch_shape(r)),
         save_timer(r.train.checkpoint_every > 0 ? 0 : r.train.checkpoint_seconds) {}
 
   /// A submitted step whose result is not there yet.

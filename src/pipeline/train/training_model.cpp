@@ -12,7 +12,9 @@ namespace fairway::pipeline {
 namespace {
 
 exec::ProgramSpec training_spec(const Recipe& r, int rows) {
-  return {.rows = rows, .z_loss = static_cast<float>(r.train.z_loss)};
+  exec::ProgramSpec spec{.rows = rows, .z_loss = static_cast<float>(r.train.z_loss)};
+  if (r.train.packed) spec.rows = 1, spec.length = rows * r.model.window;
+  return spec;
 }
 
 /// All memory of a training run on a GPU, and of the scorer beside it: weights are scored in between and in
@@ -27,11 +29,12 @@ std::size_t needed_bytes(const Recipe& r, const exec::Engine& engine, int rows) 
 }
 
 int micro_batch_rows(const Recipe& r, const exec::Engine& engine) {
-  const auto rows = r.train.batch_tokens / r.model.window;
+  // A packed row is consecutive text, so it lies in one slice.
+  const auto rows = r.train.batch_tokens / r.model.window / (r.train.packed ? r.data.slices : 1);
   const bool chosen = r.train.micro_batch > 0;
   if (chosen && rows % r.train.micro_batch)
-    base::fail_input("train.micro_batch = {} does not divide the step's {} windows; choose a divisor",
-                     r.train.micro_batch, rows);
+    base::fail_input("train.micro_batch = {} does not divide the {}'s {} windows; choose a divisor",
+                     r.train.micro_batch, r.train.packed ? "slice" : "step", rows);
   const int wanted = chosen ? r.train.micro_batch
                             : exec::rows_for(exec::full_rate_tokens(engine.device()), r.model.window, rows);
   if (!engine.device().is_cuda()) return exec::largest_divisor(rows, wanted, [](int) { return true; });
@@ -60,7 +63,12 @@ TrainingModel make_training_model(const Recipe& r, const exec::Engine& engine) {
   options.micro_batches = r.train.batch_tokens / r.model.window / model.rows;
   if (r.qat.any() && !r.qat.inert) options.quantise = qat_levels(r);
   model.runner = std::make_unique<exec::ModelRunner>(r.model, engine, options);
-  model.program = &model.runner->add(training_spec(r, model.rows));
+  auto spec = training_spec(r, model.rows);
+  model.program = &model.runner->add(spec);
+  if (r.train.loop_start > 0 && r.model.executions() > r.model.layers) {
+    spec.looped = false;
+    model.early = &model.runner->add(spec);
+  }
   return model;
 }
 

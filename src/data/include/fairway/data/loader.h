@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fairway/base/enum_names.h"
 #include "fairway/data/shard.h"
 #include "fairway/text/tokenizer.h"
 
@@ -38,23 +39,35 @@ class TokenStream {
   std::uint64_t total_ = 0;
 };
 
+/// In which order a step's rows come from the stream.
+enum class Order {
+  sequence,  ///< as the text stands (docs/spec/training.md section 1)
+  /// Each round through the stream begins at a random place within a window and reads windows in a random
+  /// order, each once (docs/spec/caseops_training.md section 5.1, with our own random numbers).
+  windows,
+};
+constexpr auto names_of(Order) { return base::names<Order>("sequence", "windows"); }
+
 struct BatchShape {
   std::int64_t batch_tokens = 0;  ///< targets of one optimiser step
   std::int64_t window = 0;        ///< tokens of one row
   std::int64_t slices = 8;  ///< recipe key data.slices; batch_tokens must be a multiple of slices * window
+  Order order = Order::sequence;
+  std::uint64_t seed = 0;  ///< of Order::windows
 };
 
 /// The whole state of a loader: with the same stream and shape, one resumed from it goes on exactly.
 struct LoaderState {
   std::uint64_t step = 0;      ///< steps taken
-  std::uint64_t position = 0;  ///< stream position of the next step (not wrapped)
+  std::uint64_t position = 0;  ///< tokens of the stream read before the next step
 };
 
-/// Cuts the stream into steps. A step reads slices * (L + 1) consecutive tokens, L = batch_tokens / slices.
-/// Slice j is tokens [j(L+1), (j+1)(L+1)) of the step; its inputs are the first L, its targets the last L,
-/// each cut into rows of `window`. So the first token of every slice is never a target and the last never an
-/// input; nothing else is skipped. Micro-batches and ranks only choose rows: neither changes what a step
-/// reads.
+/// Cuts the stream into steps. With Order::sequence a step reads slices * (L + 1) consecutive tokens, L =
+/// batch_tokens / slices. Slice j is tokens [j(L+1), (j+1)(L+1)) of the step; its inputs are the first L, its
+/// targets the last L, each cut into rows of `window`. So the first token of every slice is never a target
+/// and the last never an input; nothing else is skipped. With Order::windows each row reads window + 1 tokens
+/// of its own (data.slices means nothing then); less than two windows of a round are left out. Micro-batches
+/// and ranks only choose rows: neither changes what a step reads.
 class BatchLoader {
  public:
   using State = LoaderState;
@@ -80,10 +93,11 @@ class BatchLoader {
   void rows(std::int64_t first, std::span<std::int32_t> inputs, std::span<std::int32_t> targets) const;
 
  private:
+  std::uint64_t window_start(std::uint64_t index) const;
   TokenStream stream_;
   BatchShape shape_;
   State state_;
-  std::vector<std::uint16_t> tokens_;  // of the current step: slices * (L + 1)
+  std::vector<std::uint16_t> tokens_;  // of the current step: slices * (L + 1), or rows * (window + 1)
   bool current_ = false;
 };
 

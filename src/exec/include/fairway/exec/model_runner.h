@@ -60,6 +60,9 @@ class ModelRunner {
   /// of a program that was not prepared otherwise.
   void prepare(ComputeWeights wanted = ComputeWeights::plain);
 
+  /// Sets the tokens of a program that is not sent (and with them the segments of documents).
+  void write_tokens(graph::Program& program, std::span<const std::int32_t> tokens) const;
+
   // A training step: begin_step, zero_gradients, prepare, forward_backward, unfold, the update, end_step.
 
   void begin_step() { staging_->begin_step(); }

@@ -3,6 +3,7 @@
 // while a GPU works on the one before.
 
 #include "fairway/exec/engine.h"
+#include "fairway/model/config.h"
 
 #include <functional>
 #include <span>
@@ -48,9 +49,10 @@ class HostStaging {
   static constexpr int steps_in_flight = 2;
 
   /// For programs of `tokens` tokens and steps of `micro_batches` micro-batches at most.
-  HostStaging(const Engine& engine, std::size_t tokens, std::size_t micro_batches);
+  HostStaging(const model::ModelConfig& config, const Engine& engine, std::size_t tokens,
+              std::size_t micro_batches);
 
-  /// Fills the inputs of `program`; on a GPU queues their copies.
+  /// Fills the inputs of `program`, segments (from the tokens) included; on a GPU queues their copies.
   void send(graph::Program& program, const Fill& fill);
 
   void begin_step();                      ///< losses received from now on are another step's
@@ -60,7 +62,7 @@ class HostStaging {
 
  private:
   struct Inputs {
-    PinnedArray<std::int32_t> tokens, targets;
+    PinnedArray<std::int32_t> tokens, targets, segments;
     PinnedArray<float> weights;
     ops::cuda::Event copied;
   };
@@ -74,6 +76,7 @@ class HostStaging {
     return starts_[static_cast<std::size_t>(step % (steps_in_flight + 1))];
   }
 
+  const model::ModelConfig config_;
   const Engine& engine_;
   std::vector<Inputs> inputs_;  ///< none on the CPU: the program's own memory is filled
   std::vector<Losses> losses_;

@@ -13,6 +13,7 @@
 #include "fairway/adapt/protocol.h"
 #include "fairway/artifact/artifact.h"
 #include "fairway/data/documents.h"
+#include "fairway/data/loader.h"
 #include "fairway/model/config.h"
 #include "fairway/optim/schedule.h"
 #include "fairway/quant/policy.h"
@@ -32,6 +33,7 @@ struct DataConfig {
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
   std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all
   int slices = 8;                ///< a step reads slices * (L + 1) tokens (docs/spec/training.md section 1)
+  data::Order order = data::Order::sequence;  ///< of the stream's windows
 };
 
 /// Muon for matrices, AdamW for tables and scalars (docs/spec/training.md sections 3-5).
@@ -70,8 +72,10 @@ struct TrainConfig {
   int keep_checkpoints = 1;        ///< the newest so many stay; 0: none of a finished run
   /// Matrix products of forward and backward round their operands to it: f32 or bf16.
   tensor::DType products = tensor::DType::f32;
-  double z_loss = 0;  ///< weight of the squared log-normaliser in the training loss; 0: none
-  std::string init;   ///< safetensors file to start from; "": fresh weights
+  bool packed = false;    ///< a micro-batch is one row of consecutive text, not rows of model.window
+  double loop_start = 0;  ///< part of the training after which model.loop_layers run again; 0: from the start
+  double z_loss = 0;      ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;       ///< safetensors file to start from; "": fresh weights
   bool by_clock() const { return schedule == optim::ScheduleKind::wall_clock; }
   /// What `--scale` divides by.
   int reference_steps() const { return by_clock() && planned_steps > 0 ? planned_steps : steps; }

@@ -25,6 +25,7 @@ struct StepPlan {
   optim::Progress progress;  ///< completed steps and training time when it begins; schedules follow from it
   double lr_scale = 1;       ///< the schedule's value at `progress`, for the log
   AverageAction average = AverageAction::none;
+  bool looped = true;          ///< layers of the loop run as often as they shall (model.loop_runs), not once
   bool fake_quantise = false;  ///< late QAT: forward and backward see fake-quantised matrices
   bool sensitivity = false;    ///< the matrices' squared gradients are collected
 };

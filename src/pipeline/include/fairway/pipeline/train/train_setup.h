@@ -21,6 +21,9 @@ optim::LrSchedule lr_schedule(const Recipe& recipe);
 /// What the optimiser does in a step.
 optim::StepValues step_values(const Recipe& recipe, const StepPlan& plan);
 
+/// What a step reads of the training stream.
+data::BatchShape batch_shape(const Recipe& recipe);
+
 /// Which parameters go to Muon and which to AdamW, by the groups that the model gave them.
 optim::TrainedParameters trained_parameters(const graph::ParameterLayout& layout);
 /// The whole optimiser, averages included.

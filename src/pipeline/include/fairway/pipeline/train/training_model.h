@@ -7,9 +7,11 @@
 namespace fairway::pipeline {
 
 struct TrainingModel {
-  int rows = 0;  ///< windows of a micro-batch
+  int rows = 0;  ///< windows of a micro-batch; packed, they are one row
   std::unique_ptr<exec::ModelRunner> runner;
   graph::Program* program = nullptr;  ///< forward and backward of a micro-batch
+  graph::Program* early =
+      nullptr;  ///< the same before the layers of the loop run again; null: they always do
 };
 
 /// Plans the training program; allocates nothing of it and leaves the weights as they are. The micro-batch is
