@@ -1,0 +1,116 @@
+// Training of the CaseOps models: layers that begin to run again, packed rows, and what follows from both.
+#include "fairway/pipeline/stages/generate.h"
+#include "stages.h"
+
+#include <gmock/gmock.h>
+
+namespace fairway::pipeline::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+Recipe caseops_recipe(std::vector<std::string> more = {}) {
+  std::vector<std::string> set = {
+      "model.layers=4",        "model.unet_skips=true",   "model.skip_gates=true",
+      "model.smear=false",     "model.smear_channels=12", "model.attn_gate=sigmoid",
+      "model.loop_layers=[1]", "model.loop_runs=3",       "model.parallel_layers=[2, 3]",
+      "model.parallel=lanes",  "model.documents=true",    "model.bigram_rows=0",
+      "model.ve_dim=0",        "model.ve_layers=[]",      "model.xsa_layers=[0, 1, 2, 3]",
+      "train.packed=true",     "data.slices=2",           "train.loop_start=0.5",
+      "train.steps=8",         "train.warmdown_steps=4"};
+  set.insert(set.end(), more.begin(), more.end());
+  return small_recipe(set);
+}
+
+struct Result {
+  std::vector<double> losses;
+  std::vector<std::byte> weights;
+};
+
+Result train(const Recipe& recipe, int threads = 2) {
+  Engine engine(with_threads(threads));
+  const auto corpus = prepare_corpus(recipe, engine);
+  Trainer trainer(recipe, corpus, engine);
+  Result result;
+  trainer.run({[&](const StepMetrics& m) { result.losses.push_back(m.loss); }}, {});
+  result.weights = weights_of(*trainer.exported_weights());
+  return result;
+}
+
+TEST(CaseOpsTraining, LayersRunOnceUntilTheirPartOfTheTraining) {
+  const auto switched = train(caseops_recipe());
+  const auto never = train(caseops_recipe({"train.loop_start=1"})),
+             always = train(caseops_recipe({"train.loop_start=0"}));
+  ASSERT_EQ(switched.losses.size(), 8u);
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(switched.losses[i] == never.losses[i], i < 4) << i;
+  EXPECT_NE(always.losses[1], never.losses[1]);
+  EXPECT_LT(switched.losses.back(), switched.losses.front() - 0.2);
+  EXPECT_EQ(train(caseops_recipe(), 3).weights, switched.weights) << "threads never matter";
+}
+
+TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
+  const auto recipe = caseops_recipe();
+  const auto expected = train(recipe);
+  for (const int until : {2, 4, 6}) {
+    Folder folder;
+    const auto checkpoint = folder / "c.fwck";
+    Engine engine(with_threads(2));
+    const auto corpus = prepare_corpus(recipe, engine);
+    std::stop_source source;
+    auto options = with_threads(2);
+    options.stop = source.get_token();
+    Engine stopped(options);
+    {
+      Trainer first(recipe, corpus, stopped);
+      first.run({[&](const StepMetrics& m) {
+                  if (m.step == until) source.request_stop();
+                }},
+                checkpoint);
+    }
+    Trainer second(recipe, corpus, engine);
+    second.restore(checkpoint);
+    EXPECT_EQ(second.steps_done(), until);
+    second.run({}, {});
+    EXPECT_EQ(weights_of(*second.exported_weights()), expected.weights) << until;
+  }
+}
+
+TEST(CaseOpsTraining, APackedRowSeesItsDocumentsAcrossWindows) {
+  // Windows begin inside documents; a packed row of the same tokens shows attention what stands before them.
+  const auto packed = train(caseops_recipe()), rows = train(caseops_recipe({"train.packed=false"}));
+  EXPECT_NE(packed.losses[3], rows.losses[3]);
+  EXPECT_NE(train(caseops_recipe({"train.micro_batch=1"})).losses[3], packed.losses[3])
+      << "a row is a micro-batch";
+}
+
+TEST(CaseOpsTraining, GeneratingBeginsAnewWithADocument) {
+  const auto recipe = caseops_recipe({"model.bos_id=5"});
+  Engine engine(with_threads(2));
+  const auto corpus = prepare_corpus(recipe, engine);
+  auto model = fresh_model(recipe, corpus.tokenizer, engine);
+  auto values = model.weights->flat_values().span<float>();
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] += 0.05f * static_cast<float>(i % 7);
+  exec::ModelRunner runner(recipe.model, *model.weights, engine);
+  Decoder decoder(runner);
+  const auto logits = [&](const std::vector<std::int32_t>& tokens) {
+    decoder.reset();
+    for (const auto token : tokens) decoder.feed(std::array{token});
+    const auto one_by_one = decoder.feed(std::array{std::int32_t{9}});
+    return std::vector<float>(one_by_one.begin(), one_by_one.end());
+  };
+  EXPECT_EQ(logits({40, 41, 5, 42}), logits({5, 42}));
+  EXPECT_NE(logits({40, 41, 6, 42}), logits({6, 42}));
+}
+
+TEST(CaseOpsTraining, BadRecipesAreNamed) {
+  const auto refused = [](std::vector<std::string> more) {
+    return input_error([&] { caseops_recipe(std::move(more)); });
+  };
+  EXPECT_THAT(refused({"model.documents=false"}), HasSubstr("needs model.documents = true"));
+  EXPECT_THAT(refused({"data.order=windows"}), HasSubstr("data.order"));
+  EXPECT_THAT(refused({"train.micro_batch=3"}), HasSubstr("windows of a slice"));
+  EXPECT_THAT(refused({"model.loop_layers=[]", "model.loop_runs=1"}), HasSubstr("train.loop_start = 0.5"));
+}
+
+}  // namespace
+}  // namespace fairway::pipeline::testing
