@@ -51,6 +51,7 @@ class FamilyBuilder {
     rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, b_.wide()));
     const auto x0 = input_stage();
     const auto loss = head(blocks(x0));
+    for (const auto& [matrix, hessian] : hessians_) b_.output(hessian, hessian_of(matrix));
     return b_.finish(o_.passes, loss);
   }
 
@@ -63,6 +64,8 @@ class FamilyBuilder {
         return o.last ? fmt::format("score-last-{}", o.last) : "score";
       case Mode::logits:
         return "logits";
+      case Mode::calibrate:
+        return "calibrate";
       default:
         return fmt::format("decode-{}", o.length);
     }
@@ -81,7 +84,14 @@ class FamilyBuilder {
     return b_.op1<ops::Gather>({b_.parameter(table), index}, narrow);
   }
   /// x W^T, of the weight as products read it.
-  ValueId linear(ValueId x, const std::string& weight) { return b_.linear(x, b_.compute_weight(weight)); }
+  ValueId linear(ValueId x, const std::string& weight) {
+    if (o_.mode == Mode::calibrate) {
+      auto& sum = hessians_.try_emplace(weight, absent).first->second;
+      const auto hessian = b_.op1<ops::Matmul>({x, x}, true, false, ops::ProductResult::wide);
+      sum = sum == absent ? hessian : b_.op1<ops::Add>({sum, hessian});
+    }
+    return b_.linear(x, b_.compute_weight(weight));
+  }
 
   ValueId input_stage() {
     b_.scope("input");
@@ -270,6 +280,7 @@ class FamilyBuilder {
     const int n = decoding() ? 1 : scored();
     const auto f = b_.op1<ops::RmsNorm>({u}, 1.0f, c_.norm_eps);
     const auto z = linear(f, "tok_emb.weight");
+    if (o_.mode == Mode::calibrate) return absent;
     if (o_.mode == Mode::logits || decoding()) {
       b_.output(b_.op1<ops::Softcap>({z}, c_.softcap), "logits");
       return absent;
@@ -293,6 +304,7 @@ class FamilyBuilder {
   ops::HeadShape shape_;
   ValueId tokens_ = absent, length_ = absent, previous_ = absent, segments_ = absent;
   ValueId rope_ = absent, ve_ = absent;
+  std::map<std::string, ValueId> hessians_;  ///< of a calibration, by matrix
 };
 
 }  // namespace

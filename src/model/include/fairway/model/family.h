@@ -58,7 +58,12 @@ enum class Mode {
   decode,  ///< in: tokens [B, S] (new ones), length [B] (tokens before them), previous [B] (the last of
            ///< those, -1: none); out: logits [B, V] of the last;
            ///< keeps key/value caches, the smear's predecessor as states
+  calibrate,  ///< in: tokens [B, S]; out: for each matrix W that multiplies rows x the Hessian x^T x of its
+              ///< input, as hessian_of(W) [c, c]: summed over rows and over the runs of its layer
+              ///< (docs/spec/caseops_quantization.md section 2)
 };
+/// Its name in a calibration program; matrices that are packed together have one.
+inline std::string hessian_of(std::string_view matrix) { return "hessian." + std::string(matrix); }
 
 /// The shape and the switches of one program.
 struct BuildOptions {
