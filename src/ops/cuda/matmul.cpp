@@ -17,7 +17,7 @@ void matmul(const KernelArgs& args) {
   p.beta = args.write[0] == Write::add ? 1.0f : 0.0f;
   const void *first = data(args, 0), *second = data(args, 1);
   if (p.operands == DType::f32 &&
-      args.context.products == MatmulPrecision::bf16) {  // as on the CPU: rounded, fp32 sums
+      args.context.products == DType::bf16) {  // as on the CPU: rounded, fp32 sums
     auto* rounded = static_cast<std::byte*>(args.workspace.data);
     std::byte* rounded_b = rounded + rounded_operand_bytes(args.in[0].meta);
     round_to_bf16(target(args), args.in[0].elements(), floats(args, 0), rounded);
