@@ -12,6 +12,7 @@
 namespace {
 using namespace fairway::ops::cuda;
 using namespace fairway::bench;
+using square::SquareShape;
 
 struct Mistakes {
   double difference = 0, norm = 0;  // sums of squares
@@ -56,8 +57,8 @@ __global__ void compare(bool backward, SquareShape s, const bf16* a, const bf16*
 
 struct Tiling {
   const char* name;
-  decltype(&linear_relu_squared_forward) forward;
-  decltype(&linear_relu_squared_backward) backward;
+  decltype(&square::forward<2, 8>) forward;
+  decltype(&square::backward<2, 8>) backward;
 };
 template <int Groups, int Stages>
 Tiling tiling(const char* name) {

@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 
-#include "cuda/launch.h"
 #include "kernel_check.cuh"
 #include "qkv_backward.cuh"
 #include "qkv_product.cuh"
@@ -16,6 +15,7 @@
 namespace {
 using namespace fairway::ops::cuda;
 using namespace fairway::bench;
+using qkv::FusedQkv;
 
 constexpr float eps = 0x1p-23F, row_scale = 0.7F;
 
@@ -94,7 +94,7 @@ struct Set {
     const int each = std::max((c.rows + 511) / 512, 8);
     g.pieces = {c.rows, each, (c.rows + each - 1) / each};
     g.partial = partial.get();
-    qkv_rows::backward({}, Storage::bf16, n, g);
+    qkv_rows::backward<__nv_bfloat16>({}, n, g);
     check(cudaGetLastError(), "backward");
   }
   void poison() const {

@@ -39,7 +39,7 @@ struct Line {
 
 Roofline measure_roofline(const Options& o, int threads) {
   auto product = peak_product();
-  if (o.bf16) product.products = ops::MatmulPrecision::bf16;
+  if (o.bf16) product.products = tensor::DType::bf16;
   return {threads * ops::harness::measure(product, 1, o.isa, o.budget, o.clock)[0].gflops,
           ops::harness::measure(peak_copy(), threads, o.isa, o.budget, o.clock)[0].gbytes};
 }
@@ -55,7 +55,7 @@ void run_cases(const Options& o, const std::string& model, const std::vector<ops
     if (c.name.find(o.only) == std::string::npos && c.op->name().find(o.only) == std::string_view::npos)
       continue;
     if (!std::ranges::binary_search(ops::cpu_kernel_names(), c.op->name())) continue;  // a GPU's
-    if (o.bf16) c.products = ops::MatmulPrecision::bf16;
+    if (o.bf16) c.products = tensor::DType::bf16;
     for (const auto& timing : ops::harness::measure(c, threads, o.isa, o.budget, o.clock)) {
       lines.push_back({model, c.name, threads, timing,
                        std::max(timing.gflops / best.gflops, timing.gbytes / best.gbytes)});

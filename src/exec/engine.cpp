@@ -27,7 +27,7 @@ void Engine::throw_if_stopped() const {
   if (stop_.stop_requested()) throw base::Error(base::ErrorKind::interrupted, "interrupted");
 }
 
-graph::Runtime Engine::runtime(ops::MatmulPrecision products) const {
+graph::Runtime Engine::runtime(tensor::DType products) const {
   return {device_, isa_, products, pool_.get(), cuda_.get()};
 }
 

@@ -23,8 +23,8 @@ graph::Graph Form::program(const model::ModelConfig& config, const graph::Parame
   return model::build(config, layout, spec);
 }
 
-std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine,
-                          ops::MatmulPrecision products, const ProgramSpec& spec) {
+std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine, tensor::DType products,
+                          const ProgramSpec& spec) {
   graph::ParameterStore nothing(model::make_layout(config), {}, false);
   graph::Plan plan(nothing, engine.runtime(products));
   plan.add(Form::on(engine, config).program(config, nothing.layout(), spec));

@@ -286,12 +286,12 @@ TEST_F(Runner, ProgramsOverOneSetOfComputeWeightsAgreeOnTheirFolds) {
 
 TEST_F(Runner, WhatIsPlannedIsKnownBeforehand) {
   const ProgramSpec spec{.rows = 4};
-  const auto planned = planned_bytes(config_, engine_, ops::MatmulPrecision::f32, spec);
+  const auto planned = planned_bytes(config_, engine_, tensor::DType::f32, spec);
   ModelRunner runner(config_, weights_, engine_, {.trains = true});
   runner.add(spec);
   const auto table = runner.memory_table();
   EXPECT_EQ(graph::total_bytes(table), planned + runner.weights().bytes());
-  EXPECT_GT(planned_bytes(config_, engine_, ops::MatmulPrecision::f32, {.rows = 8}), planned);
+  EXPECT_GT(planned_bytes(config_, engine_, tensor::DType::f32, {.rows = 8}), planned);
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ struct OpCase {
   std::vector<int> saved_outputs{};  ///< floating outputs without a gradient (kept for backward: r, lse)
   std::vector<int> add_outputs{};    ///< forward outputs that honour Write::add
   std::vector<std::vector<Meta>> rejects{};  ///< lists of input metas that infer must refuse
-  MatmulPrecision products = MatmulPrecision::f32;
+  DType products = DType::f32;
   std::uint64_t seed = 1;
   Generator noise = normal();    ///< gradients of outputs, and what outputs are added to
   double tolerance = 2e-5;       ///< f32 against f64: |a - b| <= tolerance * (|b| + rms(b))

@@ -108,7 +108,7 @@ class Mirror {
 
 /// The same call on copies in GPU memory. Everything comes back: outputs with their guard zones, inputs too
 /// (state).
-void run_on_gpu(cuda::State& state, MatmulPrecision products, const Call& call, const Blocks& blocks,
+void run_on_gpu(cuda::State& state, DType products, const Call& call, const Blocks& blocks,
                 const std::vector<View>& out_views, const std::vector<Write>& writes,
                 const Block& workspace) {
   state.make_current();

@@ -85,7 +85,7 @@ TEST(Attention, Bf16Products) {
                          {1, 130, 1155, {2, 1, 64}}}) {
     OpCase c = attention_case(n);
     c.name += " in bf16";
-    c.products = MatmulPrecision::bf16;
+    c.products = DType::bf16;
     c.tolerance = 8e-2;
     EXPECT_EQ(check_precision(c), "");
     EXPECT_EQ(check_threads(c), "");
@@ -130,7 +130,7 @@ TEST(Attention, MatchesTheDefinition) {
   const View in[] = {q.view(), k.view(), v.view()}, out[] = {o.view(), lse.view()};
   const Write writes[] = {Write::set, Write::set};
   base::ThreadPool pool(1);
-  const Context context{&pool, MatmulPrecision::f32, nullptr};
+  const Context context{&pool, DType::f32, nullptr};
   find_kernel("attention", {}, base::best_isa())({op, in, out, writes, {workspace.data(), {}}, context});
   for (std::int64_t i = 0; i < positions; ++i)
     for (int head = 0; head < 4; ++head) {

@@ -100,7 +100,7 @@ TEST(Harness, FindsLostPrecision) {
   OpCase c{.name = "matmul", .op = std::make_shared<Matmul>(false, false)};
   c.inputs = {tensor_input({33, 65}, normal()), tensor_input({65, 7}, normal())};
   EXPECT_EQ(check_precision(c), "");
-  c.products = MatmulPrecision::bf16;  // errors of 2^-9 against a tolerance of 2e-5
+  c.products = DType::bf16;  // errors of 2^-9 against a tolerance of 2e-5
   EXPECT_THAT(check_precision(c), HasSubstr("times the tolerance"));
 }
 

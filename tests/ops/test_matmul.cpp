@@ -71,7 +71,7 @@ TEST_P(Transposes, Bf16Products) {
   const auto [ta, tb] = GetParam();
   for (const Product p : {Product{3, 7, 33}, {257, 300, 129}, {129, 67, 2051}}) {
     OpCase c = product(p, ta, tb);
-    c.products = MatmulPrecision::bf16;
+    c.products = DType::bf16;
     c.tolerance = 3e-2;  // operands keep 8 bits: errors of up to 2^-9 each
     EXPECT_EQ(check_precision(c), "");
     EXPECT_EQ(check_threads(c), "");
@@ -91,8 +91,7 @@ TEST(Matmul, FlattensLeadingAxes) {
 }
 
 /// One plain call.
-tensor::Array multiply(const Matmul& op, const tensor::Array& a, const tensor::Array& b,
-                       MatmulPrecision products) {
+tensor::Array multiply(const Matmul& op, const tensor::Array& a, const tensor::Array& b, DType products) {
   const Meta in[] = {a.meta(), b.meta()};
   const auto out = op.infer(in);
   tensor::Array c(out[0]);
@@ -117,10 +116,10 @@ tensor::Array random_array(Shape shape, std::string_view purpose) {
 TEST(Matmul, Bf16RoundsOperandsAndKeepsFloatSums) {
   tensor::Array a = random_array({300, 700}, "a"), b = random_array({200, 700}, "b");
   const Matmul op(false, true);
-  const auto got = multiply(op, a, b, MatmulPrecision::bf16);
+  const auto got = multiply(op, a, b, DType::bf16);
   for (tensor::Array* x : {&a, &b})
     for (float& v : x->span<float>()) v = tensor::round_to_bf16(v);
-  const auto want = multiply(op, a, b, MatmulPrecision::f32);
+  const auto want = multiply(op, a, b, DType::f32);
   EXPECT_LT(testing::max_difference(got.span<float>(), want.span<float>()),
             2e-3);  // sums of 700 products of size 1 in fp32; bf16 sums would be off by 0.1
 }
@@ -133,8 +132,7 @@ TEST(Matmul, LibraryStaysOnTheCallingThread) {
   };
   const tensor::Array a = random_array({512, 512}, "a"), b = random_array({512, 512}, "b");
   const std::size_t before = tasks();
-  for (auto products : {MatmulPrecision::f32, MatmulPrecision::bf16})
-    multiply(Matmul(false, true), a, b, products);
+  for (auto products : {DType::f32, DType::bf16}) multiply(Matmul(false, true), a, b, products);
   EXPECT_EQ(tasks(), before);  // our own pool is gone; a thread that OpenMP started would linger
 }
 

@@ -86,7 +86,7 @@ void multiply_f32(const KernelArgs& args, const ProductHelpers& helpers) {
   float* c = args.out[0].as<float>();
   const std::int64_t size = whole.m * whole.n;
 
-  const bool rounded = args.context.products == MatmulPrecision::bf16, native = rounded && has_bf16_gemm();
+  const bool rounded = args.context.products == DType::bf16, native = rounded && has_bf16_gemm();
   auto* a16 = reinterpret_cast<tensor::bf16*>(scratch.a);
   auto* b16 = reinterpret_cast<tensor::bf16*>(scratch.b);
   if (rounded) {

@@ -1,19 +1,21 @@
 #pragma once
 // From an operator's arguments to pointers: the host side of every kernel.
 
+#include <initializer_list>
+
 #include "chunks.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
-#include "cuda/state.h"
 
 namespace fairway::ops::cuda {
 
-State::Parts& parts(const KernelArgs& a);
 Target target(const KernelArgs& a);
-/// f32 or bf16; other dtypes are refused.
-Storage storage(const KernelArgs& a, const View& v);
-/// Throws when a launch was refused.
-void launched(const KernelArgs& a);
+/// Activations are bf16, or f32; other dtypes are refused.
+bool is_bf16(const KernelArgs& a, const View& v);
+/// For kernels that write their outputs in full: throws where one is to be added to.
+void check_writes_set(const KernelArgs& a);
+/// Throws where one of `pointers` is no multiple of 16.
+void check_aligned(const KernelArgs& a, std::initializer_list<const void*> pointers);
 
 inline const View& view(const KernelArgs& a, std::size_t i) {
   static const View absent;

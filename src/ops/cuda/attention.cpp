@@ -4,7 +4,9 @@
 
 #include "attention_cut.h"
 #include "cuda/args.h"
+#include "cuda/state.h"
 #include "fairway/ops/attention.h"
+#include "fairway/ops/residual.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -22,8 +24,8 @@ AttentionShape sizes(const KernelArgs& a, const HeadShape& h) {
   return s;
 }
 
-bool is_bf16(const KernelArgs& a, const HeadShape& h) {
-  const bool narrow = storage(a, a.in[0]) == Storage::bf16;
+bool is_narrow(const KernelArgs& a, const HeadShape& h) {
+  const bool narrow = is_bf16(a, a.in[0]);
   base::check(!narrow || h.head_dim == bf16_head_dim,
               "{}: in bf16 a GPU has heads of {} columns only, not {}", a.op.name(), bf16_head_dim,
               h.head_dim);
@@ -58,10 +60,11 @@ class Results {
   }
   void* operator[](std::size_t i) const { return to_[i]; }
   void finish() const {
-    for (std::size_t i = 0; i < to_.size(); ++i)
-      if (!direct_[i] && a_.out[i].data)
-        copy(target(a_), storage(a_, a_.out[i]), a_.out[i].elements(), to_[i], output(a_, i));
-    launched(a_);
+    for (std::size_t i = 0; i < to_.size(); ++i) {
+      if (direct_[i] || !a_.out[i]) continue;
+      const View spare{to_[i], a_.out[i].meta};
+      copy({Copy(), {&spare, 1}, a_.out.subspan(i, 1), a_.write.subspan(i, 1), {}, a_.context});
+    }
   }
 
  private:
@@ -86,11 +89,12 @@ void attention(const KernelArgs& a) {
   Scratch scratch(a);
   const Results to(a, scratch, 2);
   auto* lse = static_cast<float*>(to[1]);
-  check_cuda(is_bf16(a, h) ? attention_forward(s, data(a, 0), data(a, 1), data(a, 2), integers(a, 3), to[0],
-                                               lse, stream)
-                           : attention_forward_plain(s, floats(a, 0), floats(a, 1), floats(a, 2),
-                                                     integers(a, 3), static_cast<float*>(to[0]), lse, stream),
-             a.op.name());
+  check_cuda(
+      is_narrow(a, h)
+          ? attention_forward(s, data(a, 0), data(a, 1), data(a, 2), integers(a, 3), to[0], lse, stream)
+          : attention_forward_plain(s, floats(a, 0), floats(a, 1), floats(a, 2), integers(a, 3),
+                                    static_cast<float*>(to[0]), lse, stream),
+      a.op.name());
   to.finish();
 }
 
@@ -100,14 +104,14 @@ void attention_backward(const KernelArgs& a) {
   const auto stream = target(a).stream;
   Scratch scratch(a);
   const Results to(a, scratch, 3);
-  if (is_bf16(a, h)) {
+  if (is_narrow(a, h)) {
     const std::size_t bytes = attention_backward_workspace(s),
                       room = device_backward_bytes(h, a.in[0].shape());
     base::check(bytes <= room, "{}: the kernel wants {} bytes of workspace, the rule gives {}", a.op.name(),
                 bytes, room);
     check_cuda(attention_backward(s, data(a, 0), data(a, 1), data(a, 2), integers(a, 3), data(a, 4),
                                   floats(a, 5), data(a, 6), to[0], to[1], to[2], scratch.take(bytes), stream,
-                                  parts(a).deterministic),
+                                  a.context.cuda->parts().deterministic),
                a.op.name());
   } else {
     auto* delta = static_cast<float*>(scratch.take(a.in[5].bytes()));
@@ -118,30 +122,6 @@ void attention_backward(const KernelArgs& a) {
         a.op.name());
   }
   to.finish();
-}
-
-void attention_decode(const KernelArgs& a) {
-  const HeadShape& h = static_cast<const AttentionDecode&>(a.op).shape;
-  const Shape &q = a.in[0].shape(), &cache = a.in[4].shape();
-  attention_decode(target(a), storage(a, a.in[0]), {q[0], q[1], cache[1], h.heads, h.kv_heads, h.head_dim},
-                   data(a, 0), data(a, 1), data(a, 2), integers(a, 3), a.in[4].data, a.in[5].data,
-                   output(a, 0));
-  launched(a);
-}
-
-void xsa(const KernelArgs& a) {
-  const HeadShape& h = static_cast<const Xsa&>(a.op).shape;
-  xsa(target(a), storage(a, a.in[0]),
-      {a.in[0].shape()[0], a.in[0].shape()[1], a.in[1].shape()[1], h.heads, h.kv_heads, h.head_dim},
-      data(a, 0), data(a, 1), output(a, 0));
-  launched(a);
-}
-void xsa_backward(const KernelArgs& a) {
-  const HeadShape& h = static_cast<const XsaBackward&>(a.op).shape;
-  xsa_backward(target(a), storage(a, a.in[0]),
-               {a.in[0].shape()[0], a.in[0].shape()[1], a.in[1].shape()[1], h.heads, h.kv_heads, h.head_dim},
-               data(a, 0), data(a, 1), data(a, 2), output(a, 0), output(a, 1));
-  launched(a);
 }
 
 }  // namespace fairway::ops::cuda

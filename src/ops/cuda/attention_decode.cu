@@ -1,10 +1,16 @@
 // Attention of new positions against a key/value cache, the plain form: a block for each query and head.
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/attention.h"
 
 namespace fairway::ops::cuda {
 namespace {
 
-constexpr int warps = 8, most_parts = 16;  // 32 * 16 columns: ops::max_head_dim
+constexpr int warps = 8, most_parts = max_head_dim / 32;
+
+struct DecodeShape {
+  std::int64_t batch = 0, fresh = 0, capacity = 0;
+  int heads = 0, kv_heads = 0, head_dim = 0;
+};
 
 /// The row's length, or 0 (noted) when the new positions do not fit behind it.
 __device__ inline std::int64_t length_of(const DecodeShape& a, const std::int32_t* length, std::int64_t b,
@@ -74,21 +80,23 @@ __global__ void __launch_bounds__(warps * 32) decode(DecodeShape a, const T* q, 
 
 }  // namespace
 
-void attention_decode(const Target& t, Storage storage, const DecodeShape& a, const void* q, const void* k,
-                      const void* v, const std::int32_t* length, void* k_cache, void* v_cache, Output o) {
-  const std::int64_t rows = a.batch * a.fresh;
+void attention_decode(const KernelArgs& a) {
+  const HeadShape& h = static_cast<const AttentionDecode&>(a.op).shape;
+  const Shape& q = a.in[0].shape();
+  const DecodeShape s{q[0], q[1], a.in[4].shape()[1], h.heads, h.kv_heads, h.head_dim};
+  const auto rows = static_cast<unsigned>(s.batch * s.fresh);
   if (rows == 0) return;
-  with_storage(storage, [&](auto zero) {
+  const Target t = target(a);
+  dispatch(a, a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    store_new<T><<<static_cast<unsigned>(rows), block_threads, 0, t.stream>>>(
-        a, static_cast<const T*>(k), static_cast<const T*>(v), length, t.fault, static_cast<T*>(k_cache),
-        static_cast<T*>(v_cache));
-    if (!o) return;
-    const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(a.heads));
-    const auto bytes = static_cast<unsigned>(warps * (a.head_dim + 2)) * sizeof(float);
-    decode<T><<<grid, warps * 32, bytes, t.stream>>>(a, static_cast<const T*>(q), length,
-                                                     static_cast<const T*>(k_cache),
-                                                     static_cast<const T*>(v_cache), out<T>(o));
+    T *k_cache = static_cast<T*>(a.in[4].data), *v_cache = static_cast<T*>(a.in[5].data);
+    store_new<T><<<rows, block_threads, 0, t.stream>>>(s, in<T>(a, 1), in<T>(a, 2), integers(a, 3), t.fault,
+                                                       k_cache, v_cache);
+    if (!a.out[0]) return;
+    const dim3 grid(rows, static_cast<unsigned>(s.heads));
+    const auto bytes = static_cast<unsigned>(warps * (s.head_dim + 2)) * sizeof(float);
+    decode<T><<<grid, warps * 32, bytes, t.stream>>>(s, in<T>(a, 0), integers(a, 3), k_cache, v_cache,
+                                                     out<T>(a, 0));
   });
 }
 

@@ -6,12 +6,6 @@
 namespace fairway::ops::cuda {
 namespace {
 
-Storage storage_of(tensor::DType dtype) {
-  base::check(dtype == tensor::DType::f32 || dtype == tensor::DType::bf16,
-              "a product on a GPU takes f32 or bf16, not {}", tensor::dtype_name(dtype));
-  return dtype == tensor::DType::bf16 ? Storage::bf16 : Storage::f32;
-}
-
 std::uintptr_t bytes(std::int64_t stride, tensor::DType dtype) {
   return static_cast<std::uintptr_t>(stride) * tensor::size_of(dtype);
 }
@@ -33,8 +27,8 @@ void multiply(State& state, const BatchedProduct& p, const void* a, const void* 
                   .transpose_a = p.transpose_a,
                   .transpose_b = p.transpose_b,
                   .in_place = in_place,
-                  .operands = storage_of(p.operands),
-                  .result = storage_of(p.result),
+                  .operands = p.operands,
+                  .result = p.result,
                   .batches = p.batches,
                   .strides = p.batches > 1 ? strides : BatchStrides{}};
   product.alignment =

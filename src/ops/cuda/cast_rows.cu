@@ -1,4 +1,5 @@
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/cast_rows.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -65,23 +66,23 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void cast_rows(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns, float q,
-               const float* w, const float* scale, Output y) {
-  if (!y || rows == 0) return;
-  with_width(storage, columns, {w, y.data}, [&](auto zero, auto width) {
+void cast_rows(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const Shape& w = a.in[0].shape();
+  const auto q = static_cast<float>(static_cast<const CastRows&>(a.op).q);
+  with_width(a, a.out[0], w.columns(), {data(a, 0), a.out[0].data}, [&](auto zero, auto width) {
     using T = decltype(zero);
-    forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, q, w, scale, out<T>(y));
+    launch_rows(a, w.rows(), forward<T, decltype(width)::value>, w.rows(), w.columns(), q, floats(a, 0),
+                floats(a, 1), out<T>(a, 0));
   });
 }
 
-void cast_rows_backward(const Target& t, std::int64_t rows, std::int64_t columns, float q, const float* w,
-                        const float* scale, const float* dy, Output dw, Output dscale) {
-  if (rows == 0) return;
-  with_width(Storage::f32, columns, {w, dy, dw.data}, [&](auto zero, auto width) {
-    if constexpr (sizeof zero == 4)
-      backward<decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-          rows, columns, q, w, scale, dy, out<float>(dw), out<float>(dscale));
+void cast_rows_backward(const KernelArgs& a) {
+  const Shape& w = a.in[0].shape();
+  const auto q = static_cast<float>(static_cast<const CastRowsBackward&>(a.op).q);
+  with_width<float>(w.columns(), {data(a, 0), data(a, 2), a.out[0].data}, [&](auto width) {
+    launch_rows(a, w.rows(), backward<decltype(width)::value>, w.rows(), w.columns(), q, floats(a, 0),
+                floats(a, 1), floats(a, 2), out<float>(a, 0), out<float>(a, 1));
   });
 }
 

@@ -2,7 +2,7 @@
 // One pass over rows that also sums something per channel. A block owns a piece of the rows and 32 V
 // channels; its warps take rows in turn, and their sums are added in the order of the warps.
 
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 namespace fairway::ops::cuda {
 
@@ -37,11 +37,13 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
+/// The sums of piece i, where wanted, are row i of partials(a).
 template <int V, class Body>
-void column_sums(const Target& t, const Pieces& pieces, std::int64_t columns, const Body& body,
-                 float* partial) {
+void column_sums(const KernelArgs& a, const Pieces& pieces, std::int64_t columns, const Body& body,
+                 bool wants_sums) {
   const dim3 grid(static_cast<unsigned>(pieces.count), blocks_for(columns, 32 * V));
-  column_sum_kernel<V><<<grid, block_threads, 0, t.stream>>>(pieces, columns, body, partial);
+  column_sum_kernel<V><<<grid, block_threads, 0, target(a).stream>>>(pieces, columns, body,
+                                                                     wants_sums ? partials(a) : nullptr);
 }
 
 }  // namespace fairway::ops::cuda

@@ -1,5 +1,6 @@
 // Cross entropy of soft-capped logits: one warp for each row, one read of the logits.
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/cross_entropy.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -85,26 +86,24 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void softcap_cross_entropy(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
-                           float cap, float z_loss, const void* z, const std::int32_t* target, Output nll,
-                           Output lse) {
-  if (rows == 0) return;
-  with_width(storage, columns, {z}, [&](auto zero, auto width) {
+void softcap_cross_entropy(const KernelArgs& a) {
+  const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
+  const Shape& z = a.in[0].shape();
+  with_width(a, a.in[0], z.columns(), {data(a, 0)}, [&](auto zero, auto width) {
     using T = decltype(zero);
-    forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, cap, z_loss, static_cast<const T*>(z), target, t.fault, out<float>(nll),
-        out<float>(lse));
+    launch_rows(a, z.rows(), forward<T, decltype(width)::value>, z.rows(), z.columns(), op.cap, op.z_loss,
+                in<T>(a, 0), integers(a, 1), target(a).fault, out<float>(a, 0), out<float>(a, 1));
   });
 }
 
-void softcap_cross_entropy_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns,
-                                    float cap, float z_loss, const void* z, const std::int32_t* target,
-                                    const float* lse, const float* dnll, Output dz) {
-  if (!dz || rows == 0) return;
-  with_width(storage, columns, {z, dz.data}, [&](auto zero, auto width) {
+void softcap_cross_entropy_backward(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
+  const Shape& z = a.in[0].shape();
+  with_width(a, a.in[0], z.columns(), {data(a, 0), a.out[0].data}, [&](auto zero, auto width) {
     using T = decltype(zero);
-    backward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, cap, z_loss, static_cast<const T*>(z), target, lse, dnll, t.fault, out<T>(dz));
+    launch_rows(a, z.rows(), backward<T, decltype(width)::value>, z.rows(), z.columns(), op.cap, op.z_loss,
+                in<T>(a, 0), integers(a, 1), floats(a, 2), floats(a, 3), target(a).fault, out<T>(a, 0));
   });
 }
 

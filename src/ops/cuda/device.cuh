@@ -182,6 +182,13 @@ inline unsigned blocks_for(std::int64_t items, std::int64_t each) {
   return static_cast<unsigned>((items + each - 1) / each);
 }
 
+/// Lanes for rows of `columns` elements taken V at a time: a power of two, at most a warp.
+inline int lanes_for(int columns, int v) {
+  int lanes = 1;
+  while (lanes < 32 && lanes * v < columns) lanes *= 2;
+  return lanes;
+}
+
 /// Can rows of `columns` elements be read V at a time?
 inline bool fits(std::int64_t columns, int v, std::initializer_list<const void*> pointers) {
   if (columns % v != 0) return false;
@@ -190,29 +197,17 @@ inline bool fits(std::int64_t columns, int v, std::initializer_list<const void*>
   return true;
 }
 
-/// Calls f(T{}) with the type that storage stands for.
-template <class F>
-void with_storage(Storage storage, const F& f) {
-  if (storage == Storage::bf16)
-    f(__nv_bfloat16{});
-  else
-    f(float{});
-}
 template <int N>
 struct Constant {
   static constexpr int value = N;
 };
-/// Calls f(T{}, Constant<V>{}) with the widest V that rows allow.
-template <class F>
-void with_width(Storage storage, std::int64_t columns, std::initializer_list<const void*> pointers,
-                const F& f) {
-  with_storage(storage, [&](auto zero) {
-    constexpr int v = wide<decltype(zero)>;
-    if (fits(columns, v, pointers))
-      f(zero, Constant<v>{});
-    else
-      f(zero, Constant<1>{});
-  });
+/// Calls f(Constant<V>{}) with the widest V that rows of `columns` elements of T allow.
+template <class T, class F>
+void with_width(std::int64_t columns, std::initializer_list<const void*> pointers, const F& f) {
+  if (fits(columns, wide<T>, pointers))
+    f(Constant<wide<T>>{});
+  else
+    f(Constant<1>{});
 }
 
 }  // namespace fairway::ops::cuda

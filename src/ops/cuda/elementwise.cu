@@ -1,5 +1,7 @@
 // Operators that treat each element alone, and the weighted sum.
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/activation.h"
+#include "fairway/ops/cross_entropy.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -20,14 +22,17 @@ __global__ void __launch_bounds__(block_threads) map(std::int64_t n, Out<T> y, F
   }
 }
 
-template <class F, class... In>
-void run_map(const Target& t, Storage storage, std::int64_t n, Output y, F f, const In*... in) {
+/// Output 0 = f of the elements of inputs `i`, all of the dtype of the first.
+template <class F, class... I>
+void run_map(const KernelArgs& a, F f, I... i) {
+  const Output y = output(a, 0);
+  const std::int64_t n = a.in[0].elements();
   if (!y || n == 0) return;
-  with_width(storage, 0, {y.data, in...}, [&](auto zero, auto width) {
+  with_width(a, a.in[0], 0, {y.data, data(a, i)...}, [&](auto zero, auto width) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value;
-    map<T, v><<<blocks_for(n, block_threads * v), block_threads, 0, t.stream>>>(n, out<T>(y), f,
-                                                                                static_cast<const T*>(in)...);
+    map<T, v><<<blocks_for(n, block_threads * v), block_threads, 0, target(a).stream>>>(n, out<T>(y), f,
+                                                                                        in<T>(a, i)...);
   });
 }
 
@@ -37,14 +42,14 @@ struct Sum {
 struct Same {
   __device__ float operator()(float x) const { return x; }
 };
-struct LeakyReluSquared {
+struct Squared {
   float slope;
   __device__ float operator()(float x) const {
     const float z = x > 0 ? x : slope * x;
     return z * z;
   }
 };
-struct LeakyReluSquaredSlope {
+struct SquaredSlope {
   float below;
   __device__ float operator()(float x, float dy) const { return (x > 0 ? 2.0f : below) * x * dy; }
 };
@@ -86,39 +91,40 @@ __global__ void weighted_sum_kernel(std::int64_t n, const float* x, const float*
 
 }  // namespace
 
-void add(const Target& t, Storage s, std::int64_t n, const void* a, const void* b, Output y) {
-  run_map(t, s, n, y, Sum{}, a, b);
+void add(const KernelArgs& a) { run_map(a, Sum{}, 0, 1); }
+
+void copy(const KernelArgs& a) {
+  if (a.in[0].dtype() != DType::i32) return run_map(a, Same{}, 0);
+  if (const Output y = output(a, 0))
+    launch_elements(a, a.in[0].elements(), copy_integer_kernel, a.in[0].elements(), integers(a, 0),
+                    static_cast<std::int32_t*>(y.data), y.add);
 }
-void copy(const Target& t, Storage s, std::int64_t n, const void* x, Output y) {
-  run_map(t, s, n, y, Same{}, x);
+
+void leaky_relu_squared(const KernelArgs& a) {
+  run_map(a, Squared{static_cast<const LeakyReluSquared&>(a.op).slope}, 0);
 }
-void copy_integers(const Target& t, std::int64_t n, const std::int32_t* x, Output y) {
-  if (!y || n == 0) return;
-  copy_integer_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
-      n, x, static_cast<std::int32_t*>(y.data), y.add);
+void leaky_relu_squared_backward(const KernelArgs& a) {
+  const float slope = static_cast<const LeakyReluSquaredBackward&>(a.op).slope;
+  run_map(a, SquaredSlope{2 * slope * slope}, 0, 1);
 }
-void leaky_relu_squared(const Target& t, Storage s, std::int64_t n, float slope, const void* x, Output y) {
-  run_map(t, s, n, y, LeakyReluSquared{slope}, x);
-}
-void leaky_relu_squared_backward(const Target& t, Storage s, std::int64_t n, float slope, const void* x,
-                                 const void* dy, Output dx) {
-  run_map(t, s, n, dx, LeakyReluSquaredSlope{2 * slope * slope}, x, dy);
-}
-void softcap(const Target& t, Storage s, std::int64_t n, float cap, const void* x, Output y) {
-  if (!y || n == 0) return;
-  with_storage(s, [&](auto zero) {
+
+void softcap(const KernelArgs& a) {
+  const std::int64_t n = a.in[0].elements();
+  if (!a.out[0]) return;
+  dispatch(a, a.in[0], [&](auto zero) {
     using T = decltype(zero);
-    softcap_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
-        n, cap, static_cast<const T*>(x), out<float>(y));
+    launch_elements(a, n, softcap_kernel<T>, n, static_cast<const Softcap&>(a.op).cap, in<T>(a, 0),
+                    out<float>(a, 0));
   });
 }
-void weighted_sum(const Target& t, std::int64_t n, const float* x, const float* w, Output loss) {
-  if (!loss) return;
-  weighted_sum_kernel<<<1, 1024, 0, t.stream>>>(n, x, w, out<float>(loss));
+
+void weighted_sum(const KernelArgs& a) {
+  if (a.out[0])
+    weighted_sum_kernel<<<1, 1024, 0, target(a).stream>>>(a.in[0].elements(), floats(a, 0), floats(a, 1),
+                                                          out<float>(a, 0));
 }
-void weighted_sum_backward(const Target& t, std::int64_t n, const float* w, const float* dloss, Output dx) {
-  run_map(t, Storage::f32, n, dx, Times{dloss}, static_cast<const void*>(w));
-}
+void weighted_sum_backward(const KernelArgs& a) { run_map(a, Times{floats(a, 1)}, 0); }
+
 void round_to_bf16(const Target& t, std::int64_t n, const float* from, void* to) {
   if (n == 0) return;
   round_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(n, from,

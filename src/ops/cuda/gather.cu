@@ -1,4 +1,5 @@
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/embedding.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -38,32 +39,28 @@ __global__ void bigram_kernel(std::int64_t n, std::int64_t length, std::int32_t 
 
 }  // namespace
 
-void gather(const Target& t, Storage table_storage, Storage y_storage, std::int64_t table_rows,
-            std::int64_t columns, std::int64_t positions, const void* table, const std::int32_t* index,
-            Output y) {
-  if (!y || positions == 0) return;
-  with_storage(table_storage, [&](auto stored) {
-    with_storage(y_storage, [&](auto zero) {
+void gather(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const Shape& table = a.in[0].shape();
+  const std::int64_t columns = table[1], positions = a.in[1].elements();
+  dispatch(a, a.in[0], [&](auto stored) {
+    dispatch(a, a.out[0], [&](auto zero) {
       using Stored = decltype(stored);
       using T = decltype(zero);
-      const auto run = [&](auto kernel) {
-        kernel<<<blocks_for(positions, block_warps), block_threads, 0, t.stream>>>(
-            table_rows, columns, positions, static_cast<const Stored*>(table), index, t.fault, out<T>(y));
-      };
-      if (fits(columns, 8, {table, y.data}))
-        run(gather_kernel<Stored, T, 8>);
-      else
-        run(gather_kernel<Stored, T, 1>);
+      const auto kernel = fits(columns, 8, {data(a, 0), a.out[0].data}) ? gather_kernel<Stored, T, 8>
+                                                                        : gather_kernel<Stored, T, 1>;
+      launch_rows(a, positions, kernel, table[0], columns, positions, in<Stored>(a, 0), integers(a, 1),
+                  target(a).fault, out<T>(a, 0));
     });
   });
 }
 
-void bigram_index(const Target& t, std::int64_t batch, std::int64_t length, int rows,
-                  const std::int32_t* tokens, const std::int32_t* previous, Output index) {
-  const std::int64_t n = batch * length;
-  if (!index || n == 0) return;
-  bigram_kernel<<<blocks_for(n, block_threads), block_threads, 0, t.stream>>>(
-      n, length, rows - 1, tokens, previous, static_cast<std::int32_t*>(index.data), index.add);
+void bigram_index(const KernelArgs& a) {
+  const Output index = output(a, 0);
+  if (!index) return;
+  const std::int64_t n = a.in[0].elements(), length = a.in[0].shape()[1];
+  launch_elements(a, n, bigram_kernel, n, length, static_cast<const BigramIndex&>(a.op).rows - 1,
+                  integers(a, 0), integers(a, 1), static_cast<std::int32_t*>(index.data), index.add);
 }
 
 }  // namespace fairway::ops::cuda

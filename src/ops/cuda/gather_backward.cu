@@ -1,6 +1,6 @@
 // Gradient of a table: positions grouped by row (a stable counting sort, no matter in which order blocks
 // run), then summed in ascending order of positions, segment by segment.
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 #include "embedding_cut.h"
 
 namespace fairway::ops::cuda {
@@ -179,36 +179,33 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void gather_backward(const Target& t, Storage storage, std::int64_t table_rows, std::int64_t columns,
-                     std::int64_t positions, const std::int32_t* index, const void* dy, Output dtable,
-                     void* workspace) {
-  if (!dtable) return;
-  const GatherGradientCut cut = cut_gather_gradient(table_rows, positions, columns);
-  auto* words = static_cast<std::int32_t*>(workspace);
+void gather_backward(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const std::int64_t rows = a.in[0].shape()[0], columns = a.in[0].shape()[1], positions = a.in[1].elements();
+  const std::int32_t* index = integers(a, 1);
+  const cudaStream_t stream = target(a).stream;
+  const GatherGradientCut cut = cut_gather_gradient(rows, positions, columns);
+  auto* words = static_cast<std::int32_t*>(a.workspace.data);
   std::int32_t *counts = words, *first = words + cut.first, *rank = words + cut.rank,
                *order = words + cut.order;
   float* sums = reinterpret_cast<float*>(words + cut.sums);
-  const std::int64_t count_bytes = table_rows * static_cast<std::int64_t>(sizeof(std::int32_t));
+  const std::int64_t count_bytes = rows * static_cast<std::int64_t>(sizeof(std::int32_t));
   const bool in_shared = count_bytes <= 48 * 1024;  // what a block may have without asking
   if (cut.chunks > 0)
     count_kernel<<<static_cast<unsigned>(cut.chunks), chunk,
-                   in_shared ? static_cast<unsigned>(count_bytes) : 0u, t.stream>>>(
-        table_rows, positions, index, counts, rank, in_shared, t.fault);
-  chunk_offsets<<<blocks_for(table_rows, block_threads), block_threads, 0, t.stream>>>(table_rows, cut.chunks,
-                                                                                       counts, first);
-  row_offsets<<<1, 1024, 0, t.stream>>>(table_rows, first);
-  if (positions > 0)
-    place<<<blocks_for(positions, block_threads), block_threads, 0, t.stream>>>(table_rows, positions, index,
-                                                                                counts, first, rank, order);
-  with_width(storage, columns, {dy, dtable.data, sums}, [&](auto zero, auto width) {
+                   in_shared ? static_cast<unsigned>(count_bytes) : 0u, stream>>>(
+        rows, positions, index, counts, rank, in_shared, target(a).fault);
+  launch_elements(a, rows, chunk_offsets, rows, cut.chunks, counts, first);
+  row_offsets<<<1, 1024, 0, stream>>>(rows, first);
+  launch_elements(a, positions, place, rows, positions, index, counts, first, rank, order);
+  with_width(a, a.in[2], columns, {data(a, 2), a.out[0].data, sums}, [&](auto zero, auto width) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value;
     const dim3 grid(blocks_for(cut.segments, block_warps), blocks_for(columns, 32 * v));
     if (positions > 0)
-      sum_segments<T, v><<<grid, block_threads, 0, t.stream>>>(
-          table_rows, positions, columns, index, order, static_cast<const T*>(dy), out<float>(dtable), sums);
-    join_segments<v><<<blocks_for(table_rows, block_warps), block_threads, 0, t.stream>>>(
-        table_rows, columns, first, sums, out<float>(dtable));
+      sum_segments<T, v><<<grid, block_threads, 0, stream>>>(rows, positions, columns, index, order,
+                                                             in<T>(a, 2), out<float>(a, 0), sums);
+    launch_rows(a, rows, join_segments<v>, rows, columns, first, sums, out<float>(a, 0));
   });
 }
 

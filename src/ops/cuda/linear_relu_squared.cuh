@@ -1,11 +1,20 @@
 #pragma once
-// The products of linear_relu_squared.h: product_rows.cuh with the activation, or its derivative, as
-// epilogue.
+// The products around the squared leaky ReLU (fairway/ops/linear_relu_squared.h): product_rows.cuh with the
+// activation, or its derivative, as epilogue.
 
-#include "linear_relu_squared.h"
 #include "product_rows.cuh"
 
 namespace fairway::ops::cuda::square {
+
+/// Rows, columns and summed dimension of the product. fused_linear_fits(n, k) must hold
+/// (fairway/ops/matmul.h).
+struct SquareShape {
+  int m = 0, n = 0, k = 0;
+  float slope = 0;
+  const float* r = nullptr;  ///< [m]: row i of the result is times row_scale r[i]; null: not
+  float row_scale = 1;
+  bool from_act = false;  ///< backward, slope 0: `h` is act instead
+};
 
 using rows::high;
 using rows::low;
@@ -105,7 +114,8 @@ struct Backward {
   }
 };
 
-/// linear_relu_squared_forward by Groups warpgroups, Stages steps of `y` in flight.
+/// act = f(h), h = y w^T (row factors included) rounded to bf16; y [m, k], w [n, k], h and act [m, n], all
+/// bf16 and aligned to 16 bytes. `h` or `act` may be null. Groups warpgroups, Stages steps of `y` in flight.
 template <int Groups, int Stages>
 cudaError_t forward(const SquareShape& shape, const void* y, const void* w, void* h, void* act,
                     cudaStream_t stream) {
@@ -129,6 +139,8 @@ cudaError_t backward_from(const SquareShape& shape, const void* du, const void* 
   if (error != cudaSuccess) return error;
   return rows::launch<Groups, Stages>(shape.m, shape.n, shape.k, du, w, e, stream);
 }
+/// dh (+)= (du w) f'(h), row factors included; du [m, k], w [k, n], h and dh [m, n], which may be the same
+/// memory unless added to.
 template <int Groups, int Stages>
 cudaError_t backward(const SquareShape& shape, const void* du, const void* w, const void* h, void* dh,
                      bool add, cudaStream_t stream) {

@@ -1,5 +1,5 @@
 // Learned vectors in the place of the first positions of a row: one warp for each row.
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -47,28 +47,28 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void memory_tokens(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
-                   std::int64_t columns, std::int64_t count, const void* x, const float* head, Output y) {
-  if (!y) return;
-  with_width(storage, columns, {x, head, y.data}, [&](auto zero, auto width) {
+void memory_tokens(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const Shape& x = a.in[0].shape();
+  const std::int64_t count = a.in[1].shape()[0];
+  with_width(a, a.in[0], x[2], {data(a, 0), data(a, 1), a.out[0].data}, [&](auto zero, auto width) {
     using T = decltype(zero);
-    forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, length, columns, count, static_cast<const T*>(x), head, out<T>(y));
+    launch_rows(a, x.rows(), forward<T, decltype(width)::value>, x.rows(), x[1], x[2], count, in<T>(a, 0),
+                floats(a, 1), out<T>(a, 0));
   });
 }
 
-void memory_tokens_backward(const Target& t, Storage storage, std::int64_t rows, std::int64_t length,
-                            std::int64_t columns, std::int64_t count, const void* dy, Output dx,
-                            Output dhead) {
-  with_width(storage, columns, {dy, dx.data, dhead.data}, [&](auto zero, auto width) {
+void memory_tokens_backward(const KernelArgs& a) {
+  const Shape& dy = a.in[1].shape();
+  const std::int64_t count = a.in[0].shape()[0];
+  const Output dx = output(a, 0), dhead = output(a, 1);
+  with_width(a, a.in[1], dy[2], {data(a, 1), dx.data, dhead.data}, [&](auto zero, auto width) {
     using T = decltype(zero);
     constexpr int v = decltype(width)::value;
     if (dhead)
-      head_gradient<T, v><<<blocks_for(count, block_warps), block_threads, 0, t.stream>>>(
-          rows / length, length, columns, count, static_cast<const T*>(dy), out<float>(dhead));
+      launch_rows(a, count, head_gradient<T, v>, dy[0], dy[1], dy[2], count, in<T>(a, 1), out<float>(dhead));
     if (dx)
-      backward<T, v><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-          rows, length, columns, count, static_cast<const T*>(dy), out<T>(dx));
+      launch_rows(a, dy.rows(), backward<T, v>, dy.rows(), dy[1], dy[2], count, in<T>(a, 1), out<T>(dx));
   });
 }
 

@@ -2,11 +2,23 @@
 // step reads are on their way before the first sum, and one block a multiprocessor owns its share of the rows
 // from start to end: no second wave. A warp takes a row, keeps the sums of the channels' gradients in
 // registers, and the warps' sums are added in order.
-#include "cuda/device.cuh"
 #include "cuda/norm_row.cuh"
+#include "fairway/ops/norm.h"
 
 namespace fairway::ops::cuda {
 namespace {
+
+struct MixNormGradients {
+  Pieces pieces;
+  std::int64_t columns = 0;
+  float scale = 1;
+  bool prescaled = false;
+  const void *u = nullptr, *x0 = nullptr, *s = nullptr;
+  const float *mix = nullptr, *k = nullptr, *r = nullptr;
+  const void *dm = nullptr, *dy = nullptr;
+  Output du, dx0, ds, dmix, dk;
+  float* partial = nullptr;  ///< [pieces, 2 or (with s) 3, columns]
+};
 
 /// Blocks for all rows: the multiprocessors of an H100. Other GPUs take them in turn; the cut is the shape's
 /// alone.
@@ -276,36 +288,58 @@ __global__ void any_row_kernel(MixNormGradients a) {
 }
 
 template <bool skip>
-void launch(const Target& t, Storage storage, MixNormGradients a) {
+void run(const KernelArgs& a, MixNormGradients n) {
   constexpr int count = skip ? 3 : 2;
-  const bool aligned = fits(0, 1, {a.u, a.x0, a.s, a.dm, a.dy, a.du.data, a.dx0.data, a.ds.data});
-  with_row_shape(storage, a.columns, aligned, [&](auto zero, auto, auto chunks) {
-    using T = decltype(zero);
-    constexpr int c = decltype(chunks)::value;
-    if constexpr (c > 0) {
-      constexpr int warps = warps_of(c, skip);
-      // Never more pieces than those that were cut before, for which the workspace is made.
-      const std::int64_t share = (a.pieces.rows + most_blocks - 1) / most_blocks;
-      a.pieces.each = share > a.pieces.each ? share : a.pieces.each;
-      a.pieces.count = blocks_for(a.pieces.rows, a.pieces.each);
-      kernel<T, c, skip><<<static_cast<unsigned>(a.pieces.count), 32 * warps, 0, t.stream>>>(a);
-    } else {
-      any_row_kernel<T, skip><<<static_cast<unsigned>(a.pieces.count), 32, 0, t.stream>>>(a);
-    }
-  });
-  const std::int64_t stride = count * a.columns;
-  sum_partials(t, a.partial, a.pieces.count, stride, 2 * a.columns, nullptr, a.dmix);
-  if (skip) sum_partials(t, a.partial + 2 * a.columns, a.pieces.count, stride, a.columns, nullptr, a.dk);
+  with_row_shape(a, {n.u, n.x0, n.s, n.dm, n.dy, n.du.data, n.dx0.data, n.ds.data},
+                 [&](auto zero, auto, auto chunks) {
+                   using T = decltype(zero);
+                   constexpr int c = decltype(chunks)::value;
+                   const auto stream = target(a).stream;
+                   if constexpr (c > 0) {
+                     constexpr int warps = warps_of(c, skip);
+                     // Never more pieces than those that were cut before, for which the workspace is made.
+                     const std::int64_t share = (n.pieces.rows + most_blocks - 1) / most_blocks;
+                     n.pieces.each = share > n.pieces.each ? share : n.pieces.each;
+                     n.pieces.count = blocks_for(n.pieces.rows, n.pieces.each);
+                     kernel<T, c, skip><<<static_cast<unsigned>(n.pieces.count), 32 * warps, 0, stream>>>(n);
+                   } else {
+                     any_row_kernel<T, skip><<<static_cast<unsigned>(n.pieces.count), 32, 0, stream>>>(n);
+                   }
+                 });
+  const std::int64_t stride = count * n.columns;
+  sum_partials(target(a), n.partial, n.pieces.count, stride, 2 * n.columns, nullptr, n.dmix);
+  if (skip)
+    sum_partials(target(a), n.partial + 2 * n.columns, n.pieces.count, stride, n.columns, nullptr, n.dk);
 }
 
 }  // namespace
 
-void mix_norm_backward(const Target& t, Storage storage, const MixNormGradients& a) {
-  if (!a.du && !a.dx0 && !a.ds && !a.dmix && !a.dk) return;
-  if (a.s)
-    launch<true>(t, storage, a);
+void mix_norm_backward(const KernelArgs& a) {
+  const auto& op = static_cast<const MixNormBackward&>(a.op);
+  MixNormGradients n;
+  n.pieces = pieces(a.in[0].shape().rows());
+  n.columns = a.in[0].shape().columns();
+  n.scale = op.scale;
+  n.prescaled = op.prescaled;
+  n.u = data(a, 0);
+  n.x0 = data(a, 1);
+  n.mix = floats(a, 2);
+  n.r = floats(a, 3);
+  n.dm = data(a, 4);
+  n.dy = data(a, 5);
+  n.s = data(a, 6);
+  n.k = floats(a, 7);
+  n.du = output(a, 0);
+  n.dx0 = output(a, 1);
+  n.dmix = output(a, 2);
+  n.ds = output(a, 3);
+  n.dk = output(a, 4);
+  n.partial = partials(a);
+  if (!n.du && !n.dx0 && !n.ds && !n.dmix && !n.dk) return;
+  if (n.s)
+    run<true>(a, n);
   else
-    launch<false>(t, storage, a);
+    run<false>(a, n);
 }
 
 }  // namespace fairway::ops::cuda

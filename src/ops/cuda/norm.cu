@@ -1,9 +1,20 @@
 // RMSNorm and what stands before it: one warp for each row, one pass over memory.
-#include "cuda/device.cuh"
 #include "cuda/norm_row.cuh"
+#include "fairway/ops/norm.h"
 
 namespace fairway::ops::cuda {
 namespace {
+
+enum class NormKind : std::uint8_t { plain, mix, mix_skip, residual };
+struct NormForward {
+  std::int64_t rows = 0, columns = 0;
+  float scale = 1, eps = 0;
+  const void *x = nullptr, *other = nullptr;  ///< x | u, x0 | x, branch
+  const float* channel = nullptr;             ///< null | mix [2, D] | s [D]
+  const void* skip = nullptr;                 ///< s and k of a mix with a skip connection
+  const float* skip_channel = nullptr;
+  Output m, y, r;  ///< m and y may be unwanted
+};
 
 /// Row elements i to i + V - 1 before the norm: x, x + s . branch or a . (u + k . s) + b . x0.
 template <class T, int V, NormKind kind>
@@ -61,15 +72,6 @@ __global__ void __launch_bounds__(block_threads) kernel(NormForward a) {
   if (lane == 0) Out<float>{static_cast<float*>(a.r.data), a.r.add}.put(row, r);
 }
 
-template <NormKind kind>
-void launch(const Target& t, Storage storage, const NormForward& a) {
-  const bool aligned = fits(0, 1, {a.x, a.other, a.channel, a.skip, a.skip_channel, a.m.data, a.y.data});
-  with_row_shape(storage, a.columns, aligned, [&](auto zero, auto width, auto chunks) {
-    kernel<decltype(zero), decltype(width)::value, decltype(chunks)::value, kind>
-        <<<blocks_for(a.rows, block_warps), block_threads, 0, t.stream>>>(a);
-  });
-}
-
 __global__ void __launch_bounds__(block_threads)
     from_squares(std::int64_t rows, std::int64_t columns, std::int64_t parts, float eps, const float* squares,
                  Out<float> r) {
@@ -80,27 +82,49 @@ __global__ void __launch_bounds__(block_threads)
   r.put(row, 1.0f / sqrtf(sum / static_cast<float>(columns) + eps));
 }
 
+template <NormKind kind, class Op>
+void run(const KernelArgs& a) {
+  constexpr bool mixes = kind != NormKind::plain;
+  const auto& op = static_cast<const Op&>(a.op);
+  NormForward n;
+  n.rows = a.in[0].shape().rows();
+  n.columns = a.in[0].shape().columns();
+  n.scale = op.scale;
+  n.eps = op.eps;
+  n.x = data(a, 0);
+  if constexpr (mixes) {
+    n.other = data(a, 1);
+    n.channel = floats(a, 2);
+    n.skip = data(a, 3);
+    n.skip_channel = floats(a, 4);
+    n.m = output(a, 0);
+  }
+  n.y = output(a, mixes ? 1 : 0);
+  n.r = output(a, mixes ? 2 : 1);
+  with_row_shape(a, {n.x, n.other, n.channel, n.skip, n.skip_channel, n.m.data, n.y.data},
+                 [&](auto zero, auto width, auto chunks) {
+                   launch_rows(a, n.rows,
+                               kernel<decltype(zero), decltype(width)::value, decltype(chunks)::value, kind>,
+                               n);
+                 });
+}
+
 }  // namespace
 
-void norm_from_squares(const Target& t, std::int64_t rows, std::int64_t columns, std::int64_t parts,
-                       float eps, const float* squares, Output r) {
-  if (!r || rows == 0) return;
-  from_squares<<<blocks_for(rows, block_threads), block_threads, 0, t.stream>>>(rows, columns, parts, eps,
-                                                                                squares, out<float>(r));
+void rms_norm(const KernelArgs& a) {
+  const float* squares = floats(a, 1);
+  if (!squares || a.out[0]) return run<NormKind::plain, RmsNorm>(a);
+  const Shape& x = a.in[0].shape();
+  if (a.out[1])
+    launch_elements(a, x.rows(), from_squares, x.rows(), x.columns(), view(a, 1).shape().columns(),
+                    static_cast<const RmsNorm&>(a.op).eps, squares, out<float>(a, 1));
 }
-
-void norm_forward(const Target& t, Storage storage, NormKind kind, const NormForward& a) {
-  if (a.rows == 0) return;
-  switch (kind) {
-    case NormKind::plain:
-      return launch<NormKind::plain>(t, storage, a);
-    case NormKind::mix:
-      return launch<NormKind::mix>(t, storage, a);
-    case NormKind::mix_skip:
-      return launch<NormKind::mix_skip>(t, storage, a);
-    case NormKind::residual:
-      return launch<NormKind::residual>(t, storage, a);
-  }
+void mix_norm(const KernelArgs& a) {
+  if (static_cast<const MixNorm&>(a.op).skip)
+    run<NormKind::mix_skip, MixNorm>(a);
+  else
+    run<NormKind::mix, MixNorm>(a);
 }
+void residual_norm(const KernelArgs& a) { run<NormKind::residual, ResidualNorm>(a); }
 
 }  // namespace fairway::ops::cuda

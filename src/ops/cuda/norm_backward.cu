@@ -1,11 +1,25 @@
 // Gradients through the norm alone and with a residual before it: a block owns a piece of the rows, a warp
 // takes every eighth of them and keeps the sums of the channels' gradients in registers; the warps' sums are
 // added in order. The mix has a kernel of its own (mix_norm_backward.cu).
-#include "cuda/device.cuh"
 #include "cuda/norm_row.cuh"
+#include "fairway/ops/norm.h"
 
 namespace fairway::ops::cuda {
 namespace {
+
+struct NormBackward {
+  Pieces pieces;
+  std::int64_t columns = 0;
+  float scale = 1;
+  bool prescaled = false;
+  const void* x = nullptr;  ///< what was normalised
+  const float* r = nullptr;
+  const void* branch = nullptr;
+  const float* channel = nullptr;
+  const void *direct = nullptr, *dy = nullptr;
+  Output dx, d_branch, d_channel;
+  float* partial = nullptr;
+};
 
 template <class T, int V>
 __device__ Floats<V> load_or_zero(const void* p, std::int64_t i) {
@@ -14,14 +28,14 @@ __device__ Floats<V> load_or_zero(const void* p, std::int64_t i) {
 
 /// Gradient of one row at element i, by the factors of dy and x; writes what is wanted and gives the summand
 /// of the channel's gradient.
-template <class T, int V, NormKind kind>
+template <class T, int V, bool residual>
 __device__ Floats<V> put_gradients(const NormBackward& a, std::int64_t at, std::int64_t i, const Floats<V>& x,
                                    const Floats<V>& dy, const RowFactors& by) {
   Floats<V> g = load_or_zero<T, V>(a.direct, at + i);
 #pragma unroll
   for (int k = 0; k < V; ++k) g.v[k] += dy.v[k] * by.dy - x.v[k] * by.x;
   Floats<V> summand = filled<V>(0);
-  if constexpr (kind == NormKind::residual) {
+  if constexpr (residual) {
     const auto times_g = [&](Floats<V> v) {
 #pragma unroll
       for (int k = 0; k < V; ++k) v.v[k] *= g.v[k];
@@ -36,13 +50,12 @@ __device__ Floats<V> put_gradients(const NormBackward& a, std::int64_t at, std::
 }
 
 /// Rows in registers.
-template <class T, int V, int chunks, NormKind kind>
+template <class T, int V, int chunks, bool residual>
 __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
-  constexpr bool has_sum = kind == NormKind::residual;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
   Floats<V> sum[chunks];
-  if constexpr (has_sum)
+  if constexpr (residual)
 #pragma unroll
     for (int c = 0; c < chunks; ++c) sum[c] = filled<V>(0);
   for (std::int64_t row = begin + warp; row < end; row += block_warps) {
@@ -67,13 +80,13 @@ __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
     for (int c = 0; c < chunks; ++c) {
       const std::int64_t i = (c * 32 + lane) * V;
       if (i >= a.columns) continue;
-      const Floats<V> summand = put_gradients<T, V, kind>(a, at, i, x[c], dy[c], by);
-      if constexpr (has_sum)
+      const Floats<V> summand = put_gradients<T, V, residual>(a, at, i, x[c], dy[c], by);
+      if constexpr (residual)
 #pragma unroll
         for (int k = 0; k < V; ++k) sum[c].v[k] += summand.v[k];
     }
   }
-  if constexpr (has_sum) {
+  if constexpr (residual) {
     if (!a.d_channel.data) return;
     __shared__ float shared[block_warps][32 * V * chunks];
 #pragma unroll
@@ -91,7 +104,7 @@ __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
 }
 
 /// Rows of any length: one warp for a piece, sums kept in the piece's part of the workspace.
-template <class T, NormKind kind>
+template <class T, bool residual>
 __global__ void any_row_kernel(NormBackward a) {
   const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
   float* partial = a.d_channel.data ? a.partial + blockIdx.x * a.columns : nullptr;
@@ -106,36 +119,57 @@ __global__ void any_row_kernel(NormBackward a) {
       by = row_factors(a.r[row], a.scale, a.prescaled, dot, a.columns);
     }
     for (std::int64_t i = threadIdx.x; i < a.columns; i += 32) {
-      const Floats<1> summand = put_gradients<T, 1, kind>(a, at, i, a.dy ? load<1>(x + i) : Floats<1>{},
-                                                          a.dy ? load<1>(dy + i) : Floats<1>{}, by);
+      const Floats<1> summand = put_gradients<T, 1, residual>(a, at, i, a.dy ? load<1>(x + i) : Floats<1>{},
+                                                              a.dy ? load<1>(dy + i) : Floats<1>{}, by);
       if (partial) partial[i] += summand.v[0];
     }
   }
 }
 
-template <NormKind kind>
-void launch(const Target& t, Storage storage, const NormBackward& a) {
-  const bool aligned = fits(0, 1, {a.x, a.branch, a.channel, a.direct, a.dy, a.dx.data, a.d_branch.data});
-  with_row_shape(storage, a.columns, aligned, [&](auto zero, auto width, auto chunks) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value, c = decltype(chunks)::value;
-    const auto blocks = static_cast<unsigned>(a.pieces.count);
-    if constexpr (c > 0)
-      kernel<T, v, c, kind><<<blocks, block_threads, 0, t.stream>>>(a);
-    else
-      any_row_kernel<T, kind><<<blocks, 32, 0, t.stream>>>(a);
-  });
-  sum_partials(t, a.partial, a.pieces.count, a.columns, a.columns, nullptr, a.d_channel);
+template <bool residual>
+void run(const KernelArgs& a, NormBackward n) {
+  if (!n.dx && !n.d_branch && !n.d_channel) return;
+  n.pieces = pieces(a.in[0].shape().rows());
+  n.columns = a.in[0].shape().columns();
+  n.x = data(a, 0);
+  n.r = floats(a, 1);
+  n.partial = partials(a);
+  with_row_shape(a, {n.x, n.branch, n.channel, n.direct, n.dy, n.dx.data, n.d_branch.data},
+                 [&](auto zero, auto width, auto chunks) {
+                   using T = decltype(zero);
+                   constexpr int v = decltype(width)::value, c = decltype(chunks)::value;
+                   const auto blocks = static_cast<unsigned>(n.pieces.count);
+                   if constexpr (c > 0)
+                     kernel<T, v, c, residual><<<blocks, block_threads, 0, target(a).stream>>>(n);
+                   else
+                     any_row_kernel<T, residual><<<blocks, 32, 0, target(a).stream>>>(n);
+                 });
+  sum_partials(target(a), n.partial, n.pieces.count, n.columns, n.columns, nullptr, n.d_channel);
 }
 
 }  // namespace
 
-void norm_backward(const Target& t, Storage storage, NormKind kind, const NormBackward& a) {
-  if (!a.dx && !a.d_branch && !a.d_channel) return;
-  if (kind == NormKind::plain)
-    launch<NormKind::plain>(t, storage, a);
-  else
-    launch<NormKind::residual>(t, storage, a);
+void rms_norm_backward(const KernelArgs& a) {
+  const auto& op = static_cast<const RmsNormBackward&>(a.op);
+  NormBackward n;
+  n.scale = op.scale;
+  n.prescaled = op.prescaled;
+  n.dy = data(a, 2);
+  n.dx = output(a, 0);
+  run<false>(a, n);
+}
+
+void residual_norm_backward(const KernelArgs& a) {
+  NormBackward n;
+  n.scale = static_cast<const ResidualNormBackward&>(a.op).scale;
+  n.branch = data(a, 2);
+  n.channel = floats(a, 3);
+  n.direct = data(a, 4);
+  n.dy = data(a, 5);
+  n.dx = output(a, 0);
+  n.d_branch = output(a, 1);
+  n.d_channel = output(a, 2);
+  run<true>(a, n);
 }
 
 }  // namespace fairway::ops::cuda

@@ -1,23 +1,24 @@
 #pragma once
 // How a warp holds a row: in registers where it fits, read twice (from the cache, the second time) where not.
 
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 namespace fairway::ops::cuda {
 
-/// Calls f(T{}, Constant<V>{}, Constant<C>{}): rows of at most 32 V C columns stay in registers, C chunks of
-/// V per lane; with C = 0 they are read again.
+/// Calls f(T{}, Constant<V>{}, Constant<C>{}) for rows of input 0: those of at most 32 V C columns stay in
+/// registers, C chunks of V per lane; with C = 0 they are read again. `pointers`: whatever is read or written
+/// V at a time.
 template <class F>
-void with_row_shape(Storage storage, std::int64_t columns, bool aligned, const F& f) {
-  if (storage == Storage::bf16) {
-    if (aligned && columns % 8 == 0 && columns <= 512)
-      return f(__nv_bfloat16{}, Constant<8>{}, Constant<2>{});
-    if (aligned && columns % 8 == 0 && columns <= 1024)
-      return f(__nv_bfloat16{}, Constant<8>{}, Constant<4>{});
-    return f(__nv_bfloat16{}, Constant<1>{}, Constant<0>{});
-  }
-  if (aligned && columns % 4 == 0 && columns <= 512) return f(float{}, Constant<4>{}, Constant<4>{});
-  f(float{}, Constant<1>{}, Constant<0>{});
+void with_row_shape(const KernelArgs& a, std::initializer_list<const void*> pointers, const F& f) {
+  dispatch(a, a.in[0], [&](auto zero) {
+    constexpr int v = wide<decltype(zero)>;
+    const std::int64_t columns = a.in[0].shape().columns();
+    const bool whole = fits(columns, v, pointers);
+    if (whole && columns <= 512) return f(zero, Constant<v>{}, Constant<16 / v>{});
+    if constexpr (v == 8)
+      if (whole && columns <= 1024) return f(zero, Constant<v>{}, Constant<4>{});
+    f(zero, Constant<1>{}, Constant<0>{});
+  });
 }
 
 /// Factors of dy and x for a row: dx = g' - x (x . g') r^2 / D with g' = scale r dy, or dy itself where it

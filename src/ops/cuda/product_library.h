@@ -7,7 +7,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "cuda/launch.h"
+#include "fairway/tensor/dtype.h"
 
 namespace fairway::ops::cuda {
 
@@ -46,8 +46,8 @@ struct BatchStrides {
 struct Product {
   std::int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;
-  bool in_place = true;  ///< d is c
-  Storage operands = Storage::f32, result = Storage::f32;
+  bool in_place = true;                                                      ///< d is c
+  tensor::DType operands = tensor::DType::f32, result = tensor::DType::f32;  ///< f32 or bf16
   std::uint32_t alignment = 256;  ///< of all pointers and strides, in bytes
   std::int64_t batches = 1;
   BatchStrides strides = {};

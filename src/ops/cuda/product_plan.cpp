@@ -5,17 +5,21 @@
 namespace fairway::ops::cuda {
 namespace {
 
-cudaDataType_t data_type(Storage s) { return s == Storage::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t data_type(tensor::DType t) {
+  base::check(t == tensor::DType::f32 || t == tensor::DType::bf16,
+              "a product on a GPU takes f32 or bf16, not {}", tensor::dtype_name(t));
+  return t == tensor::DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+}
 
 void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value) {
   check_product(product_library().desc_set(desc, attribute, &value, sizeof value),
                 "cannot describe a product");
 }
 
-void layout(cublasLtMatrixLayout_t& l, Storage s, std::int64_t rows, std::int64_t columns,
+void layout(cublasLtMatrixLayout_t& l, tensor::DType t, std::int64_t rows, std::int64_t columns,
             std::int64_t batches, std::int64_t stride) {
   const auto& lib = product_library();
-  check_product(lib.layout_create(&l, data_type(s), static_cast<std::uint64_t>(rows),
+  check_product(lib.layout_create(&l, data_type(t), static_cast<std::uint64_t>(rows),
                                   static_cast<std::uint64_t>(columns), rows),
                 "cannot describe a matrix");
   if (batches == 1) return;

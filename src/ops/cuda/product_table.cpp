@@ -7,6 +7,8 @@
 namespace fairway::ops::cuda {
 namespace {
 
+using tensor::DType;
+
 constexpr std::int64_t long_side = 16'384;
 
 // Written by `fairway bench RECIPE --tune-products FILE`; see docs/performance.md.

@@ -17,8 +17,8 @@ constexpr int suggestions = 64, repeats = 9;
 /// Device memory with numbers in it: products of zeros run faster than others.
 class Operand {
  public:
-  Operand(State& state, std::int64_t elements, Storage storage) {
-    const auto bytes = static_cast<std::size_t>(elements) * (storage == Storage::bf16 ? 2 : 4) + 4;
+  Operand(State& state, std::int64_t elements, tensor::DType dtype) {
+    const auto bytes = static_cast<std::size_t>(elements) * tensor::size_of(dtype) + 4;
     check_cuda(cudaMalloc(&data_, bytes), "cannot allocate a product's operand");
     std::vector<std::uint32_t> values(bytes / 4);
     std::uint32_t x = 1;
@@ -44,13 +44,13 @@ std::int64_t whole(const Product& p, std::int64_t rows, std::int64_t columns, st
 /// A line of product_table.inc.
 std::string table_line(std::size_t version, const std::string& gpu, const Product& p,
                        const cublasLtMatmulAlgo_t& algorithm) {
-  const auto storage = [](Storage s) { return s == Storage::bf16 ? "Storage::bf16" : "Storage::f32"; };
   std::string words;
   for (const auto word : algorithm.data) words += fmt::format("{}{:#x}", words.empty() ? "" : ", ", word);
   return fmt::format(
-      "{{{}, \"{}\", {{{}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {{{}, {}, {}, {}}}}}, {{{}}}}},", version, gpu,
-      p.m, p.n, p.k, p.transpose_a, p.transpose_b, p.in_place, storage(p.operands), storage(p.result),
-      p.alignment, p.batches, p.strides.a, p.strides.b, p.strides.c, p.strides.d, words);
+      "{{{}, \"{}\", {{{}, {}, {}, {}, {}, {}, DType::{}, DType::{}, {}, {}, {{{}, {}, {}, {}}}}}, {{{}}}}},",
+      version, gpu, p.m, p.n, p.k, p.transpose_a, p.transpose_b, p.in_place, tensor::dtype_name(p.operands),
+      tensor::dtype_name(p.result), p.alignment, p.batches, p.strides.a, p.strides.b, p.strides.c,
+      p.strides.d, words);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // From the fused projection to attention's inputs. A group of lanes handles one head of one position; a block
 // handles one head (grid x: queries, keys, values) of many positions.
-#include "cuda/qkv.cuh"
+#include "cuda/qkv_inputs.cuh"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -75,17 +75,24 @@ __global__ void __launch_bounds__(block_threads)
 
 }  // namespace
 
-void qkv_prepare(const Target& t, Storage storage, const Qkv& a, float eps, Output q, Output k, Output v,
-                 Output r) {
-  const std::int64_t rows = a.batch * a.length;
+void qkv_prepare(const KernelArgs& a) {
+  const auto& op = static_cast<const QkvPrepare&>(a.op);
+  Qkv n = qkv_inputs(a, a.in[0].shape(), op.shape, op.rope_dims, 1, op.value_embedding, 4);
+  n.qkv = data(a, 0);
+  const std::int64_t rows = n.batch * n.length;
   if (rows == 0) return;
-  with_head_shape(storage, a, {q.data, k.data, v.data}, [&](auto zero, auto width, int lanes) {
+  dispatch(a, a.in[0], [&](auto zero) {
     using T = decltype(zero);
+    const bool whole =
+        n.rope_dims % (2 * wide<T>) == 0 &&
+        fits(n.head_dim, wide<T>, {n.qkv, n.rope, n.ve, a.out[0].data, a.out[1].data, a.out[2].data});
+    const int lanes = lanes_for(n.head_dim, whole ? wide<T> : 1);
     // Heads first: blocks that run together read whole rows.
-    const dim3 grid(static_cast<unsigned>(a.heads + 2 * a.kv_heads),
+    const dim3 grid(static_cast<unsigned>(n.heads + 2 * n.kv_heads),
                     blocks_for(rows, std::int64_t{together} * (block_threads / lanes)));
-    forward<T, decltype(width)::value><<<grid, block_threads, 0, t.stream>>>(
-        a, lanes, eps, t.fault, out<T>(q), out<T>(k), out<T>(v), out<float>(r));
+    const auto kernel = whole ? forward<T, wide<T>> : forward<T, 1>;
+    kernel<<<grid, block_threads, 0, target(a).stream>>>(n, lanes, op.eps, target(a).fault, out<T>(a, 0),
+                                                         out<T>(a, 1), out<T>(a, 2), out<float>(a, 3));
   });
 }
 

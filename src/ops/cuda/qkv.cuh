@@ -5,6 +5,16 @@
 
 namespace fairway::ops::cuda {
 
+struct Qkv {
+  std::int64_t batch = 0, length = 0, positions = 0;
+  int heads = 0, kv_heads = 0, head_dim = 0, rope_dims = 0;
+  const void* qkv = nullptr;
+  const float *gain = nullptr, *rope = nullptr;
+  const std::int32_t* offset = nullptr;
+  const void* ve = nullptr;
+  const float *vs = nullptr, *w = nullptr;
+};
+
 /// One head of the fused projection: queries, then keys, then values.
 struct Slot {
   int slot, heads, kv_heads, head_dim;
@@ -50,25 +60,6 @@ __device__ Floats<V> turned(const T* x, const float* rope, int i, int dims, floa
 #pragma unroll
   for (int j = 0; j < V; ++j) h.v[j] = h.v[j] * c.v[j] + by * s.v[j] * partner.v[j];
   return h;
-}
-
-/// Lanes for rows of `columns` elements taken V at a time: a power of two, at most a warp.
-inline int lanes_for(int columns, int v) {
-  int lanes = 1;
-  while (lanes < 32 && lanes * v < columns) lanes *= 2;
-  return lanes;
-}
-
-/// Calls f(T{}, Constant<V>{}, lanes).
-template <class F>
-void with_head_shape(Storage storage, const Qkv& a, std::initializer_list<const void*> more, const F& f) {
-  with_storage(storage, [&](auto zero) {
-    constexpr int v = wide<decltype(zero)>;
-    if (a.rope_dims % (2 * v) == 0 && fits(a.head_dim, v, {a.qkv, a.rope, a.ve}) && fits(a.head_dim, v, more))
-      f(zero, Constant<v>{}, lanes_for(a.head_dim, v));
-    else
-      f(zero, Constant<1>{}, lanes_for(a.head_dim, 1));
-  });
 }
 
 }  // namespace fairway::ops::cuda

@@ -1,9 +1,29 @@
 #include "cuda/qkv_backward.cuh"
+#include "cuda/qkv_inputs.cuh"
 
 namespace fairway::ops::cuda {
 
-void qkv_backward(const Target& t, Storage storage, const Qkv& a, const QkvGradients& g) {
-  qkv_rows::backward(t, storage, a, g);
+void qkv_backward(const KernelArgs& a) {
+  const auto& op = static_cast<const QkvBackward&>(a.op);
+  const Shape& rows = a.in[4].shape();
+  QkvGradients g;
+  g.rr = floats(a, 3);
+  g.q = data(a, 4);
+  g.k = data(a, 5);
+  g.row = floats(a, 6);
+  g.row_scale = op.row_scale;
+  g.dq = data(a, 10);
+  g.dk = data(a, 11);
+  g.dv = data(a, 12);
+  g.dqkv = output(a, 0);
+  g.dgain = output(a, 1);
+  g.dve = output(a, 2);
+  g.dvs = output(a, 3);
+  g.dw = output(a, 4);
+  g.pieces = pieces(rows[0] * rows[1]);
+  g.partial = partials(a);
+  const Qkv n = qkv_inputs(a, rows, op.shape, op.rope_dims, 0, op.value_embedding, 7);
+  dispatch(a, a.in[4], [&](auto zero) { qkv_rows::backward<decltype(zero)>(target(a), n, g); });
 }
 
 }  // namespace fairway::ops::cuda

@@ -294,21 +294,21 @@ inline void join_pieces(Pieces& p, int most) {
   p.count = (p.rows + each - 1) / each;
 }
 
-inline void backward(const Target& t, Storage storage, const Qkv& a, QkvGradients g) {
+/// Activations are of type T.
+template <class T>
+void backward(const Target& t, const Qkv& a, QkvGradients g) {
   if (g.pieces.rows == 0) return;
   join_pieces(g.pieces, most_blocks);
-  with_storage(storage, [&](auto zero) {
-    using T = decltype(zero);
-    constexpr int v = wide<T>;
-    const bool in_rows =
-        a.rope_dims % (2 * v) == 0 &&
-        fits(a.head_dim, v, {g.q, g.k, g.dq, g.dk, g.dv, a.ve, a.rope, g.dqkv.data, g.dve.data});
-    if (in_rows && a.head_dim == 8 * v && launch_by_rows<T, 8>(t, a, g)) return;
-    if (in_rows && a.head_dim == 16 * v && launch_by_rows<T, 16>(t, a, g)) return;
-    backward_by_slots<T>
-        <<<dim3(static_cast<unsigned>(g.pieces.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
-           block_threads, 0, t.stream>>>(a, g, lanes_for(a.head_dim, 1), t.fault);
-  });
+  constexpr int v = wide<T>;
+  const bool in_rows =
+      a.rope_dims % (2 * v) == 0 &&
+      fits(a.head_dim, v, {g.q, g.k, g.dq, g.dk, g.dv, a.ve, a.rope, g.dqkv.data, g.dve.data});
+  const bool done = in_rows && ((a.head_dim == 8 * v && launch_by_rows<T, 8>(t, a, g)) ||
+                                (a.head_dim == 16 * v && launch_by_rows<T, 16>(t, a, g)));
+  if (!done) {
+    const dim3 grid(static_cast<unsigned>(g.pieces.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads));
+    backward_by_slots<T><<<grid, block_threads, 0, t.stream>>>(a, g, lanes_for(a.head_dim, 1), t.fault);
+  }
   sum_partials(t, g.partial, g.pieces.count, a.heads + a.kv_heads, a.heads, nullptr, g.dgain);
   if (a.ve && (g.dvs || g.dw)) value_sums<<<1, block_threads, 0, t.stream>>>(a, g);
 }

@@ -2,6 +2,22 @@
 // Backward of heads of any width, and what both ways share: a block's sums, the sums over blocks.
 #include "cuda/qkv.cuh"
 
+namespace fairway::ops::cuda {
+
+/// What backward reads and writes beside Qkv, whose `qkv` it does not need.
+struct QkvGradients {
+  const float* rr = nullptr;  ///< saved 1/rms
+  const void *q = nullptr, *k = nullptr;
+  const float* row = nullptr;  ///< of a deferred norm, may be null: dqkv is times row_scale row[row]
+  float row_scale = 1;
+  const void *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  Output dqkv, dgain, dve, dvs, dw;
+  Pieces pieces;
+  float* partial = nullptr;  ///< [pieces, heads + kv_heads]
+};
+
+}  // namespace fairway::ops::cuda
+
 namespace fairway::ops::cuda::qkv_rows {
 
 /// 1 / gain; of 0 it counts as 0: such a head has lost its direction.

@@ -1,15 +1,30 @@
 #pragma once
-// The product of qkv_product.h: product_rows.cuh with norm, rotation, gain and value embedding as epilogue,
-// so that the raw projection never exists in memory.
+// The query/key/value product (fairway/ops/qkv_product.h): product_rows.cuh with norm, rotation, gain and
+// value embedding as epilogue, so that the raw projection never exists in memory.
 //
 // 128 columns are two heads of 64, both of queries, of keys or of values. A row of a head lies in four lanes:
 // its sum of squares takes two shuffles, and the two of a rotated pair are in one thread where rope_dims / 2
 // is a multiple of 8.
 
 #include "product_rows.cuh"
-#include "qkv_product.h"
 
 namespace fairway::ops::cuda::qkv {
+
+/// Everything bf16 and aligned to 16 bytes but gain, rope, r, vs, w and rr, which are fp32.
+/// qkv_product_fits(heads, kv_heads, 64, rope_dims, depth) must hold.
+struct FusedQkv {
+  int rows = 0, length = 0;  ///< position of a row: row % length
+  int heads = 0, kv_heads = 0, rope_dims = 0;
+  int depth = 0;  ///< columns of a
+  float eps = 0, row_scale = 1;
+  const void *a = nullptr, *weight = nullptr;
+  const float *gain = nullptr, *rope = nullptr;
+  const float* r = nullptr;  ///< null: the projection is a w^T, else row_scale r[row] (a w^T)
+  const void* ve = nullptr;  ///< null: no value embedding
+  const float *vs = nullptr, *w = nullptr;
+  void *q = nullptr, *k = nullptr, *v = nullptr;  ///< each may be null
+  float* rr = nullptr;                            ///< may be null
+};
 
 /// What a tile's epilogue wants from memory; loaded before the tile's products, which hide it. [0] belongs to
 /// the thread's row of the accumulator's lower 8, [1] to the one of the upper 8.
@@ -165,7 +180,8 @@ struct Epilogue {
     if (embeds_values) {
       s.rows_full[warp].wait(turn);
       rows::rewrite_rows(s, warp, d, [&](std::uint32_t e, const float* v, int upper) {
-        return pack(v[0] * factor[upper] + scale * rows::low(e), v[1] * factor[upper] + scale * rows::high(e));
+        return pack(v[0] * factor[upper] + scale * rows::low(e),
+                    v[1] * factor[upper] + scale * rows::high(e));
       });
     }
 #pragma unroll

@@ -1,5 +1,5 @@
 #include "cuda/column_sums.cuh"
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -46,31 +46,37 @@ struct Gradient {
 
 }  // namespace
 
-void scaled_residual(const Target& t, Storage storage, std::int64_t rows, std::int64_t columns, const void* x,
-                     const void* branch, const float* scale, bool scalar, Output y) {
-  if (!y) return;
-  with_width(storage, columns, {x, branch, scalar ? nullptr : scale, y.data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    forward<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, columns, static_cast<const T*>(x), static_cast<const T*>(branch), scale, scalar, out<T>(y));
-  });
+void scaled_residual(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const Shape& x = a.in[0].shape();
+  const float* scale = floats(a, 2);
+  const bool scalar = a.in[2].elements() == 1;
+  with_width(a, a.in[0], x.columns(), {data(a, 0), data(a, 1), scalar ? nullptr : scale, a.out[0].data},
+             [&](auto zero, auto width) {
+               using T = decltype(zero);
+               launch_rows(a, x.rows(), forward<T, decltype(width)::value>, x.rows(), x.columns(),
+                           in<T>(a, 0), in<T>(a, 1), scale, scalar, out<T>(a, 0));
+             });
 }
 
-void scaled_residual_backward(const Target& t, Storage storage, const Pieces& pieces, std::int64_t columns,
-                              const void* branch, const float* scale, bool scalar, const void* dy, Output da,
-                              Output ds, float* partial) {
+void scaled_residual_backward(const KernelArgs& a) {
+  const Output da = output(a, 0), ds = output(a, 1);
   if (!da && !ds) return;
-  with_width(storage, columns, {branch, scalar ? nullptr : scale, dy, da.data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
-    const Gradient<T, v> body{
-        static_cast<const T*>(branch), static_cast<const T*>(dy), scale, scalar, bool(ds), out<T>(da)};
-    column_sums<v>(t, pieces, columns, body, ds ? partial : nullptr);
-  });
+  const std::int64_t columns = a.in[0].shape().columns();
+  const float* scale = floats(a, 1);
+  const bool scalar = a.in[1].elements() == 1;
+  const Pieces p = pieces(a.in[0].shape().rows());
+  with_width(a, a.in[0], columns, {data(a, 0), scalar ? nullptr : scale, data(a, 2), da.data},
+             [&](auto zero, auto width) {
+               using T = decltype(zero);
+               constexpr int v = decltype(width)::value;
+               const Gradient<T, v> body{in<T>(a, 0), in<T>(a, 2), scale, scalar, bool(ds), out<T>(da)};
+               column_sums<v>(a, p, columns, body, bool(ds));
+             });
   if (scalar)
-    sum_all_partials(t, partial, pieces.count * columns, ds);
+    sum_all_partials(target(a), partials(a), p.count * columns, ds);
   else
-    sum_partials(t, partial, pieces.count, columns, columns, nullptr, ds);
+    sum_partials(target(a), partials(a), p.count, columns, columns, nullptr, ds);
 }
 
 }  // namespace fairway::ops::cuda

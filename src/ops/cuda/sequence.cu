@@ -1,6 +1,7 @@
 // Operators that look along the positions of a row.
 #include "cuda/column_sums.cuh"
-#include "cuda/device.cuh"
+#include "cuda/launch.cuh"
+#include "fairway/ops/residual.h"
 
 namespace fairway::ops::cuda {
 namespace {
@@ -83,56 +84,51 @@ __global__ void __launch_bounds__(block_threads)
     y.put(row * columns + i, from < 0 ? filled<V>(0) : load<V>(x_row + i));
 }
 
-void shift(const Target& t, Storage storage, std::int64_t batch, std::int64_t to_length,
-           std::int64_t from_length, std::int64_t columns, const void* x, Output y) {
-  if (!y) return;
-  with_width(storage, columns, {x, y.data}, [&](auto zero, auto width) {
+/// Output 0 [B, to_length, D] of `x` [B, from_length, D].
+void shift(const KernelArgs& a, const View& x, std::int64_t to_length, std::int64_t from_length) {
+  if (!a.out[0]) return;
+  const std::int64_t rows = x.shape()[0] * to_length, columns = x.shape()[2];
+  with_width(a, x, columns, {x.data, a.out[0].data}, [&](auto zero, auto width) {
     using T = decltype(zero);
-    const std::int64_t rows = batch * to_length;
-    shift_kernel<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, to_length, from_length, columns, static_cast<const T*>(x), out<T>(y));
+    launch_rows(a, rows, shift_kernel<T, decltype(width)::value>, rows, to_length, from_length, columns,
+                static_cast<const T*>(x.data), out<T>(a, 0));
   });
 }
 
 }  // namespace
 
-void smear(const Target& t, Storage storage, std::int64_t rows, std::int64_t length, std::int64_t columns,
-           const void* x, const float* gamma, const void* previous, Output y) {
-  if (!y) return;
-  with_width(storage, columns, {x, gamma, previous, y.data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    smear_kernel<T, decltype(width)::value><<<blocks_for(rows, block_warps), block_threads, 0, t.stream>>>(
-        rows, length, columns, static_cast<const T*>(x), gamma, static_cast<const T*>(previous), out<T>(y));
-  });
+void smear(const KernelArgs& a) {
+  if (!a.out[0]) return;
+  const Shape& x = a.in[0].shape();
+  with_width(a, a.in[0], x[2], {data(a, 0), data(a, 1), data(a, 2), a.out[0].data},
+             [&](auto zero, auto width) {
+               using T = decltype(zero);
+               launch_rows(a, x.rows(), smear_kernel<T, decltype(width)::value>, x.rows(), x[1], x[2],
+                           in<T>(a, 0), floats(a, 1), in<T>(a, 2), out<T>(a, 0));
+             });
 }
 
-void smear_backward(const Target& t, Storage storage, const Pieces& pieces, std::int64_t length,
-                    std::int64_t columns, const void* x, const float* gamma, const void* dy,
-                    const void* previous, Output dx, Output dgamma, float* partial) {
+void smear_backward(const KernelArgs& a) {
+  const Output dx = output(a, 0), dgamma = output(a, 1);
   if (!dx && !dgamma) return;
-  with_width(storage, columns, {x, gamma, dy, previous, dx.data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
-    const SmearGradient<T, v> body{static_cast<const T*>(x),
-                                   gamma,
-                                   static_cast<const T*>(dy),
-                                   static_cast<const T*>(previous),
-                                   out<T>(dx),
-                                   bool(dgamma),
-                                   length,
-                                   columns};
-    column_sums<v>(t, pieces, columns, body, dgamma ? partial : nullptr);
-  });
-  sum_partials(t, partial, pieces.count, columns, columns, gamma, dgamma);
+  const Shape& x = a.in[0].shape();
+  const std::int64_t length = x[1], columns = x[2];
+  const float* gamma = floats(a, 1);
+  const Pieces p = pieces(x.rows());
+  with_width(a, a.in[0], columns, {data(a, 0), gamma, data(a, 2), data(a, 3), dx.data},
+             [&](auto zero, auto width) {
+               using T = decltype(zero);
+               constexpr int v = decltype(width)::value;
+               const SmearGradient<T, v> body{in<T>(a, 0), gamma,        in<T>(a, 2), in<T>(a, 3),
+                                              out<T>(dx),  bool(dgamma), length,      columns};
+               column_sums<v>(a, p, columns, body, bool(dgamma));
+             });
+  sum_partials(target(a), partials(a), p.count, columns, columns, gamma, dgamma);
 }
 
-void take_last(const Target& t, Storage storage, std::int64_t batch, std::int64_t length, std::int64_t n,
-               std::int64_t columns, const void* x, Output y) {
-  shift(t, storage, batch, n, length, columns, x, y);
+void take_last(const KernelArgs& a) {
+  shift(a, a.in[0], static_cast<const TakeLast&>(a.op).n, a.in[0].shape()[1]);
 }
-void take_last_backward(const Target& t, Storage storage, std::int64_t batch, std::int64_t length,
-                        std::int64_t n, std::int64_t columns, const void* dy, Output dx) {
-  shift(t, storage, batch, length, n, columns, dy, dx);
-}
+void take_last_backward(const KernelArgs& a) { shift(a, a.in[1], a.in[0].shape()[1], a.in[1].shape()[1]); }
 
 }  // namespace fairway::ops::cuda

@@ -18,7 +18,4 @@ struct State::Parts {
   ProductMaker& product_maker();
 };
 
-/// Throws when `status` is an error: "WHAT: TEXT (NAME)".
-void check_cuda(cudaError_t status, std::string_view what);
-
 }  // namespace fairway::ops::cuda

@@ -1,13 +1,19 @@
 // Exclusive self attention: groups of lanes as in qkv.cu. Heads whose columns are one vector a lane (64
 // columns) go through kernels that fetch everything before the first sum and whose neighbouring lanes take
 // neighbouring heads; the others through loops.
-#include "cuda/qkv.cuh"
+#include "attention_cut.h"
+#include "cuda/launch.cuh"
+#include "fairway/ops/attention.h"
 
 namespace fairway::ops::cuda {
 namespace {
 
 constexpr float shortest = 1e-12f;  // |v| below counts as this, as in the published models
-constexpr int most_group = 64;      // heads of one KV head: xsa_largest_group
+
+struct XsaShape {
+  std::int64_t batch = 0, queries = 0, positions = 0;
+  int heads = 0, kv_heads = 0, head_dim = 0;
+};
 
 /// y = o - (o . n) n for one head of one position.
 template <class T, int V>
@@ -108,7 +114,7 @@ __global__ void __launch_bounds__(block_threads)
     for (int j = 0; j < V; ++j) squares += n.v[j] * n.v[j];
   }
   const float norm = sqrtf(lane_sum(squares, lanes)), c = 1.0f / fmaxf(norm, shortest);
-  float o_n[most_group], dy_n[most_group], products = 0;
+  float o_n[xsa_largest_group], dy_n[xsa_largest_group], products = 0;
   for (int g = 0; g < group; ++g) {
     float with_o = 0, with_dy = 0;
     for (int i = lane * V; i < dh; i += lanes * V) {
@@ -182,57 +188,63 @@ __global__ void __launch_bounds__(block_threads)
   dv.put(v_at, total);
 }
 
+XsaShape shape_of(const KernelArgs& a, const HeadShape& h) {
+  const Shape& o = a.in[0].shape();
+  return {o[0], o[1], a.in[1].shape()[1], h.heads, h.kv_heads, h.head_dim};
+}
+
 template <class F>
-void with_heads(Storage storage, int head_dim, std::initializer_list<const void*> pointers, const F& f) {
-  with_width(storage, head_dim, pointers,
+void with_heads(const KernelArgs& a, int head_dim, std::initializer_list<const void*> pointers, const F& f) {
+  with_width(a, a.in[0], head_dim, pointers,
              [&](auto zero, auto width) { f(zero, width, lanes_for(head_dim, decltype(width)::value)); });
 }
 
 }  // namespace
 
-void xsa(const Target& t, Storage storage, const XsaShape& a, const void* o, const void* v, Output y) {
-  const std::int64_t rows = a.batch * a.queries;
-  if (!y || rows == 0) return;
-  with_heads(storage, a.head_dim, {o, v, y.data}, [&](auto zero, auto width, int lanes) {
+void xsa(const KernelArgs& a) {
+  const XsaShape s = shape_of(a, static_cast<const Xsa&>(a.op).shape);
+  const std::int64_t rows = s.batch * s.queries;
+  if (!a.out[0] || rows == 0) return;
+  with_heads(a, s.head_dim, {data(a, 0), data(a, 1), a.out[0].data}, [&](auto zero, auto width, int lanes) {
     using T = decltype(zero);
     constexpr int w = decltype(width)::value;
     const auto run = [&](auto kernel, dim3 grid) {
-      kernel<<<grid, block_threads, 0, t.stream>>>(a, lanes, static_cast<const T*>(o),
-                                                   static_cast<const T*>(v), out<T>(y));
+      kernel<<<grid, block_threads, 0, target(a).stream>>>(s, lanes, in<T>(a, 0), in<T>(a, 1), out<T>(a, 0));
     };
-    if (lanes * w == a.head_dim)
-      run(forward_whole<T, w>, blocks_for(rows * a.heads, block_threads / lanes));
+    if (lanes * w == s.head_dim)
+      run(forward_whole<T, w>, blocks_for(rows * s.heads, block_threads / lanes));
     else
-      run(forward<T, w>, {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.heads)});
+      run(forward<T, w>, {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(s.heads)});
   });
 }
 
-void xsa_backward(const Target& t, Storage storage, const XsaShape& a, const void* o, const void* v,
-                  const void* dy, Output d_o, Output dv) {
-  const std::int64_t rows = a.batch * a.positions;
+void xsa_backward(const KernelArgs& a) {
+  const XsaShape s = shape_of(a, static_cast<const XsaBackward&>(a.op).shape);
+  const Output d_o = output(a, 0), dv = output(a, 1);
+  const std::int64_t rows = s.batch * s.positions;
   if ((!d_o && !dv) || rows == 0) return;
-  with_heads(storage, a.head_dim, {o, v, dy, d_o.data, dv.data}, [&](auto zero, auto width, int lanes) {
-    using T = decltype(zero);
-    constexpr int w = decltype(width)::value;
-    const auto run = [&](auto kernel, dim3 grid) {
-      kernel<<<grid, block_threads, 0, t.stream>>>(a, lanes, static_cast<const T*>(o),
-                                                   static_cast<const T*>(v), static_cast<const T*>(dy),
-                                                   out<T>(d_o), out<T>(dv));
-    };
-    const int group = lanes * w == a.head_dim ? a.heads / a.kv_heads : 0;
-    const dim3 whole(blocks_for(rows * a.kv_heads, block_threads / lanes));
-    switch (group) {
-      case 1:
-        return run(backward_whole<T, w, 1>, whole);
-      case 2:
-        return run(backward_whole<T, w, 2>, whole);
-      case 4:
-        return run(backward_whole<T, w, 4>, whole);
-      default:
-        return run(backward<T, w>,
-                   {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(a.kv_heads)});
-    }
-  });
+  with_heads(a, s.head_dim, {data(a, 0), data(a, 1), data(a, 2), d_o.data, dv.data},
+             [&](auto zero, auto width, int lanes) {
+               using T = decltype(zero);
+               constexpr int w = decltype(width)::value;
+               const auto run = [&](auto kernel, dim3 grid) {
+                 kernel<<<grid, block_threads, 0, target(a).stream>>>(s, lanes, in<T>(a, 0), in<T>(a, 1),
+                                                                      in<T>(a, 2), out<T>(d_o), out<T>(dv));
+               };
+               const int group = lanes * w == s.head_dim ? s.heads / s.kv_heads : 0;
+               const dim3 whole(blocks_for(rows * s.kv_heads, block_threads / lanes));
+               switch (group) {
+                 case 1:
+                   return run(backward_whole<T, w, 1>, whole);
+                 case 2:
+                   return run(backward_whole<T, w, 2>, whole);
+                 case 4:
+                   return run(backward_whole<T, w, 4>, whole);
+                 default:
+                   return run(backward<T, w>,
+                              {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(s.kv_heads)});
+               }
+             });
 }
 
 }  // namespace fairway::ops::cuda

@@ -9,8 +9,7 @@ namespace fairway::pipeline {
 std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& engine) {
   const int rows = exec::rows_for(exec::full_rate_tokens(engine.device()), config.window);
   const auto weights = static_cast<std::size_t>(model::make_layout(config).padded_elements()) * sizeof(float);
-  return exec::planned_bytes(config, engine, ops::MatmulPrecision::f32,
-                             {.mode = model::Mode::score, .rows = rows}) +
+  return exec::planned_bytes(config, engine, tensor::DType::f32, {.mode = model::Mode::score, .rows = rows}) +
          2 * weights;  // a copy, and one that is rounded
 }
 

@@ -117,8 +117,4 @@ graph::QuantLevels qat_levels(const Recipe& r) {
   };
 }
 
-ops::MatmulPrecision products(const Recipe& r) {
-  return r.train.products == tensor::DType::bf16 ? ops::MatmulPrecision::bf16 : ops::MatmulPrecision::f32;
-}
-
 }  // namespace fairway::pipeline

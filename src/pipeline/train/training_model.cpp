@@ -24,7 +24,7 @@ std::size_t needed_bytes(const Recipe& r, const exec::Engine& engine, int rows) 
   const auto values = static_cast<std::size_t>(model::make_layout(r.model).padded_elements()) * sizeof(float);
   // Values, gradients, compute weights, Muon's momentum, its workspaces in bf16, the average.
   const auto parameters = values * 2 + values / 2 + values + values * 2 + values;
-  return exec::planned_bytes(r.model, engine, products(r), training_spec(r, rows)) + parameters +
+  return exec::planned_bytes(r.model, engine, r.train.products, training_spec(r, rows)) + parameters +
          scoring_bytes(r.model, engine) + reserve;
 }
 
@@ -58,7 +58,7 @@ TrainingModel make_training_model(const Recipe& r, const exec::Engine& engine) {
   TrainingModel model;
   model.rows = micro_batch_rows(r, engine);
   exec::RunnerOptions options;
-  options.products = products(r);
+  options.products = r.train.products;
   options.trains = true;
   options.micro_batches = r.train.batch_tokens / r.model.window / model.rows;
   if (r.qat.any() && !r.qat.inert) options.quantise = qat_levels(r);

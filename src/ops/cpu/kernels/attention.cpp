@@ -4,7 +4,7 @@
 #include "kernels.h"
 #include "softmax_block.h"
 
-// With MatmulPrecision::bf16 the operands of both products are rounded (q, k, v once, probabilities where
+// With products in bf16 the operands of both products are rounded (q, k, v once, probabilities where
 // they are made): that doubles the speed of the products and costs a tenth of it. Scores, softmax and sums
 // stay fp32. Decoding stays fp32 altogether: a new token meets each key once, so that rounding costs more
 // than it saves.

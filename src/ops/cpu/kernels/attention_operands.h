@@ -122,7 +122,7 @@ inline void dispatch_operands(const KernelArgs& a, const F& f) {
   if (a.in[0].dtype() == DType::bf16) dtype_fault(DType::bf16);
   if (a.in[0].dtype() == DType::f64)
     f(double{}, double{});
-  else if (a.context.products == MatmulPrecision::bf16 && has_bf16_gemm())
+  else if (a.context.products == DType::bf16 && has_bf16_gemm())
     f(float{}, bf16{});
   else
     f(float{}, float{});

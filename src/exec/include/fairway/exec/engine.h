@@ -36,7 +36,7 @@ class Engine {
   void set_stop(std::stop_token stop) noexcept { stop_ = std::move(stop); }
   /// Throws `interrupted` when a stop was requested.
   void throw_if_stopped() const;
-  graph::Runtime runtime(ops::MatmulPrecision products = ops::MatmulPrecision::f32) const;
+  graph::Runtime runtime(tensor::DType products = tensor::DType::f32) const;
   /// The GPU's queue; null on the CPU.
   ops::cuda::State* cuda() const noexcept { return cuda_.get(); }
   void synchronize() const;  ///< waits for work queued on a GPU

@@ -27,7 +27,7 @@ struct Form {
 };
 
 /// Bytes that a program takes beside the weights (arena, states and constants), before anything is taken.
-std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine,
-                          ops::MatmulPrecision products, const ProgramSpec& spec);
+std::size_t planned_bytes(const model::ModelConfig& config, const Engine& engine, tensor::DType products,
+                          const ProgramSpec& spec);
 
 }  // namespace fairway::exec

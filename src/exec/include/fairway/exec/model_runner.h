@@ -22,7 +22,7 @@ enum class ComputeWeights { plain, quantised };
 using Snapshot = tensor::Buffer;
 
 struct RunnerOptions {
-  ops::MatmulPrecision products = ops::MatmulPrecision::f32;
+  tensor::DType products = tensor::DType::f32;
   bool trains = false;               ///< with gradients
   std::int64_t micro_batches = 1;    ///< of a training step, at most
   graph::QuantLevels quantise = {};  ///< of ComputeWeights::quantised; empty: the same as plain

@@ -18,7 +18,7 @@ namespace fairway::graph {
 struct Runtime {
   tensor::Device device;
   base::Isa isa = base::best_isa();
-  ops::MatmulPrecision products = ops::MatmulPrecision::f32;
+  tensor::DType products = tensor::DType::f32;
   base::ThreadPool* pool = nullptr;  ///< not owned; needed on the CPU
   ops::cuda::State* cuda = nullptr;  ///< not owned; needed on a GPU, of `device`
 };

@@ -13,10 +13,11 @@ enum class ProductResult : std::uint8_t {
 ///   in:  a  [..., K] (or [K, M] flattened from the left when transpose_a), b [K, N] (or [N, K] when
 ///   transpose_b) out: c  [..., N] (the leading axes of `a`; [M, N] when transpose_a)
 /// A linear layer y = x W^T is Matmul(false, true). Write::add accumulates into c (beta = 1).
-/// dtypes: f32 (or f64 in the harness); MatmulPrecision::bf16 rounds both operands to bf16 and accumulates in
-/// fp32. On a GPU also bf16 operands, fp32 sums; c is bf16, or f32 with ProductResult::wide. Deterministic:
-/// cut into tiles and fixed K-chunks from the shape alone, chunks summed in index order. FLOPs 2 M N K.
-/// Backward: da = dc · op(b)^T, db = op(a)^T · dc (wide: b is where linear layers have their weight).
+/// dtypes: f32 (or f64 in the harness); Context::products bf16 rounds both operands to bf16 and accumulates
+/// in fp32. On a GPU also bf16 operands, fp32 sums; c is bf16, or f32 with ProductResult::wide.
+/// Deterministic: cut into tiles and fixed K-chunks from the shape alone, chunks summed in index order. FLOPs
+/// 2 M N K. Backward: da = dc · op(b)^T, db = op(a)^T · dc (wide: b is where linear layers have their
+/// weight).
 class Matmul final : public Operator {
  public:
   Matmul(bool transpose_a, bool transpose_b, ProductResult result = ProductResult::as_operands)

@@ -93,10 +93,6 @@ class Operator {
   virtual std::string attributes() const { return {}; }
 };
 
-/// Precision of matrix products (docs/architecture.md, "Numbers and determinism"): fp32, or bf16 operands
-/// with fp32 accumulation.
-enum class MatmulPrecision : std::uint8_t { f32, bf16 };
-
 namespace cuda {
 class State;  // fairway/ops/cuda.h
 }
@@ -104,7 +100,9 @@ class State;  // fairway/ops/cuda.h
 /// What a kernel may use while it runs.
 struct Context {
   base::ThreadPool* pool = nullptr;  ///< CPU kernels
-  MatmulPrecision products = MatmulPrecision::f32;
+  /// What the operands of products of f32 activations are rounded to: f32 (not at all) or bf16; sums are in
+  /// fp32 (docs/architecture.md, "Numbers and determinism").
+  DType products = DType::f32;
   void* stream = nullptr;       ///< CUDA kernels: cudaStream_t, the state's
   cuda::State* cuda = nullptr;  ///< CUDA kernels
 };

@@ -45,9 +45,6 @@ void initial_weights(const Recipe& recipe, graph::ParameterStore& store, base::T
 /// The row quantiser's q of a matrix under [qat].
 graph::QuantLevels qat_levels(const Recipe& recipe);
 
-/// What matrix products of forward and backward round their operands to.
-ops::MatmulPrecision products(const Recipe& recipe);
-
 /// Weights of the targets of whole windows in a step's mean loss: 0 for those under memory tokens, equal for
 /// the others.
 void target_weights(const Recipe& recipe, std::span<float> weights);
