@@ -1,5 +1,7 @@
 #include "fairway/ops/gates.h"
 
+#include <algorithm>
+
 #include "chunks.h"
 #include "rule.h"
 
@@ -87,7 +89,11 @@ std::vector<Meta> HeadGateBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[1], in[2]};
 }
 std::size_t HeadGateBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return sums_bytes(in[1], in[2].shape.elements());
+  const Shape &o = in[0].shape, &n = in[1].shape;
+  const auto pieces = std::max(most_pieces(n.rows(), n.columns()), most_pieces(o[0] * o[1], n.columns()));
+  // The sums of each piece, and a number for each row and head.
+  return static_cast<std::size_t>(pieces * in[2].shape.elements() + o.rows()) *
+         tensor::size_of(rule::wide(in[0].dtype));
 }
 
 std::vector<Meta> TokenSmear::infer(std::span<const Meta> in) const {
@@ -111,7 +117,9 @@ std::vector<Meta> TokenSmearBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[2], in[3]};
 }
 std::size_t TokenSmearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return sums_bytes(in[0], in[2].shape.elements() + 1);
+  // The sums, and two numbers for each row.
+  return sums_bytes(in[0], in[2].shape.elements() + 1) +
+         2 * static_cast<std::size_t>(in[0].shape.rows()) * tensor::size_of(rule::wide(in[0].dtype));
 }
 
 }  // namespace fairway::ops

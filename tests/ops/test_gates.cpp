@@ -1,10 +1,5 @@
 // The gates and lanes of the CaseOps systems.
-#include "fairway/ops/gates.h"
-#include "fairway/ops/two_lanes.h"
-
-#include <cmath>
-
-#include "ops/direct.h"
+#include "ops/gate_cases.h"
 
 namespace fairway::ops {
 namespace {
@@ -12,15 +7,8 @@ namespace {
 using namespace harness;
 
 TEST(GatedSkip, AllChecks) {
-  for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{2, 70, 33}, Shape{300, 7}}) {
-    const Shape channels{shape.columns()};
-    auto c = op_case("gated_skip " + shape.str(), std::make_shared<GatedSkip>(),
-                     {tensor_input(shape, normal()), tensor_input(shape, normal()),
-                      tensor_input(channels, normal(0.3, 1)), tensor_input(channels, normal())});
-    c.add_outputs = {0};
-    c.rejects = {{{DType::f32, shape}, {DType::f32, shape}, {DType::f32, {2, 2}}, {DType::f32, channels}}};
-    EXPECT_EQ(run_all_checks(c), "");
-  }
+  for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{2, 70, 33}, Shape{300, 7}})
+    EXPECT_EQ(run_all_checks(gated_skip_case(shape)), "");
 }
 
 TEST(GatedSkip, AClosedGateTakesTheSkipAndAnOpenOneTheStream) {
@@ -31,23 +19,9 @@ TEST(GatedSkip, AClosedGateTakesTheSkipAndAnOpenOneTheStream) {
 }
 
 TEST(HeadGate, AllChecks) {
-  struct Sizes {
-    std::int64_t batch, queries, positions, heads, dh, columns, channels;
-  };
-  for (const auto& z : {Sizes{1, 1, 1, 1, 1, 1, 1}, Sizes{2, 5, 5, 4, 16, 64, 12},
-                        Sizes{2, 3, 7, 3, 9, 27, 12}, Sizes{1, 70, 70, 2, 33, 66, 66}})
-    for (const float factor : {1.0f, 2.0f}) {
-      auto c = op_case(fmt::format("head_gate S={} C={} x{}", z.positions, z.channels, factor),
-                       std::make_shared<HeadGate>(0.5f, factor),
-                       {tensor_input({z.batch, z.queries, z.heads, z.dh}, normal()),
-                        tensor_input({z.batch, z.positions, z.columns}, normal()),
-                        tensor_input({z.heads, z.channels}, normal(0.5))});
-      c.add_outputs = {0};
-      c.rejects = {{{DType::f32, {z.batch, z.queries, z.heads, z.dh}},
-                    {DType::f32, {z.batch, z.positions, z.columns}},
-                    {DType::f32, {z.heads, z.columns + 1}}}};
-      EXPECT_EQ(run_all_checks(c), "");
-    }
+  for (const auto& sizes : {GateSizes{1, 1, 1, 1, 1, 1, 1}, GateSizes{2, 5, 5, 4, 16, 64, 12},
+                            GateSizes{2, 3, 7, 3, 9, 27, 12}, GateSizes{1, 70, 70, 2, 33, 66, 66}})
+    for (const float factor : {1.0f, 2.0f}) EXPECT_EQ(run_all_checks(head_gate_case(sizes, factor)), "");
 }
 
 TEST(HeadGate, StartsHalfOpen) {
@@ -57,27 +31,14 @@ TEST(HeadGate, StartsHalfOpen) {
   EXPECT_EQ(output_values(c), (std::vector<double>{2, 3}));
 }
 
-OpCase smear_case(const Shape& shape, std::int64_t channels, bool carried) {
-  auto c = op_case(fmt::format("token_smear {} C={} {}", shape.str(), channels, carried ? "carried" : ""),
-                   std::make_shared<TokenSmear>(1, std::vector<int>{5, 6}),
-                   {tensor_input(shape, normal()), index_input({shape[0], shape[1]}, integers(0, 7)),
-                    tensor_input({1, channels}, normal()), tensor_input({1}, constant(0.7))});
-  if (carried) {
-    c.inputs.push_back(tensor_input({shape[0], shape[2]}, normal(), false));
-    c.inputs.push_back(index_input({shape[0]}, integers(-1, 7)));
-  }
-  c.add_outputs = {0};
-  return c;
-}
-
 TEST(TokenSmear, AllChecks) {
   for (const bool carried : {false, true}) {
-    auto c = smear_case({1, 1, 1}, 1, carried);
+    auto c = token_smear_case({1, 1, 1}, 1, carried);
     c.rejects = {{{DType::f32, {1, 1, 1}}, {DType::i32, {1, 2}}, {DType::f32, {1, 1}}, {DType::f32, {1}}}};
     EXPECT_EQ(run_all_checks(c), "");
-    EXPECT_EQ(run_all_checks(smear_case({2, 7, 33}, 12, carried)), "");
-    EXPECT_EQ(run_all_checks(smear_case({3, 50, 65}, 12, carried)), "");
-    EXPECT_EQ(run_all_checks(smear_case({1, 40, 17}, 17, carried)), "");
+    EXPECT_EQ(run_all_checks(token_smear_case({2, 7, 33}, 12, carried)), "");
+    EXPECT_EQ(run_all_checks(token_smear_case({3, 50, 65}, 12, carried)), "");
+    EXPECT_EQ(run_all_checks(token_smear_case({1, 40, 17}, 17, carried)), "");
   }
 }
 
@@ -112,18 +73,7 @@ TEST(TokenSmear, PiecesGiveTheWholeWindow) {
 
 TEST(TwoLanes, AllChecks) {
   for (const Shape& shape : {Shape{1, 1}, Shape{3, 65}, Shape{2, 70, 33}, Shape{300, 7}})
-    for (const bool join : {false, true}) {
-      const auto stream = [&] { return tensor_input(shape, normal()); };
-      const auto channels = [&] { return tensor_input({shape.columns()}, normal()); };
-      auto c = op_case(fmt::format("two_lanes {} {}", shape.str(), join ? "join" : ""),
-                       std::make_shared<TwoLanes>(join),
-                       {stream(), stream(), stream(), stream(), channels(), channels(),
-                        tensor_input({2}, normal()), tensor_input({2, 2}, normal())});
-      c.add_outputs = {0};
-      if (!join) c.add_outputs.push_back(1);
-      c.tolerance = 5e-5;  // sums over all channels
-      EXPECT_EQ(run_all_checks(c), "");
-    }
+    for (const bool join : {false, true}) EXPECT_EQ(run_all_checks(two_lanes_case(shape, join)), "");
 }
 
 TEST(TwoLanes, BothResultsReachBothLanes) {

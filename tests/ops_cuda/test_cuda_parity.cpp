@@ -9,6 +9,7 @@
 #include "fairway/ops/memory_tokens.h"
 #include "fairway/ops/residual.h"
 #include "fairway/tensor/cuda.h"
+#include "ops/gate_cases.h"
 #include "ops/norm_cases.h"
 #include "ops/qkv_cases.h"
 
@@ -335,6 +336,20 @@ TEST_F(CudaParity, NotANumberShows) {
     const Blocks in = make_inputs(c, false);
     EXPECT_TRUE(std::isnan(execute(c, there, {*c.op, views(in), {}, {}, {}}, problem)[0].values()[0]));
   }
+}
+
+TEST_F(CudaParity, GatesAndLanes) {
+  // 512: whole vectors; 65: one element at a time; 700 rows: several for each warp of a piece.
+  for (const Shape& x : {Shape{300, 512}, Shape{2, 70, 65}, Shape{1, 700, 128}}) {
+    EXPECT_EQ(check_cuda(gated_skip_case(x)), "");
+    for (const bool join : {false, true}) EXPECT_EQ(check_cuda(two_lanes_case(x, join)), "");
+  }
+  for (const auto& sizes : {GateSizes{2, 70, 70, 8, 64, 512, 12}, GateSizes{2, 5, 33, 3, 9, 27, 12},
+                            GateSizes{1, 40, 40, 40, 4, 160, 160}})  // more heads than lanes
+    for (const float factor : {1.0f, 2.0f}) EXPECT_EQ(check_cuda(head_gate_case(sizes, factor)), "");
+  for (const bool carried : {false, true})
+    for (const Shape& x : {Shape{3, 100, 512}, Shape{2, 50, 65}})
+      EXPECT_EQ(check_cuda(token_smear_case(x, 12, carried)), "");
 }
 
 }  // namespace
