@@ -75,7 +75,7 @@ class Step {
  public:
   explicit Step(const Options& o)
       : recipe_(recipe_of(o)),
-        training_(pipeline::training_config(recipe_)),
+        training_(recipe_.optim),
         engine_(execution_of(o)),
         rows_(o.rows > 0 ? o.rows
                          : exec::rows_for(exec::full_rate_tokens(engine_.device()), recipe_.model.window)),

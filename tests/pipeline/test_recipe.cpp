@@ -283,7 +283,7 @@ TEST(Scale, EverythingCountedInStepsKeepsItsProportion) {
   const double factor = static_cast<double>(tiny.train.steps) / full.train.planned_steps;
   EXPECT_FALSE(tiny.train.by_clock());
   EXPECT_EQ(tiny.train.warmdown_steps, std::lround(full.train.warmdown_steps * factor));
-  EXPECT_EQ(tiny.optim.muon_momentum_steps, std::lround(full.optim.muon_momentum_steps * factor));
+  EXPECT_EQ(tiny.optim.muon_momentum.steps, std::lround(full.optim.muon_momentum.steps * factor));
   EXPECT_EQ(tiny.train.log_every, std::lround(full.train.log_every * factor));
   EXPECT_EQ(tiny.average.swa_every, 1) << "never 0: what was on stays on";
   // As many half-lives in the short run as in the long one.
@@ -306,7 +306,7 @@ TEST(Scale, APartOfTheTrainingKeepsTheModel) {
   EXPECT_DOUBLE_EQ(part.budget.eval_seconds, full.budget.eval_seconds);
   EXPECT_EQ(part.train.planned_steps, 1187);
   EXPECT_EQ(part.train.warmdown_steps, 700);
-  EXPECT_EQ(part.optim.muon_momentum_steps, 300);
+  EXPECT_EQ(part.optim.muon_momentum.steps, 300);
   EXPECT_NEAR(part.average.decay, std::pow(0.997, 5), 1e-12);
   EXPECT_EQ(part.model.width, full.model.width);
   EXPECT_EQ(part.train.batch_tokens, full.train.batch_tokens);

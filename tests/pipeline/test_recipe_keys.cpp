@@ -139,7 +139,7 @@ class Keys : public ::testing::Test {
   }
 
   static void add_optimizer(Seen& seen, const Recipe& r) {
-    const auto c = training_config(r);
+    const auto& c = r.optim;
     const auto schedule = lr_schedule(r);
     auto add = [&](const char* name, double v) { seen[std::string("optim.") + name] = text_of(v); };
     add("matrix_lr", c.matrix_lr);

@@ -47,12 +47,12 @@ TEST_P(PublishedRecipe, HasTheValuesOfItsRun) {
   EXPECT_EQ(m.matrix_init, model::MatrixInit::orthogonal);
 
   const auto& o = r.optim;
-  EXPECT_EQ(std::tuple(o.matrix_lr, o.scalar_lr, o.table_lr), std::tuple(0.025, 0.025, 0.035));
-  EXPECT_EQ(std::tuple(o.muon_momentum_start, o.muon_momentum_end, o.muon_momentum_steps, o.ns_steps),
+  EXPECT_EQ(std::tuple(o.matrix_lr, o.scalar_lr, o.embedding_lr), std::tuple(0.025, 0.025, 0.035));
+  EXPECT_EQ(std::tuple(o.muon_momentum.start, o.muon_momentum.end, o.muon_momentum.steps, o.ns_steps),
             std::tuple(0.92, 0.99, 1500, 5));
   EXPECT_EQ(std::tuple(o.muon_weight_decay, o.adam_weight_decay, o.grad_clip), std::tuple(0.04, 0.04, 0.3));
   EXPECT_EQ(std::tuple(o.beta1, o.beta2, o.eps), std::tuple(0.9, 0.95, 1e-8));
-  EXPECT_EQ(std::tuple(o.tables, o.ns_precision), std::tuple(tensor::DType::bf16, tensor::DType::bf16));
+  EXPECT_EQ(std::tuple(o.embeddings, o.ns_dtype), std::tuple(tensor::DType::bf16, tensor::DType::bf16));
 
   const auto& t = r.train;
   EXPECT_EQ(t.batch_tokens, 786'432);

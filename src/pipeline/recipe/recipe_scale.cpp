@@ -111,10 +111,17 @@ void shrink_adaptation(AdaptConfig& adapt, const Limits& limits) {
 
 /// Everything counted in steps shrinks by one factor; what was on stays on.
 void shrink_steps(Recipe& recipe, double factor) {
+  const auto scale = [factor](auto& value) {
+    using Count = std::remove_reference_t<decltype(value)>;
+    if (value > 0) value = static_cast<Count>(std::max(1L, std::lround(static_cast<double>(value) * factor)));
+  };
   for (const auto& key : recipe_keys()) {
     if (!key.counted_in_steps) continue;
-    int& value = *std::get<int*>(key.value(recipe));
-    if (value > 0) value = std::max(1, static_cast<int>(std::lround(value * factor)));
+    auto place = key.value(recipe);
+    if (auto* value = std::get_if<int*>(&place))
+      scale(**value);
+    else
+      scale(*std::get<std::int64_t*>(place));
   }
   // The half-life of an average is counted in steps too: decay^(1/factor) forgets as much over the shorter
   // run.

@@ -113,20 +113,21 @@ void add_data(std::vector<RecipeKey>& keys) {
 }
 
 void add_optim(std::vector<RecipeKey>& keys) {
-  using O = OptimConfig;
+  using O = optim::TrainingConfig;
+  using M = optim::MomentumWarmup;
   constexpr auto o = &Recipe::optim;
   auto more = {
       number<o, &O::matrix_lr>("optim.matrix_lr", {0, 10}, "learning rate of the matrices (Muon)"),
-      number<o, &O::table_lr>("optim.table_lr", {0, 10}, "learning rate of the embedding tables (AdamW)"),
+      number<o, &O::embedding_lr>("optim.table_lr", {0, 10}, "learning rate of the embedding tables (AdamW)"),
       number<o, &O::scalar_lr>("optim.scalar_lr", {0, 10}, "learning rate of gains, mixes and gates (AdamW)"),
-      number<o, &O::muon_momentum_start>("optim.muon_momentum_start", {0, 0.99999},
-                                         "Muon's momentum at the first step"),
-      number<o, &O::muon_momentum_end>("optim.muon_momentum_end", {0, 0.99999},
-                                       "Muon's momentum after its warm-up"),
-      number<o, &O::muon_momentum_steps>("optim.muon_momentum_steps", {0, 1e9},
-                                         "length of the momentum warm-up", Counted::yes),
+      number<o, &O::muon_momentum, &M::start>("optim.muon_momentum_start", {0, 0.99999},
+                                              "Muon's momentum at the first step"),
+      number<o, &O::muon_momentum, &M::end>("optim.muon_momentum_end", {0, 0.99999},
+                                            "Muon's momentum after its warm-up"),
+      number<o, &O::muon_momentum, &M::steps>("optim.muon_momentum_steps", {0, 1e9},
+                                              "length of the momentum warm-up", Counted::yes),
       number<o, &O::ns_steps>("optim.ns_steps", {1, 100}, "Newton-Schulz iterations"),
-      choice<o, &O::ns_precision>("optim.ns_precision", "products of the Newton-Schulz iteration"),
+      choice<o, &O::ns_dtype>("optim.ns_precision", "products of the Newton-Schulz iteration"),
       number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
                                        "decoupled weight decay of the matrices"),
       number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
@@ -136,8 +137,8 @@ void add_optim(std::vector<RecipeKey>& keys) {
       number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
       number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
                                "largest norm of the whole gradient; 0: no clipping"),
-      choice<o, &O::tables>("optim.tables",
-                            "storage of the embedding tables and their moments (bf16 as published)"),
+      choice<o, &O::embeddings>("optim.tables",
+                                "storage of the embedding tables and their moments (bf16 as published)"),
   };
   keys.insert(keys.end(), more);
 }

@@ -81,7 +81,7 @@ std::vector<float> dequantised(const artifact::StoredTensor& t) {
 
 /// Tables kept in bf16 during training come back as bf16 values (docs/spec/quantization.md section 6).
 void round_tables(graph::ParameterStore& store, const Recipe& recipe) {
-  if (recipe.optim.tables != tensor::DType::bf16) return;
+  if (recipe.optim.embeddings != tensor::DType::bf16) return;
   for (const auto& p : store.layout().parameters())
     if (p.group == graph::Group::embedding)
       for (auto& v : store.value(p.name).span<float>()) v = tensor::round_to_bf16(v);

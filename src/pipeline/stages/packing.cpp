@@ -87,7 +87,7 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
   artifact::Artifact result;
   for (const auto& p : weights.layout().parameters()) {
     engine.throw_if_stopped();
-    const bool bf16 = p.group == graph::Group::embedding && recipe.optim.tables == tensor::DType::bf16;
+    const bool bf16 = p.group == graph::Group::embedding && recipe.optim.embeddings == tensor::DType::bf16;
     result.tensors.push_back(stored(quant::quantize(
         policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16, engine.pool())));
   }

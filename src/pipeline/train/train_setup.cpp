@@ -5,23 +5,6 @@
 #include "fairway/pipeline/stages/packing.h"
 
 namespace fairway::pipeline {
-optim::TrainingConfig training_config(const Recipe& r) {
-  optim::TrainingConfig c;
-  c.matrix_lr = r.optim.matrix_lr;
-  c.embedding_lr = r.optim.table_lr;
-  c.scalar_lr = r.optim.scalar_lr;
-  c.muon_momentum = {r.optim.muon_momentum_start, r.optim.muon_momentum_end, r.optim.muon_momentum_steps};
-  c.ns_steps = r.optim.ns_steps;
-  c.ns_dtype = r.optim.ns_precision;
-  c.muon_weight_decay = r.optim.muon_weight_decay;
-  c.adam_weight_decay = r.optim.adam_weight_decay;
-  c.beta1 = r.optim.beta1;
-  c.beta2 = r.optim.beta2;
-  c.eps = r.optim.eps;
-  c.grad_clip = r.optim.grad_clip;
-  c.embeddings = r.optim.tables;
-  return c;
-}
 
 optim::LrSchedule lr_schedule(const Recipe& r) {
   return {r.train.schedule, r.train.steps, r.train.seconds * 1000.0, r.train.warmdown_steps};
@@ -32,7 +15,7 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
                    : plan.average == AverageAction::add ? optim::EmaStep::update
                                                         : optim::EmaStep::none;
   const double scale = optim::lr_scale(lr_schedule(r), plan.progress);
-  return optim::step_values(training_config(r), scale, plan.progress.step, ema);
+  return optim::step_values(r.optim, scale, plan.progress.step, ema);
 }
 
 data::BatchShape batch_shape(const Recipe& r) {
@@ -68,7 +51,7 @@ optim::OptimizerConfig optimizer_config(const Recipe& r, const graph::ParameterL
   averages.ema_storage = r.average.dtype;
   averages.swa = r.average.kind == Average::swa;
   averages.squares = guided_bits(r);
-  return optim::optimizer_config(training_config(r), trained_parameters(layout), averages);
+  return optim::optimizer_config(r.optim, trained_parameters(layout), averages);
 }
 
 std::optional<optim::Average> average_of(const Recipe& r) {
@@ -92,7 +75,7 @@ std::optional<std::vector<float>> read_average(const Recipe& r, optim::Optimizer
 }
 
 void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::span<float> flat) {
-  if (r.optim.tables != tensor::DType::bf16) return;
+  if (r.optim.embeddings != tensor::DType::bf16) return;
   for (const auto& p : trained_parameters(layout).embeddings)
     for (float& v : p.range.of(flat)) v = tensor::round_to_bf16(v);
 }

@@ -16,6 +16,7 @@
 #include "fairway/data/loader.h"
 #include "fairway/model/config.h"
 #include "fairway/optim/schedule.h"
+#include "fairway/optim/training.h"
 #include "fairway/quant/policy.h"
 #include "fairway/score/window_plan.h"
 #include "fairway/tensor/dtype.h"
@@ -34,26 +35,6 @@ struct DataConfig {
   std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all
   int slices = 8;                ///< a step reads slices * (L + 1) tokens (docs/spec/training.md section 1)
   data::Order order = data::Order::sequence;  ///< of the stream's windows
-};
-
-/// Muon for matrices, AdamW for tables and scalars (docs/spec/training.md sections 3-5).
-struct OptimConfig {
-  double matrix_lr = 0.025;
-  double table_lr = 0.035;
-  double scalar_lr = 0.025;
-  double muon_momentum_start = 0.92;
-  double muon_momentum_end = 0.99;
-  int muon_momentum_steps = 1500;
-  int ns_steps = 5;
-  tensor::DType ns_precision = tensor::DType::f32;  ///< or bf16
-  double muon_weight_decay = 0.04;
-  double adam_weight_decay = 0.04;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  double grad_clip = 0.3;  ///< 0: none
-  /// Storage of the tables and of their moments; bf16 as published.
-  tensor::DType tables = tensor::DType::f32;
 };
 
 struct TrainConfig {
@@ -157,7 +138,7 @@ struct Recipe {
   std::int64_t seed = 1337;
   model::ModelConfig model;
   DataConfig data;
-  OptimConfig optim;
+  optim::TrainingConfig optim;
   TrainConfig train;
   AverageConfig average;
   QatConfig qat;

@@ -15,8 +15,7 @@
 
 namespace fairway::pipeline {
 
-/// The optimiser's settings of a recipe, and its schedule.
-optim::TrainingConfig training_config(const Recipe& recipe);
+/// The schedule of a recipe.
 optim::LrSchedule lr_schedule(const Recipe& recipe);
 /// What the optimiser does in a step.
 optim::StepValues step_values(const Recipe& recipe, const StepPlan& plan);
