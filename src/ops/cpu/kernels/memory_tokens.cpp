@@ -10,13 +10,9 @@ void memory_tokens(const KernelArgs& a) {
     const auto length = shape[1], columns = shape[2], count = a.in[1].meta.shape[0];
     const T *x = in<T>(a, 0), *head = in<T>(a, 1);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const auto t = row % length;
-        const T* from = t < count ? head + t * columns : x + row * columns;
-        const auto y_row = y.at(row * columns);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) { y_row.put(i, part, load(from + i, part)); });
-      }
+    parallel_rows(a, shape.rows(), columns, [&](std::int64_t row) {
+      const auto t = row % length;
+      put_row(y.at(row * columns), t < count ? head + t * columns : x + row * columns, columns);
     });
   });
 }
@@ -40,16 +36,10 @@ void memory_tokens_backward(const KernelArgs& a) {
       });
     }
     if (!dx) return;
-    parallel_ranges(a, shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const bool covered = row % length < count;
-        if (covered && dx.add) continue;
-        const auto at = row * columns;
-        const auto dx_row = dx.at(at);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          dx_row.put(i, part, covered ? splat<T>(0) : load(dy + at + i, part));
-        });
-      }
+    parallel_rows(a, shape.rows(), columns, [&](std::int64_t row) {
+      const bool covered = row % length < count;
+      const auto at = row * columns;
+      if (!covered || !dx.add) put_row(dx.at(at), covered ? nullptr : dy + at, columns);
     });
   });
 }
