@@ -19,11 +19,8 @@ __global__ void __launch_bounds__(block_threads)
   if (i < columns) {
     body.begin(i);
 #pragma unroll 2
-    for (std::int64_t row = first + warp; row < end; row += block_warps) {
-      const Floats<V> v = body(row, row * columns + i, i);
-#pragma unroll
-      for (int k = 0; k < V; ++k) sum.v[k] += v.v[k];
-    }
+    for (std::int64_t row = first + warp; row < end; row += block_warps)
+      sum += body(row, row * columns + i, i);
   }
   if (!partial) return;
 #pragma unroll

@@ -6,8 +6,7 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
 void leaky_relu_squared(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
     const auto slope = splat<T>(static_cast<const LeakyReluSquared&>(a.op).slope);
@@ -20,8 +19,7 @@ void leaky_relu_squared(const KernelArgs& a) {
 }
 
 void leaky_relu_squared_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T* x = in<T>(a, 0);
     const T* dy = in<T>(a, 1);
     const auto dx = out<T>(a, 0);

@@ -201,10 +201,10 @@ void decode(const KernelArgs& a) {
 }  // namespace
 
 void attention(const KernelArgs& a) {
-  dispatch_operands(a, [&](auto zero, auto operand) { forward<decltype(zero), decltype(operand)>(a); });
+  dispatch_operands(a, [&]<class T, class E>(T, E) { forward<T, E>(a); });
 }
 void attention_decode(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { decode<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { decode<T>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

@@ -216,7 +216,7 @@ void backward(const KernelArgs& a) {
 }  // namespace
 
 void attention_backward(const KernelArgs& a) {
-  dispatch_operands(a, [&](auto zero, auto operand) { backward<decltype(zero), decltype(operand)>(a); });
+  dispatch_operands(a, [&]<class T, class E>(T, E) { backward<T, E>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

@@ -29,8 +29,7 @@ struct Levels {
 void cast_rows(const KernelArgs& a) {
   if (!a.out[0].data) return;
   if (a.out[0].meta.dtype == DType::bf16) dtype_fault(DType::bf16);
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T q = static_cast<T>(static_cast<const CastRows&>(a.op).q);
     const auto rows = a.in[0].shape().rows(), columns = a.in[0].shape().columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1);
@@ -48,8 +47,7 @@ void cast_rows(const KernelArgs& a) {
 }
 
 void cast_rows_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T q = static_cast<T>(static_cast<const CastRowsBackward&>(a.op).q);
     const auto rows = a.in[0].shape().rows(), columns = a.in[0].shape().columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1), *dy = in<T>(a, 2);

@@ -57,8 +57,7 @@ T row_lse(const T* z, std::int64_t columns, T cap) {
 }  // namespace
 
 void softcap_cross_entropy(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
     const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
@@ -77,8 +76,7 @@ void softcap_cross_entropy(const KernelArgs& a) {
 }
 
 void softcap_cross_entropy_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
     const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
@@ -108,8 +106,7 @@ void softcap_cross_entropy_backward(const KernelArgs& a) {
 }
 
 void softcap(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T cap = static_cast<const Softcap&>(a.op).cap;
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
@@ -120,8 +117,7 @@ void softcap(const KernelArgs& a) {
 }
 
 void weighted_sum(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *w = in<T>(a, 1);
     const auto n = a.in[0].elements();
     // One number per position: too little for a second thread. Eight sums side by side, joined block by
@@ -142,8 +138,7 @@ void weighted_sum(const KernelArgs& a) {
 }
 
 void weighted_sum_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *w = in<T>(a, 0), *dloss = in<T>(a, 1);
     const auto dx = out<T>(a, 0);
     const auto d = splat<T>(dloss ? *dloss : T{});

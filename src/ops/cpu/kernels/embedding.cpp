@@ -86,8 +86,7 @@ void gather(const KernelArgs& a) {
 }
 
 void gather_backward(const KernelArgs& a) {
-  dispatch(a.in[2], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[2], [&]<class T>(T) {
     const auto& table_shape = a.in[0].meta.shape;
     const auto rows = table_shape[0], columns = table_shape[1];
     const T* dy = in<T>(a, 2);

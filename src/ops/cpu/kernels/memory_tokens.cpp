@@ -4,8 +4,7 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
 void memory_tokens(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], count = a.in[1].meta.shape[0];
     const T *x = in<T>(a, 0), *head = in<T>(a, 1);
@@ -18,8 +17,7 @@ void memory_tokens(const KernelArgs& a) {
 }
 
 void memory_tokens_backward(const KernelArgs& a) {
-  dispatch(a.in[1], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[1], [&]<class T>(T) {
     const auto& shape = a.in[1].meta.shape;
     const auto batch = shape[0], length = shape[1], columns = shape[2], count = a.in[0].meta.shape[0];
     const T* dy = in<T>(a, 1);

@@ -74,8 +74,7 @@ template <class T>
 }  // namespace
 
 void rms_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *squares = in<T>(a, 1);
     const auto y = out<T>(a, 0), r = out<T>(a, 1);
     if (!squares || y)
@@ -91,8 +90,7 @@ void rms_norm(const KernelArgs& a) {
 }
 
 void rms_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const RmsNormBackward&>(a.op);
     const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns();
@@ -160,8 +158,7 @@ template <class T>
 }  // namespace
 
 void mix_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].shape().columns();
     const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2), *s = in<T>(a, 3), *k = in<T>(a, 4);
     norm_rows<T, MixNorm>(a, out<T>(a, 0), out<T>(a, 1), out<T>(a, 2),
@@ -170,8 +167,7 @@ void mix_norm(const KernelArgs& a) {
 }
 
 void mix_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const MixNormBackward&>(a.op);
     const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
@@ -197,8 +193,7 @@ void mix_norm_backward(const KernelArgs& a) {
 }
 
 void residual_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *branch = in<T>(a, 1), *s = in<T>(a, 2);
     norm_rows<T, ResidualNorm>(a, out<T>(a, 0), out<T>(a, 1), out<T>(a, 2), [&](std::int64_t at) {
       return [s, branch_row = branch + at, x_row = x + at](std::int64_t i, auto part) {
@@ -209,8 +204,7 @@ void residual_norm(const KernelArgs& a) {
 }
 
 void residual_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T scale = static_cast<const ResidualNormBackward&>(a.op).scale;
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
     const T *p = in<T>(a, 0), *r = in<T>(a, 1), *branch = in<T>(a, 2), *s = in<T>(a, 3);

@@ -82,8 +82,7 @@ inline T head_gradient(const T* y, const T* dy, T by, T gain, const T* rope, int
 }  // namespace
 
 void qkv_prepare(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const QkvPrepare&>(a.op);
     const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
               dims = op.rope_dims;
@@ -113,8 +112,7 @@ void qkv_prepare(const KernelArgs& a) {
 }
 
 void qkv_backward(const KernelArgs& a) {
-  dispatch(a.in[4], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[4], [&]<class T>(T) {
     const auto& op = static_cast<const QkvBackward&>(a.op);
     const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
               dims = op.rope_dims;

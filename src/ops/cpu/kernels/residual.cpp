@@ -25,8 +25,7 @@ template <class T>
 }  // namespace
 
 void scaled_residual(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *branch = in<T>(a, 1);
     const auto s = channels<T>(a, 2);
@@ -42,8 +41,7 @@ void scaled_residual(const KernelArgs& a) {
 }
 
 void scaled_residual_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
     const T *branch = in<T>(a, 0), *dy = in<T>(a, 2);
     const auto s = channels<T>(a, 1);
@@ -79,8 +77,7 @@ void scaled_residual_backward(const KernelArgs& a) {
 }
 
 void add(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *z = in<T>(a, 1);
     const auto y = out<T>(a, 0);
     parallel_vectors<T>(a, a.in[0].elements(), grain, [&](std::int64_t i, auto part) {
@@ -90,8 +87,7 @@ void add(const KernelArgs& a) {
 }
 
 void copy(const KernelArgs& a) {
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
+  const auto run = [&]<class T>(T) {
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
     parallel_vectors<T>(a, a.in[0].elements(), grain,
@@ -123,8 +119,7 @@ struct Gates {
 }  // namespace
 
 void smear(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2];
     const T *x = in<T>(a, 0), *gamma = in<T>(a, 1), *previous = in<T>(a, 2);
@@ -152,8 +147,7 @@ void smear(const KernelArgs& a) {
 }
 
 void smear_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], rows = shape.rows();
     const T *x = in<T>(a, 0), *gamma = in<T>(a, 1), *dy = in<T>(a, 2), *previous = in<T>(a, 3);
@@ -198,8 +192,7 @@ void smear_backward(const KernelArgs& a) {
 }
 
 void take_last(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2];
     const std::int64_t n = static_cast<const TakeLast&>(a.op).n;
@@ -212,8 +205,7 @@ void take_last(const KernelArgs& a) {
 }
 
 void take_last_backward(const KernelArgs& a) {
-  dispatch(a.in[1], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[1], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], n = a.in[1].meta.shape[1];
     const T* dy = in<T>(a, 1);

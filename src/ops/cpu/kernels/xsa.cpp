@@ -104,10 +104,10 @@ void backward(const KernelArgs& a) {
 }  // namespace
 
 void xsa(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { forward<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { forward<T>(a); });
 }
 void xsa_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { backward<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { backward<T>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA
