@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention_cut.h"
+#include "chunks.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -15,7 +16,6 @@ constexpr std::int64_t chunk_rows = 1024;
 constexpr std::int64_t most_lanes = 64;
 constexpr std::int64_t vector_elements = 16;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 std::int64_t whole_vectors(std::int64_t n) { return ceil_div(n, vector_elements) * vector_elements; }
 
 AttentionCut cut_queries(const Shape& q, std::int64_t positions, std::int64_t most_keys) {

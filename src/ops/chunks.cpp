@@ -3,11 +3,6 @@
 #include <algorithm>
 
 namespace fairway::ops {
-namespace {
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
 
 Chunks chunks_of(std::int64_t rows, std::int64_t columns) {
   constexpr std::int64_t most = 64, least_elements = 8192;
@@ -20,10 +15,6 @@ Chunks device_chunks_of(std::int64_t rows) {
   constexpr std::int64_t most = 512, least_rows = 8;  // a row for each warp of a block
   const auto each = std::max(ceil_div(rows, most), least_rows);
   return {each, ceil_div(rows, each)};
-}
-
-std::int64_t most_pieces(std::int64_t rows, std::int64_t columns) {
-  return std::max(chunks_of(rows, columns).count, device_chunks_of(rows).count);
 }
 
 }  // namespace fairway::ops

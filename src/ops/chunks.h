@@ -3,6 +3,8 @@
 
 namespace fairway::ops {
 
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 /// How rows are cut where each piece keeps partial sums of a parameter's gradient: from the shape alone, so
 /// that the sums (piece by piece, in order) are the same for any number of threads. Not inline: kernel
 /// sources of several instruction sets use it.
@@ -14,7 +16,5 @@ struct Chunks {
 Chunks chunks_of(std::int64_t rows, std::int64_t columns);
 /// The same for a GPU: up to 512 pieces, which its multiprocessors take in turn.
 Chunks device_chunks_of(std::int64_t rows);
-/// Pieces that a workspace for both has room for.
-std::int64_t most_pieces(std::int64_t rows, std::int64_t columns);
 
 }  // namespace fairway::ops

@@ -1,7 +1,7 @@
 #pragma once
 // Workspace of the gather gradient on a GPU, from the shape alone.
 
-#include <cstdint>
+#include "chunks.h"
 
 namespace fairway::ops {
 
@@ -17,7 +17,6 @@ struct GatherGradientCut {
 
 constexpr GatherGradientCut cut_gather_gradient(std::int64_t table_rows, std::int64_t positions,
                                                 std::int64_t columns) {
-  constexpr auto ceil_div = [](std::int64_t a, std::int64_t b) { return (a + b - 1) / b; };
   GatherGradientCut cut;
   cut.chunks = ceil_div(positions, GatherGradientCut::chunk);
   cut.segments = ceil_div(positions, GatherGradientCut::segment);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "chunks.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -42,11 +41,6 @@ void check_smear(const Operator& op, rule::Metas in, std::size_t before) {
                 "what stands before the rows comes with its token");
 }
 
-std::size_t sums_bytes(const Meta& x, std::int64_t sums) {
-  return static_cast<std::size_t>(most_pieces(x.shape.rows(), x.shape.columns()) * sums) *
-         tensor::size_of(rule::wide(x.dtype));
-}
-
 }  // namespace
 
 std::vector<Meta> GatedSkip::infer(std::span<const Meta> in) const {
@@ -67,7 +61,7 @@ std::vector<Meta> GatedSkipBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[1], in[2], in[3]};
 }
 std::size_t GatedSkipBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return sums_bytes(in[0], 2 * in[0].shape.columns());
+  return rule::partial_bytes(in[0], 2 * in[0].shape.columns());
 }
 
 std::vector<Meta> HeadGate::infer(std::span<const Meta> in) const {
@@ -89,11 +83,12 @@ std::vector<Meta> HeadGateBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[1], in[2]};
 }
 std::size_t HeadGateBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const Shape &o = in[0].shape, &n = in[1].shape;
-  const auto pieces = std::max(most_pieces(n.rows(), n.columns()), most_pieces(o[0] * o[1], n.columns()));
-  // The sums of each piece, and a number for each row and head.
-  return static_cast<std::size_t>(pieces * in[2].shape.elements() + o.rows()) *
-         tensor::size_of(rule::wide(in[0].dtype));
+  // The sums of each piece of the rows of n, or of o, and a number for each row and head.
+  const Shape& o = in[0].shape;
+  const Meta of_o{in[0].dtype, {o[0] * o[1], in[1].shape.columns()}};
+  const auto width = in[2].shape.elements();
+  return std::max(rule::partial_bytes(in[1], width), rule::partial_bytes(of_o, width)) +
+         static_cast<std::size_t>(o.rows()) * tensor::size_of(rule::wide(in[0].dtype));
 }
 
 std::vector<Meta> TokenSmear::infer(std::span<const Meta> in) const {
@@ -118,7 +113,7 @@ std::vector<Meta> TokenSmearBackward::infer(std::span<const Meta> in) const {
 }
 std::size_t TokenSmearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   // The sums, and two numbers for each row.
-  return sums_bytes(in[0], in[2].shape.elements() + 1) +
+  return rule::partial_bytes(in[0], in[2].shape.elements() + 1) +
          2 * static_cast<std::size_t>(in[0].shape.rows()) * tensor::size_of(rule::wide(in[0].dtype));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "chunks.h"
 #include "product_cut.h"
 #include "rule.h"
 
@@ -18,7 +19,6 @@ constexpr std::int64_t largest_m = 256, largest_n = 512;
 constexpr std::int64_t smallest_tile = 64;
 constexpr std::int64_t smallest_chunk = 512;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 /// Extent of one of `parts` even parts, in whole vectors.
 std::int64_t even_part(std::int64_t extent, std::int64_t parts) {
   return std::min(extent, ceil_div(ceil_div(extent, parts), 16) * 16);

@@ -2,7 +2,6 @@
 
 #include "fairway/ops/matmul.h"
 
-#include "chunks.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -10,13 +9,6 @@ namespace {
 
 Meta per_channel(const Meta& x) { return {rule::wide(x.dtype), {x.shape.columns()}}; }
 Meta mix_of(const Meta& x) { return {rule::wide(x.dtype), {2, x.shape.columns()}}; }
-
-/// Partial sums of gradients of `vectors` channels-wide parameters.
-std::size_t partial_bytes(const Meta& x, std::int64_t vectors) {
-  return static_cast<std::size_t>(most_pieces(x.shape.rows(), x.shape.columns()) * vectors *
-                                  x.shape.columns()) *
-         tensor::size_of(rule::wide(x.dtype));
-}
 
 std::string norm_attributes(float scale, float eps) { return fmt::format("scale={} eps={}", scale, eps); }
 const char* word(bool flag, const char* text) { return flag ? text : ""; }
@@ -87,7 +79,7 @@ std::vector<Meta> MixNormBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[0], in[2], in[0], in[7]};
 }
 std::size_t MixNormBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return partial_bytes(in[0], skip ? 3 : 2);
+  return rule::partial_bytes(in[0], (skip ? 3 : 2) * in[0].shape.columns());
 }
 std::vector<InPlace> MixNormBackward::in_place() const {
   if (skip) return {{0, 5}, {0, 4}, {3, 4}, {3, 5}};
@@ -122,7 +114,7 @@ std::vector<Meta> ResidualNormBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[0], in[3]};
 }
 std::size_t ResidualNormBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  return partial_bytes(in[0], 1);
+  return rule::partial_bytes(in[0], in[0].shape.columns());
 }
 
 }  // namespace fairway::ops

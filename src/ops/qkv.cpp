@@ -1,6 +1,5 @@
 #include "fairway/ops/qkv.h"
 
-#include "chunks.h"
 #include "qkv_shapes.h"
 
 namespace fairway::ops {
@@ -89,10 +88,7 @@ std::vector<Meta> QkvBackward::infer(std::span<const Meta> in) const {
   return out;
 }
 std::size_t QkvBackward::workspace_bytes(std::span<const Meta>, std::span<const Meta> out) const {
-  const auto& x = out[0];
-  const auto sums = shape.heads + shape.kv_heads;  // of one piece: each head's gain, dv . ve
-  return static_cast<std::size_t>(most_pieces(x.shape.rows(), x.shape.columns()) * sums) *
-         tensor::size_of(rule::wide(x.dtype));
+  return rule::partial_bytes(out[0], shape.heads + shape.kv_heads);  // each head's gain, dv . ve
 }
 
 }  // namespace fairway::ops

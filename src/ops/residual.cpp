@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "chunks.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -42,11 +41,9 @@ std::vector<Meta> ScaledResidualBackward::infer(std::span<const Meta> in) const 
   return {in[0], in[1]};
 }
 std::size_t ScaledResidualBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const auto columns = in[0].shape.columns();
-  const auto size = tensor::size_of(rule::wide(in[0].dtype));
   // A scalar keeps one 64-byte vector of sums for each piece on the CPU; on a GPU the sums of all channels.
-  const auto each = std::max<std::size_t>(64, static_cast<std::size_t>(columns) * size);
-  return static_cast<std::size_t>(most_pieces(in[0].shape.rows(), columns)) * each;
+  const auto vector = 64 / static_cast<std::int64_t>(tensor::size_of(rule::wide(in[0].dtype)));
+  return rule::partial_bytes(in[0], std::max(vector, in[0].shape.columns()));
 }
 
 std::vector<Meta> Add::infer(std::span<const Meta> in) const {
@@ -87,9 +84,7 @@ std::vector<Meta> SmearBackward::infer(std::span<const Meta> in) const {
   return {x, in[1]};
 }
 std::size_t SmearBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const auto columns = in[0].shape.columns();
-  return static_cast<std::size_t>(most_pieces(in[0].shape.rows(), columns) * columns) *
-         tensor::size_of(rule::wide(in[0].dtype));
+  return rule::partial_bytes(in[0], in[0].shape.columns());
 }
 
 std::vector<Meta> TakeLast::infer(std::span<const Meta> in) const {

@@ -1,30 +1,14 @@
 #include "rule.h"
 
+#include <algorithm>
+
+#include "chunks.h"
+
 namespace fairway::ops::rule {
 namespace {
 
 std::string describe(const Meta& m) {
   return fmt::format("{} {}", tensor::dtype_name(m.dtype), m.shape.str());
-}
-
-Shape shape_of(const std::vector<std::int64_t>& extents) {
-  switch (extents.size()) {
-    case 1:
-      return {extents[0]};
-    case 2:
-      return {extents[0], extents[1]};
-    case 3:
-      return {extents[0], extents[1], extents[2]};
-    case 4:
-      return {extents[0], extents[1], extents[2], extents[3]};
-    case 5:
-      return {extents[0], extents[1], extents[2], extents[3], extents[4]};
-    case 6:
-      return {extents[0], extents[1], extents[2], extents[3], extents[4], extents[5]};
-    default:
-      base::check(false, "a shape of {} axes", extents.size());
-  }
-  return {};
 }
 
 }  // namespace
@@ -61,17 +45,23 @@ void require(const Operator& op, bool ok, std::string_view what) {
 }
 
 Shape leading(const Shape& shape) {
+  if (shape.rank() <= 1) return {1};
   std::vector<std::int64_t> extents;
   for (int i = 0; i + 1 < shape.rank(); ++i) extents.push_back(shape[i]);
-  if (extents.empty()) extents.push_back(1);
-  return shape_of(extents);
+  return Shape(extents);
 }
 
 Shape append(const Shape& shape, std::int64_t extent) {
   std::vector<std::int64_t> extents;
   for (int i = 0; i < shape.rank(); ++i) extents.push_back(shape[i]);
   extents.push_back(extent);
-  return shape_of(extents);
+  return Shape(extents);
+}
+
+std::size_t partial_bytes(const Meta& x, std::int64_t width) {
+  const auto rows = x.shape.rows();
+  const auto most = std::max(chunks_of(rows, x.shape.columns()).count, device_chunks_of(rows).count);
+  return static_cast<std::size_t>(most * width) * tensor::size_of(wide(x.dtype));
 }
 
 }  // namespace fairway::ops::rule

@@ -1,6 +1,5 @@
 #include "fairway/ops/two_lanes.h"
 
-#include "chunks.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -39,10 +38,10 @@ std::vector<Meta> TwoLanesBackward::infer(std::span<const Meta> in) const {
   return {in.begin(), in.begin() + 8};
 }
 std::size_t TwoLanesBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const auto columns = in[0].shape.columns();
   // Six sums of each channel for each piece, and their totals.
-  return static_cast<std::size_t>((most_pieces(in[0].shape.rows(), columns) + 1) * 6 * columns) *
-         tensor::size_of(rule::wide(in[0].dtype));
+  const auto width = 6 * in[0].shape.columns();
+  return rule::partial_bytes(in[0], width) +
+         static_cast<std::size_t>(width) * tensor::size_of(rule::wide(in[0].dtype));
 }
 
 }  // namespace fairway::ops

@@ -60,13 +60,12 @@ inline void parallel(const KernelArgs& a, std::int64_t count, const F& f) {
   parallel_for(a.context.pool, count, &Body::call, const_cast<F*>(&f));
 }
 
+[[gnu::always_inline]] inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
 /// Calls f(first, last) for fixed pieces of [0, n), cut by n and `size` alone.
 template <class F>
 inline void parallel_ranges(const KernelArgs& a, std::int64_t n, std::int64_t size, const F& f) {
-  parallel(a, (n + size - 1) / size, [&](std::int64_t c) {
-    const auto first = c * size, last = first + size < n ? first + size : n;
-    f(first, last);
-  });
+  parallel(a, (n + size - 1) / size, [&](std::int64_t c) { f(c * size, smaller((c + 1) * size, n)); });
 }
 
 /// Elements that are worth handing to a thread.
@@ -75,6 +74,49 @@ inline constexpr std::int64_t grain = 16384;
 /// Rows of `columns` elements that are worth handing to a thread.
 inline std::int64_t grain_rows(std::int64_t columns) {
   return columns >= grain ? 1 : grain / (columns > 0 ? columns : 1);
+}
+
+/// Calls f(row) for each of `rows` rows, whose work is that of `columns` elements.
+template <class F>
+inline void parallel_rows(const KernelArgs& a, std::int64_t rows, std::int64_t columns, const F& f) {
+  parallel_ranges(a, rows, grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
+    for (auto row = first; row < last; ++row) f(row);
+  });
+}
+
+/// Calls f(i, part) for the vectors of n elements, `size` of them for a thread at a time.
+template <class T, class F>
+inline void parallel_vectors(const KernelArgs& a, std::int64_t n, std::int64_t size, const F& f) {
+  parallel_ranges(a, n, size, [&](std::int64_t first, std::int64_t last) {
+    for_vectors<T>(last - first, [&](std::int64_t j, auto part) { f(first + j, part); });
+  });
+}
+
+/// y[i] = from[i], i < n; zeros where `from` is null.
+template <class T>
+inline void put_row(const Out<T>& y, const T* from, std::int64_t n) {
+  for_vectors<T>(
+      n, [&](std::int64_t i, auto part) { y.put(i, part, from ? load(from + i, part) : splat<T>(0)); });
+}
+
+/// 1 / sqrt(x).
+template <class T>
+[[gnu::always_inline]] inline T inverse_root(T x) {
+  if constexpr (sizeof(T) == 4)
+    return 1 / __builtin_sqrtf(x);
+  else
+    return 1 / __builtin_sqrt(x);
+}
+
+/// 1 / sqrt(mean of squares + eps) of the row whose vectors value(i, part) gives (zeros past the end).
+template <class T, class F>
+[[gnu::always_inline]] inline T inverse_rms(std::int64_t columns, T eps, const F& value) {
+  auto squares = splat<T>(0);
+  for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+    const auto v = value(i, part);
+    squares = fma(v, v, squares);
+  });
+  return inverse_root(sum(squares) / static_cast<T>(columns) + eps);
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

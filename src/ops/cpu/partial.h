@@ -22,6 +22,21 @@ template <class T, class Part>
   store(p, part, load(p, part) + v);
 }
 
+/// Calls f(sums, first, end) for each piece of `rows` rows: `sums` are the piece's `width` sums in the
+/// workspace, zero at first, or null where nobody wants them. Gives the number of pieces.
+template <class T, class F>
+inline std::int64_t parallel_pieces(const KernelArgs& a, std::int64_t rows, std::int64_t columns,
+                                    std::int64_t width, bool wanted, const F& f) {
+  const auto chunks = chunks_of(rows, columns);
+  parallel(a, chunks.count, [&](std::int64_t c) {
+    T* sums = wanted ? partials<T>(a) + c * width : nullptr;
+    if (sums) fill_zero(sums, width);
+    const auto first = c * chunks.rows;
+    f(sums, first, smaller(first + chunks.rows, rows));
+  });
+  return chunks.count;
+}
+
 /// result[i] = sum over pieces of partial[piece * stride + i], in the order of the pieces, i < n.
 template <class T>
 inline void sum_partials(const KernelArgs& a, const T* partial, std::int64_t pieces, std::int64_t stride,

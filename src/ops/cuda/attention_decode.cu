@@ -87,8 +87,7 @@ void attention_decode(const KernelArgs& a) {
   const auto rows = static_cast<unsigned>(s.batch * s.fresh);
   if (rows == 0) return;
   const Target t = target(a);
-  dispatch(a, a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a, a.in[0], [&]<class T>(T) {
     T *k_cache = static_cast<T*>(a.in[4].data), *v_cache = static_cast<T*>(a.in[5].data);
     store_new<T><<<rows, block_threads, 0, t.stream>>>(s, in<T>(a, 1), in<T>(a, 2), integers(a, 3), t.fault,
                                                        k_cache, v_cache);

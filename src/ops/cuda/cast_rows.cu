@@ -70,19 +70,18 @@ void cast_rows(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& w = a.in[0].shape();
   const auto q = static_cast<float>(static_cast<const CastRows&>(a.op).q);
-  with_width(a, a.out[0], w.columns(), {data(a, 0), a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, w.rows(), forward<T, decltype(width)::value>, w.rows(), w.columns(), q, floats(a, 0),
-                floats(a, 1), out<T>(a, 0));
+  with_width(a, a.out[0], w.columns(), {data(a, 0), a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, w.rows(), forward<T, V>, w.rows(), w.columns(), q, floats(a, 0), floats(a, 1),
+                out<T>(a, 0));
   });
 }
 
 void cast_rows_backward(const KernelArgs& a) {
   const Shape& w = a.in[0].shape();
   const auto q = static_cast<float>(static_cast<const CastRowsBackward&>(a.op).q);
-  with_width<float>(w.columns(), {data(a, 0), data(a, 2), a.out[0].data}, [&](auto width) {
-    launch_rows(a, w.rows(), backward<decltype(width)::value>, w.rows(), w.columns(), q, floats(a, 0),
-                floats(a, 1), floats(a, 2), out<float>(a, 0), out<float>(a, 1));
+  with_width<float>(w.columns(), {data(a, 0), data(a, 2), a.out[0].data}, [&]<int V>(Constant<V>) {
+    launch_rows(a, w.rows(), backward<V>, w.rows(), w.columns(), q, floats(a, 0), floats(a, 1), floats(a, 2),
+                out<float>(a, 0), out<float>(a, 1));
   });
 }
 

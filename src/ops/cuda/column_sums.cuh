@@ -38,9 +38,7 @@ __global__ void __launch_bounds__(block_threads)
     for (std::int64_t row = first + warp; row < end; row += block_warps) {
       const auto v = body(row, row * columns + i, i);
 #pragma unroll
-      for (int n = 0; n < N; ++n)
-#pragma unroll
-        for (int k = 0; k < V; ++k) sum[n].v[k] += summand(v, n).v[k];
+      for (int n = 0; n < N; ++n) sum[n] += summand(v, n);
     }
   }
   if (!partial) return;

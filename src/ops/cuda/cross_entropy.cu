@@ -89,10 +89,9 @@ __global__ void __launch_bounds__(block_threads)
 void softcap_cross_entropy(const KernelArgs& a) {
   const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
   const Shape& z = a.in[0].shape();
-  with_width(a, a.in[0], z.columns(), {data(a, 0)}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, z.rows(), forward<T, decltype(width)::value>, z.rows(), z.columns(), op.cap, op.z_loss,
-                in<T>(a, 0), integers(a, 1), target(a).fault, out<float>(a, 0), out<float>(a, 1));
+  with_width(a, a.in[0], z.columns(), {data(a, 0)}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, z.rows(), forward<T, V>, z.rows(), z.columns(), op.cap, op.z_loss, in<T>(a, 0),
+                integers(a, 1), target(a).fault, out<float>(a, 0), out<float>(a, 1));
   });
 }
 
@@ -100,10 +99,9 @@ void softcap_cross_entropy_backward(const KernelArgs& a) {
   if (!a.out[0]) return;
   const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
   const Shape& z = a.in[0].shape();
-  with_width(a, a.in[0], z.columns(), {data(a, 0), a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, z.rows(), backward<T, decltype(width)::value>, z.rows(), z.columns(), op.cap, op.z_loss,
-                in<T>(a, 0), integers(a, 1), floats(a, 2), floats(a, 3), target(a).fault, out<T>(a, 0));
+  with_width(a, a.in[0], z.columns(), {data(a, 0), a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, z.rows(), backward<T, V>, z.rows(), z.columns(), op.cap, op.z_loss, in<T>(a, 0),
+                integers(a, 1), floats(a, 2), floats(a, 3), target(a).fault, out<T>(a, 0));
   });
 }
 

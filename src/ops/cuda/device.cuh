@@ -114,6 +114,12 @@ __device__ inline void store(T* p, const Floats<V>& x) {
 }
 
 template <int V>
+__device__ inline void operator+=(Floats<V>& sum, const Floats<V>& x) {
+#pragma unroll
+  for (int k = 0; k < V; ++k) sum.v[k] += x.v[k];
+}
+
+template <int V>
 __device__ inline Floats<V> filled(float x) {
   Floats<V> r;
 #pragma unroll
@@ -130,11 +136,7 @@ struct Out {
   template <int V>
   __device__ void put(std::int64_t i, Floats<V> x) const {
     if (!p) return;
-    if (add) {
-      const Floats<V> before = load<V>(p + i);
-#pragma unroll
-      for (int k = 0; k < V; ++k) x.v[k] += before.v[k];
-    }
+    if (add) x += load<V>(p + i);
     store<V>(p + i, x);
   }
   __device__ void put(std::int64_t i, float x) const { put<1>(i, Floats<1>{{x}}); }

@@ -28,10 +28,8 @@ void run_map(const KernelArgs& a, F f, I... i) {
   const Output y = output(a, 0);
   const std::int64_t n = a.in[0].elements();
   if (!y || n == 0) return;
-  with_width(a, a.in[0], 0, {y.data, data(a, i)...}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
-    map<T, v><<<blocks_for(n, block_threads * v), block_threads, 0, target(a).stream>>>(n, out<T>(y), f,
+  with_width(a, a.in[0], 0, {y.data, data(a, i)...}, [&]<class T, int V>(T, Constant<V>) {
+    map<T, V><<<blocks_for(n, block_threads * V), block_threads, 0, target(a).stream>>>(n, out<T>(y), f,
                                                                                         in<T>(a, i)...);
   });
 }
@@ -111,8 +109,7 @@ void leaky_relu_squared_backward(const KernelArgs& a) {
 void softcap(const KernelArgs& a) {
   const std::int64_t n = a.in[0].elements();
   if (!a.out[0]) return;
-  dispatch(a, a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a, a.in[0], [&]<class T>(T) {
     launch_elements(a, n, softcap_kernel<T>, n, static_cast<const Softcap&>(a.op).cap, in<T>(a, 0),
                     out<float>(a, 0));
   });

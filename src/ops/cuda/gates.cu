@@ -75,10 +75,9 @@ void gated_skip(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& x = a.in[0].shape();
   with_width(a, a.in[0], x.columns(), {data(a, 0), data(a, 1), data(a, 2), data(a, 3), a.out[0].data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               launch_rows(a, x.rows(), skip_forward<T, decltype(width)::value>, x.rows(), x.columns(),
-                           in<T>(a, 0), in<T>(a, 1), floats(a, 2), floats(a, 3), out<T>(a, 0));
+             [&]<class T, int V>(T, Constant<V>) {
+               launch_rows(a, x.rows(), skip_forward<T, V>, x.rows(), x.columns(), in<T>(a, 0), in<T>(a, 1),
+                           floats(a, 2), floats(a, 3), out<T>(a, 0));
              });
 }
 
@@ -89,12 +88,10 @@ void gated_skip_backward(const KernelArgs& a) {
   const Pieces p = pieces(x.rows());
   with_width(a, a.in[0], columns,
              {data(a, 0), data(a, 1), data(a, 2), data(a, 3), data(a, 4), dx.data, ds.data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               constexpr int v = decltype(width)::value;
-               const SkipGradients<T, v> body{in<T>(a, 0),  in<T>(a, 1), in<T>(a, 4), floats(a, 2),
+             [&]<class T, int V>(T, Constant<V>) {
+               const SkipGradients<T, V> body{in<T>(a, 0),  in<T>(a, 1), in<T>(a, 4), floats(a, 2),
                                               floats(a, 3), out<T>(dx),  out<T>(ds)};
-               column_sums<v, 2>(a, p, columns, body, dw || dgate);
+               column_sums<V, 2>(a, p, columns, body, dw || dgate);
              });
   if (dw || dgate)
     launch_elements(a, columns, skip_finish, columns, p.count, partials(a), floats(a, 3), out<float>(dw),
@@ -218,10 +215,8 @@ GateShape gate_shape(const KernelArgs& a) {
 void head_gate(const KernelArgs& a) {
   if (!a.out[0]) return;
   const auto z = gate_shape<HeadGate>(a);
-  with_width(a, a.in[0], z.dh, {data(a, 0), a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, z.rows, gate_forward<T, decltype(width)::value>, z, in<T>(a, 0), in<T>(a, 1), floats(a, 2),
-                out<T>(a, 0));
+  with_width(a, a.in[0], z.dh, {data(a, 0), a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, z.rows, gate_forward<T, V>, z, in<T>(a, 0), in<T>(a, 1), floats(a, 2), out<T>(a, 0));
   });
 }
 
@@ -231,10 +226,9 @@ void head_gate_backward(const KernelArgs& a) {
   const std::int64_t width = z.heads * z.channels, o_rows = a.in[0].shape()[0] * z.queries;
   const Pieces p = pieces(o_rows);
   float* k = partials(a) + p.count * width;
-  with_width(a, a.in[0], z.dh, {data(a, 0), data(a, 3), d_o.data}, [&](auto zero, auto v) {
-    using T = decltype(zero);
-    launch_rows(a, z.rows, gate_backward<T, decltype(v)::value>, z, in<T>(a, 0), in<T>(a, 1), floats(a, 2),
-                in<T>(a, 3), out<T>(d_o), out<T>(dn), k);
+  with_width(a, a.in[0], z.dh, {data(a, 0), data(a, 3), d_o.data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, z.rows, gate_backward<T, V>, z, in<T>(a, 0), in<T>(a, 1), floats(a, 2), in<T>(a, 3),
+                out<T>(d_o), out<T>(dn), k);
     if (dw) column_sums<1>(a, p, width, GateWeightSums<T>{z, in<T>(a, 1), k}, true);
   });
   sum_partials(target(a), partials(a), p.count, width, width, nullptr, dw);

@@ -43,10 +43,8 @@ void gather(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& table = a.in[0].shape();
   const std::int64_t columns = table[1], positions = a.in[1].elements();
-  dispatch(a, a.in[0], [&](auto stored) {
-    dispatch(a, a.out[0], [&](auto zero) {
-      using Stored = decltype(stored);
-      using T = decltype(zero);
+  dispatch(a, a.in[0], [&]<class Stored>(Stored) {
+    dispatch(a, a.out[0], [&]<class T>(T) {
       const auto kernel = fits(columns, 8, {data(a, 0), a.out[0].data}) ? gather_kernel<Stored, T, 8>
                                                                         : gather_kernel<Stored, T, 1>;
       launch_rows(a, positions, kernel, table[0], columns, positions, in<Stored>(a, 0), integers(a, 1),

@@ -143,8 +143,7 @@ __global__ void __launch_bounds__(block_threads)
         begun_before = false;
         sum = filled<V>(0);
       }
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum.v[j] += g[u].v[j];
+      sum += g[u];
     }
   }
   finish(true);
@@ -198,14 +197,12 @@ void gather_backward(const KernelArgs& a) {
   launch_elements(a, rows, chunk_offsets, rows, cut.chunks, counts, first);
   row_offsets<<<1, 1024, 0, stream>>>(rows, first);
   launch_elements(a, positions, place, rows, positions, index, counts, first, rank, order);
-  with_width(a, a.in[2], columns, {data(a, 2), a.out[0].data, sums}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
-    const dim3 grid(blocks_for(cut.segments, block_warps), blocks_for(columns, 32 * v));
+  with_width(a, a.in[2], columns, {data(a, 2), a.out[0].data, sums}, [&]<class T, int V>(T, Constant<V>) {
+    const dim3 grid(blocks_for(cut.segments, block_warps), blocks_for(columns, 32 * V));
     if (positions > 0)
-      sum_segments<T, v><<<grid, block_threads, 0, stream>>>(rows, positions, columns, index, order,
+      sum_segments<T, V><<<grid, block_threads, 0, stream>>>(rows, positions, columns, index, order,
                                                              in<T>(a, 2), out<float>(a, 0), sums);
-    launch_rows(a, rows, join_segments<v>, rows, columns, first, sums, out<float>(a, 0));
+    launch_rows(a, rows, join_segments<V>, rows, columns, first, sums, out<float>(a, 0));
   });
 }
 

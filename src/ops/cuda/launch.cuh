@@ -20,9 +20,8 @@ void dispatch(const KernelArgs& a, const View& v, const F& f) {
 template <class F>
 void with_width(const KernelArgs& a, const View& v, std::int64_t columns,
                 std::initializer_list<const void*> pointers, const F& f) {
-  dispatch(a, v, [&](auto zero) {
-    with_width<decltype(zero)>(columns, pointers, [&](auto width) { f(zero, width); });
-  });
+  dispatch(a, v,
+           [&]<class T>(T zero) { with_width<T>(columns, pointers, [&](auto width) { f(zero, width); }); });
 }
 
 /// Input i as activations of type T, or null when it is absent.

@@ -36,11 +36,7 @@ __global__ void __launch_bounds__(block_threads)
   if (k >= count) return;
   for (std::int64_t i = (threadIdx.x % 32) * V; i < columns; i += 32 * V) {
     Floats<V> sum = filled<V>(0);
-    for (std::int64_t b = 0; b < batch; ++b) {
-      const Floats<V> g = load<V>(dy + (b * length + k) * columns + i);
-#pragma unroll
-      for (int j = 0; j < V; ++j) sum.v[j] += g.v[j];
-    }
+    for (std::int64_t b = 0; b < batch; ++b) sum += load<V>(dy + (b * length + k) * columns + i);
     dhead.put(k * columns + i, sum);
   }
 }
@@ -51,10 +47,9 @@ void memory_tokens(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& x = a.in[0].shape();
   const std::int64_t count = a.in[1].shape()[0];
-  with_width(a, a.in[0], x[2], {data(a, 0), data(a, 1), a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, x.rows(), forward<T, decltype(width)::value>, x.rows(), x[1], x[2], count, in<T>(a, 0),
-                floats(a, 1), out<T>(a, 0));
+  with_width(a, a.in[0], x[2], {data(a, 0), data(a, 1), a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, x.rows(), forward<T, V>, x.rows(), x[1], x[2], count, in<T>(a, 0), floats(a, 1),
+                out<T>(a, 0));
   });
 }
 
@@ -62,13 +57,11 @@ void memory_tokens_backward(const KernelArgs& a) {
   const Shape& dy = a.in[1].shape();
   const std::int64_t count = a.in[0].shape()[0];
   const Output dx = output(a, 0), dhead = output(a, 1);
-  with_width(a, a.in[1], dy[2], {data(a, 1), dx.data, dhead.data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
+  with_width(a, a.in[1], dy[2], {data(a, 1), dx.data, dhead.data}, [&]<class T, int V>(T, Constant<V>) {
     if (dhead)
-      launch_rows(a, count, head_gradient<T, v>, dy[0], dy[1], dy[2], count, in<T>(a, 1), out<float>(dhead));
+      launch_rows(a, count, head_gradient<T, V>, dy[0], dy[1], dy[2], count, in<T>(a, 1), out<float>(dhead));
     if (dx)
-      launch_rows(a, dy.rows(), backward<T, v>, dy.rows(), dy[1], dy[2], count, in<T>(a, 1), out<T>(dx));
+      launch_rows(a, dy.rows(), backward<T, V>, dy.rows(), dy[1], dy[2], count, in<T>(a, 1), out<T>(dx));
   });
 }
 

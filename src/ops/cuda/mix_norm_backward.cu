@@ -81,19 +81,11 @@ __device__ void add_product(Floats<V>& sum, const Floats<V>& x, const Floats<V>&
   for (int j = 0; j < V; ++j) sum.v[j] = fmaf(x.v[j], y.v[j], sum.v[j]);
 }
 
-template <int V>
-__device__ void add(Floats<V>& sum, const Floats<V>& x) {
-#pragma unroll
-  for (int j = 0; j < V; ++j) sum.v[j] += x.v[j];
-}
-
 /// Stores x, or before + x for an output that is added to; nothing when it is unwanted.
 template <int V, class T>
 __device__ void put(const Output& to, std::int64_t at, const Floats<V>& before, Floats<V> x) {
   if (!to.data) return;
-  if (to.add)
-#pragma unroll
-    for (int j = 0; j < V; ++j) x.v[j] += before.v[j];
+  if (to.add) x += before;
   store<V>(static_cast<T*>(to.data) + at, x);
 }
 
@@ -205,14 +197,14 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
       if constexpr (skip) {
         const Floats<V> to_s = product(channels[2].at(c, lane), t);
         if (joined.ds_to_du)
-          add(to_u, to_s);
+          to_u += to_s;
         else if (joined.ds_to_dx0)
-          add(to_x0, to_s);
+          to_x0 += to_s;
         else
           put<V, T>(a.ds, at[c], ds[c], to_s);
       }
       if (joined.dx0_to_du)
-        add(to_u, to_x0);
+        to_u += to_x0;
       else
         put<V, T>(a.dx0, at[c], dx0[c], to_x0);
       put<V, T>(a.du, at[c], du[c], to_u);
@@ -291,17 +283,15 @@ template <bool skip>
 void run(const KernelArgs& a, MixNormGradients n) {
   constexpr int count = skip ? 3 : 2;
   with_row_shape(a, {n.u, n.x0, n.s, n.dm, n.dy, n.du.data, n.dx0.data, n.ds.data},
-                 [&](auto zero, auto, auto chunks) {
-                   using T = decltype(zero);
-                   constexpr int c = decltype(chunks)::value;
+                 [&]<class T, int V, int C>(T, Constant<V>, Constant<C>) {
                    const auto stream = target(a).stream;
-                   if constexpr (c > 0) {
-                     constexpr int warps = warps_of(c, skip);
+                   if constexpr (C > 0) {
+                     constexpr int warps = warps_of(C, skip);
                      // Never more pieces than those that were cut before, for which the workspace is made.
                      const std::int64_t share = (n.pieces.rows + most_blocks - 1) / most_blocks;
                      n.pieces.each = share > n.pieces.each ? share : n.pieces.each;
                      n.pieces.count = blocks_for(n.pieces.rows, n.pieces.each);
-                     kernel<T, c, skip><<<static_cast<unsigned>(n.pieces.count), 32 * warps, 0, stream>>>(n);
+                     kernel<T, C, skip><<<static_cast<unsigned>(n.pieces.count), 32 * warps, 0, stream>>>(n);
                    } else {
                      any_row_kernel<T, skip><<<static_cast<unsigned>(n.pieces.count), 32, 0, stream>>>(n);
                    }

@@ -102,10 +102,8 @@ void run(const KernelArgs& a) {
   n.y = output(a, mixes ? 1 : 0);
   n.r = output(a, mixes ? 2 : 1);
   with_row_shape(a, {n.x, n.other, n.channel, n.skip, n.skip_channel, n.m.data, n.y.data},
-                 [&](auto zero, auto width, auto chunks) {
-                   launch_rows(a, n.rows,
-                               kernel<decltype(zero), decltype(width)::value, decltype(chunks)::value, kind>,
-                               n);
+                 [&]<class T, int V, int C>(T, Constant<V>, Constant<C>) {
+                   launch_rows(a, n.rows, kernel<T, V, C, kind>, n);
                  });
 }
 

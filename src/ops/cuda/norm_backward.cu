@@ -81,9 +81,7 @@ __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
       const std::int64_t i = (c * 32 + lane) * V;
       if (i >= a.columns) continue;
       const Floats<V> summand = put_gradients<T, V, residual>(a, at, i, x[c], dy[c], by);
-      if constexpr (residual)
-#pragma unroll
-        for (int k = 0; k < V; ++k) sum[c].v[k] += summand.v[k];
+      if constexpr (residual) sum[c] += summand;
     }
   }
   if constexpr (residual) {
@@ -135,12 +133,10 @@ void run(const KernelArgs& a, NormBackward n) {
   n.r = floats(a, 1);
   n.partial = partials(a);
   with_row_shape(a, {n.x, n.branch, n.channel, n.direct, n.dy, n.dx.data, n.d_branch.data},
-                 [&](auto zero, auto width, auto chunks) {
-                   using T = decltype(zero);
-                   constexpr int v = decltype(width)::value, c = decltype(chunks)::value;
+                 [&]<class T, int V, int C>(T, Constant<V>, Constant<C>) {
                    const auto blocks = static_cast<unsigned>(n.pieces.count);
-                   if constexpr (c > 0)
-                     kernel<T, v, c, residual><<<blocks, block_threads, 0, target(a).stream>>>(n);
+                   if constexpr (C > 0)
+                     kernel<T, V, C, residual><<<blocks, block_threads, 0, target(a).stream>>>(n);
                    else
                      any_row_kernel<T, residual><<<blocks, 32, 0, target(a).stream>>>(n);
                  });

@@ -10,8 +10,8 @@ namespace fairway::ops::cuda {
 /// V at a time.
 template <class F>
 void with_row_shape(const KernelArgs& a, std::initializer_list<const void*> pointers, const F& f) {
-  dispatch(a, a.in[0], [&](auto zero) {
-    constexpr int v = wide<decltype(zero)>;
+  dispatch(a, a.in[0], [&]<class T>(T zero) {
+    constexpr int v = wide<T>;
     const std::int64_t columns = a.in[0].shape().columns();
     const bool whole = fits(columns, v, pointers);
     if (whole && columns <= 512) return f(zero, Constant<v>{}, Constant<16 / v>{});

@@ -81,8 +81,7 @@ void qkv_prepare(const KernelArgs& a) {
   n.qkv = data(a, 0);
   const std::int64_t rows = n.batch * n.length;
   if (rows == 0) return;
-  dispatch(a, a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a, a.in[0], [&]<class T>(T) {
     const bool whole =
         n.rope_dims % (2 * wide<T>) == 0 &&
         fits(n.head_dim, wide<T>, {n.qkv, n.rope, n.ve, a.out[0].data, a.out[1].data, a.out[2].data});

@@ -23,7 +23,7 @@ void qkv_backward(const KernelArgs& a) {
   g.pieces = pieces(rows[0] * rows[1]);
   g.partial = partials(a);
   const Qkv n = qkv_inputs(a, rows, op.shape, op.rope_dims, 0, op.value_embedding, 7);
-  dispatch(a, a.in[4], [&](auto zero) { qkv_rows::backward<decltype(zero)>(target(a), n, g); });
+  dispatch(a, a.in[4], [&]<class T>(T) { qkv_rows::backward<T>(target(a), n, g); });
 }
 
 }  // namespace fairway::ops::cuda

@@ -85,11 +85,7 @@ struct Position {
 
 template <class T>
 __device__ inline void put(T* to, bool add, Floats<wide<T>> x) {
-  if (add) {
-    const Floats<wide<T>> before = load<wide<T>>(to);
-#pragma unroll
-    for (int j = 0; j < wide<T>; ++j) x.v[j] += before.v[j];
-  }
+  if (add) x += load<wide<T>>(to);
   store<wide<T>>(to, x);
 }
 

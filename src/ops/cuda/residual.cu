@@ -52,10 +52,9 @@ void scaled_residual(const KernelArgs& a) {
   const float* scale = floats(a, 2);
   const bool scalar = a.in[2].elements() == 1;
   with_width(a, a.in[0], x.columns(), {data(a, 0), data(a, 1), scalar ? nullptr : scale, a.out[0].data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               launch_rows(a, x.rows(), forward<T, decltype(width)::value>, x.rows(), x.columns(),
-                           in<T>(a, 0), in<T>(a, 1), scale, scalar, out<T>(a, 0));
+             [&]<class T, int V>(T, Constant<V>) {
+               launch_rows(a, x.rows(), forward<T, V>, x.rows(), x.columns(), in<T>(a, 0), in<T>(a, 1), scale,
+                           scalar, out<T>(a, 0));
              });
 }
 
@@ -67,11 +66,9 @@ void scaled_residual_backward(const KernelArgs& a) {
   const bool scalar = a.in[1].elements() == 1;
   const Pieces p = pieces(a.in[0].shape().rows());
   with_width(a, a.in[0], columns, {data(a, 0), scalar ? nullptr : scale, data(a, 2), da.data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               constexpr int v = decltype(width)::value;
-               const Gradient<T, v> body{in<T>(a, 0), in<T>(a, 2), scale, scalar, bool(ds), out<T>(da)};
-               column_sums<v>(a, p, columns, body, bool(ds));
+             [&]<class T, int V>(T, Constant<V>) {
+               const Gradient<T, V> body{in<T>(a, 0), in<T>(a, 2), scale, scalar, bool(ds), out<T>(da)};
+               column_sums<V>(a, p, columns, body, bool(ds));
              });
   if (scalar)
     sum_all_partials(target(a), partials(a), p.count * columns, ds);

@@ -88,9 +88,8 @@ __global__ void __launch_bounds__(block_threads)
 void shift(const KernelArgs& a, const View& x, std::int64_t to_length, std::int64_t from_length) {
   if (!a.out[0]) return;
   const std::int64_t rows = x.shape()[0] * to_length, columns = x.shape()[2];
-  with_width(a, x, columns, {x.data, a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, rows, shift_kernel<T, decltype(width)::value>, rows, to_length, from_length, columns,
+  with_width(a, x, columns, {x.data, a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, rows, shift_kernel<T, V>, rows, to_length, from_length, columns,
                 static_cast<const T*>(x.data), out<T>(a, 0));
   });
 }
@@ -101,10 +100,9 @@ void smear(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& x = a.in[0].shape();
   with_width(a, a.in[0], x[2], {data(a, 0), data(a, 1), data(a, 2), a.out[0].data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               launch_rows(a, x.rows(), smear_kernel<T, decltype(width)::value>, x.rows(), x[1], x[2],
-                           in<T>(a, 0), floats(a, 1), in<T>(a, 2), out<T>(a, 0));
+             [&]<class T, int V>(T, Constant<V>) {
+               launch_rows(a, x.rows(), smear_kernel<T, V>, x.rows(), x[1], x[2], in<T>(a, 0), floats(a, 1),
+                           in<T>(a, 2), out<T>(a, 0));
              });
 }
 
@@ -116,12 +114,10 @@ void smear_backward(const KernelArgs& a) {
   const float* gamma = floats(a, 1);
   const Pieces p = pieces(x.rows());
   with_width(a, a.in[0], columns, {data(a, 0), gamma, data(a, 2), data(a, 3), dx.data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               constexpr int v = decltype(width)::value;
-               const SmearGradient<T, v> body{in<T>(a, 0), gamma,        in<T>(a, 2), in<T>(a, 3),
+             [&]<class T, int V>(T, Constant<V>) {
+               const SmearGradient<T, V> body{in<T>(a, 0), gamma,        in<T>(a, 2), in<T>(a, 3),
                                               out<T>(dx),  bool(dgamma), length,      columns};
-               column_sums<v>(a, p, columns, body, bool(dgamma));
+               column_sums<V>(a, p, columns, body, bool(dgamma));
              });
   sum_partials(target(a), partials(a), p.count, columns, columns, gamma, dgamma);
 }

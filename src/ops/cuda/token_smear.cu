@@ -127,9 +127,8 @@ Smear<T> operands(const KernelArgs& a, std::size_t before) {
 void token_smear(const KernelArgs& a) {
   if (!a.out[0]) return;
   const Shape& u = a.in[0].shape();
-  with_width(a, a.in[0], u[2], {data(a, 0), data(a, 4), a.out[0].data}, [&](auto zero, auto width) {
-    using T = decltype(zero);
-    launch_rows(a, u.rows(), forward<T, decltype(width)::value>, operands<T, TokenSmear>(a, 4), out<T>(a, 0));
+  with_width(a, a.in[0], u[2], {data(a, 0), data(a, 4), a.out[0].data}, [&]<class T, int V>(T, Constant<V>) {
+    launch_rows(a, u.rows(), forward<T, V>, operands<T, TokenSmear>(a, 4), out<T>(a, 0));
   });
 }
 
@@ -139,12 +138,13 @@ void token_smear_backward(const KernelArgs& a) {
   const std::int64_t channels = a.in[2].shape()[1], width = channels + 1;
   const Pieces p = pieces(u.rows());
   float* kept = partials(a) + p.count * width;
-  with_width(a, a.in[0], u[2], {data(a, 0), data(a, 4), data(a, 5), du.data}, [&](auto zero, auto v) {
-    using T = decltype(zero);
-    launch_rows(a, u.rows(), backward<T, decltype(v)::value>, operands<T, TokenSmearBackward>(a, 5),
-                in<T>(a, 4), out<T>(du), kept);
-    if (dw || dlambda) column_sums<1>(a, p, width, Sums<T>{in<T>(a, 0), u[2], channels, kept}, true);
-  });
+  with_width(a, a.in[0], u[2], {data(a, 0), data(a, 4), data(a, 5), du.data},
+             [&]<class T, int V>(T, Constant<V>) {
+               launch_rows(a, u.rows(), backward<T, V>, operands<T, TokenSmearBackward>(a, 5), in<T>(a, 4),
+                           out<T>(du), kept);
+               if (dw || dlambda)
+                 column_sums<1>(a, p, width, Sums<T>{in<T>(a, 0), u[2], channels, kept}, true);
+             });
   sum_partials(target(a), partials(a), p.count, width, channels, nullptr, dw);
   sum_partials(target(a), partials(a) + channels, p.count, width, 1, nullptr, dlambda);
 }

@@ -126,10 +126,9 @@ void two_lanes(const KernelArgs& a) {
   if (!y0 && !y1) return;
   with_width(a, a.in[0], x.columns(),
              {data(a, 0), data(a, 1), data(a, 2), data(a, 3), data(a, 4), data(a, 5), y0.data, y1.data},
-             [&](auto zero, auto width) {
-               using T = decltype(zero);
-               launch_rows(a, x.rows(), forward<T, decltype(width)::value>, x.rows(), x.columns(),
-                           Operands<T>(a), join, out<T>(y0), out<T>(y1));
+             [&]<class T, int V>(T, Constant<V>) {
+               launch_rows(a, x.rows(), forward<T, V>, x.rows(), x.columns(), Operands<T>(a), join,
+                           out<T>(y0), out<T>(y1));
              });
 }
 
@@ -142,16 +141,14 @@ void two_lanes_backward(const KernelArgs& a) {
                d_weight = output(a, 7);
   const bool wants_sums = d_scale0 || d_scale1 || d_rho || d_weight;
   const Pieces p = pieces(x.rows());
-  const auto run = [&](auto zero, auto width) {
-    using T = decltype(zero);
-    constexpr int v = decltype(width)::value;
-    const Gradients<T, v> body{Operands<T>(a),
+  const auto run = [&]<class T, int V>(T, Constant<V>) {
+    const Gradients<T, V> body{Operands<T>(a),
                                {static_cast<const T*>(d0), static_cast<const T*>(d1)},
                                join ? 0.5f : 1.0f,
                                wants_sums,
                                {out<T>(a, 0), out<T>(a, 1)},
                                {out<T>(a, 2), out<T>(a, 3)}};
-    column_sums<v, sum_count>(a, p, columns, body, wants_sums);
+    column_sums<V, sum_count>(a, p, columns, body, wants_sums);
   };
   with_width(a, a.in[0], columns,
              {data(a, 0), data(a, 1), data(a, 2), data(a, 3), data(a, 4), data(a, 5), d0, d1,

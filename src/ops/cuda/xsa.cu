@@ -196,7 +196,7 @@ XsaShape shape_of(const KernelArgs& a, const HeadShape& h) {
 template <class F>
 void with_heads(const KernelArgs& a, int head_dim, std::initializer_list<const void*> pointers, const F& f) {
   with_width(a, a.in[0], head_dim, pointers,
-             [&](auto zero, auto width) { f(zero, width, lanes_for(head_dim, decltype(width)::value)); });
+             [&]<class T, int V>(T zero, Constant<V> width) { f(zero, width, lanes_for(head_dim, V)); });
 }
 
 }  // namespace
@@ -205,17 +205,17 @@ void xsa(const KernelArgs& a) {
   const XsaShape s = shape_of(a, static_cast<const Xsa&>(a.op).shape);
   const std::int64_t rows = s.batch * s.queries;
   if (!a.out[0] || rows == 0) return;
-  with_heads(a, s.head_dim, {data(a, 0), data(a, 1), a.out[0].data}, [&](auto zero, auto width, int lanes) {
-    using T = decltype(zero);
-    constexpr int w = decltype(width)::value;
-    const auto run = [&](auto kernel, dim3 grid) {
-      kernel<<<grid, block_threads, 0, target(a).stream>>>(s, lanes, in<T>(a, 0), in<T>(a, 1), out<T>(a, 0));
-    };
-    if (lanes * w == s.head_dim)
-      run(forward_whole<T, w>, blocks_for(rows * s.heads, block_threads / lanes));
-    else
-      run(forward<T, w>, {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(s.heads)});
-  });
+  with_heads(
+      a, s.head_dim, {data(a, 0), data(a, 1), a.out[0].data}, [&]<class T, int V>(T, Constant<V>, int lanes) {
+        const auto run = [&](auto kernel, dim3 grid) {
+          kernel<<<grid, block_threads, 0, target(a).stream>>>(s, lanes, in<T>(a, 0), in<T>(a, 1),
+                                                               out<T>(a, 0));
+        };
+        if (lanes * V == s.head_dim)
+          run(forward_whole<T, V>, blocks_for(rows * s.heads, block_threads / lanes));
+        else
+          run(forward<T, V>, {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(s.heads)});
+      });
 }
 
 void xsa_backward(const KernelArgs& a) {
@@ -224,24 +224,22 @@ void xsa_backward(const KernelArgs& a) {
   const std::int64_t rows = s.batch * s.positions;
   if ((!d_o && !dv) || rows == 0) return;
   with_heads(a, s.head_dim, {data(a, 0), data(a, 1), data(a, 2), d_o.data, dv.data},
-             [&](auto zero, auto width, int lanes) {
-               using T = decltype(zero);
-               constexpr int w = decltype(width)::value;
+             [&]<class T, int V>(T, Constant<V>, int lanes) {
                const auto run = [&](auto kernel, dim3 grid) {
                  kernel<<<grid, block_threads, 0, target(a).stream>>>(s, lanes, in<T>(a, 0), in<T>(a, 1),
                                                                       in<T>(a, 2), out<T>(d_o), out<T>(dv));
                };
-               const int group = lanes * w == s.head_dim ? s.heads / s.kv_heads : 0;
+               const int group = lanes * V == s.head_dim ? s.heads / s.kv_heads : 0;
                const dim3 whole(blocks_for(rows * s.kv_heads, block_threads / lanes));
                switch (group) {
                  case 1:
-                   return run(backward_whole<T, w, 1>, whole);
+                   return run(backward_whole<T, V, 1>, whole);
                  case 2:
-                   return run(backward_whole<T, w, 2>, whole);
+                   return run(backward_whole<T, V, 2>, whole);
                  case 4:
-                   return run(backward_whole<T, w, 4>, whole);
+                   return run(backward_whole<T, V, 4>, whole);
                  default:
-                   return run(backward<T, w>,
+                   return run(backward<T, V>,
                               {blocks_for(rows, block_threads / lanes), static_cast<unsigned>(s.kv_heads)});
                }
              });

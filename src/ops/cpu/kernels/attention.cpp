@@ -12,8 +12,6 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
 
-std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
 /// Rows of queries that one item handles: consecutive positions of one head, or (decoding) heads at one
 /// position.
 template <class T, class E>
@@ -30,12 +28,12 @@ struct Rows {
   /// First key that any row sees.
   std::int64_t begin() const {
     std::int64_t first = first_key(0);
-    for (std::int64_t r = 1; segment && r < count; ++r) first = least(first, first_key(r));
+    for (std::int64_t r = 1; segment && r < count; ++r) first = smaller(first, first_key(r));
     return first;
   }
   VisibleSpan span(std::int64_t r, std::int64_t key, std::int64_t keys) const {
     const std::int64_t lo = first_key(r) - key, hi = end_key(r) - key;
-    return visible_span<T>(lo > 0 ? lo : 0, least(hi, keys));
+    return visible_span<T>(lo > 0 ? lo : 0, smaller(hi, keys));
   }
 };
 
@@ -89,7 +87,7 @@ void attend(const Rows<T, E>& rows, const KeyValues<E>& kv, const ForwardScratch
   for (std::int64_t i = 0; i < rows.count * dh; ++i) w.o[i] = 0;
   const std::int64_t end = rows.end();
   for (std::int64_t key = rows.begin() / key_rows * key_rows; key < end; key += key_rows) {
-    const std::int64_t keys = least(key_rows, end - key);
+    const std::int64_t keys = smaller(key_rows, end - key);
     multiply({false, true, rows.count, keys, dh, rows.stride, kv.stride, key_rows}, rows.q,
              kv.k + key * kv.stride, false, w.scores);
     softmax_block(rows, w, key, keys, key_rows, dh, scale);
@@ -138,7 +136,7 @@ void forward(const KernelArgs& a) {
       const std::int64_t b = item % heads / h.heads, head = item % h.heads, first = block * rows_of_block;
       const Rows<T, E> rows{q.at(b, first, head),
                             q.row_stride,
-                            least(rows_of_block, cut.queries - first),
+                            smaller(rows_of_block, cut.queries - first),
                             positions - cut.queries + first,
                             1,
                             segment ? segment + b * positions : nullptr};
@@ -176,7 +174,7 @@ void decode(const KernelArgs& a) {
   // product.
   const bool single = cut.queries == 1;
   const std::int64_t heads = single ? h.kv_heads : h.heads, rows_of_block = single ? group : cut.query_rows;
-  const std::int64_t items = cut.batch * heads * cut.query_blocks, item_lanes = least(cut.lanes, items);
+  const std::int64_t items = cut.batch * heads * cut.query_blocks, item_lanes = smaller(cut.lanes, items);
   const T *q = in<T>(a, 0), *k = in<T>(a, 4), *v = in<T>(a, 5);
   const auto o = out<T>(a, 0);
   T* scratch = static_cast<T*>(a.workspace.data);
@@ -189,7 +187,7 @@ void decode(const KernelArgs& a) {
       const std::int64_t stride = single ? dh : h.heads * dh;
       const Rows<T, T> rows{q + at,
                             stride,
-                            single ? group : least(rows_of_block, cut.queries - first),
+                            single ? group : smaller(rows_of_block, cut.queries - first),
                             length[b] + first,
                             single ? 0 : 1,
                             nullptr};
@@ -203,10 +201,10 @@ void decode(const KernelArgs& a) {
 }  // namespace
 
 void attention(const KernelArgs& a) {
-  dispatch_operands(a, [&](auto zero, auto operand) { forward<decltype(zero), decltype(operand)>(a); });
+  dispatch_operands(a, [&]<class T, class E>(T, E) { forward<T, E>(a); });
 }
 void attention_decode(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { decode<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { decode<T>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

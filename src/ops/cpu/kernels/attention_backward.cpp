@@ -1,13 +1,12 @@
 #include "fairway/ops/attention.h"
 
 #include "attention_operands.h"
+#include "cpu/partial.h"
 #include "kernels.h"
 #include "softmax_block.h"
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
-
-std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
 /// Everything the items of one call share. An item is (row of the batch, query head, chunk of keys): it alone
 /// adds to its part of the partial gradients, query blocks in order; a second pass sums the parts in order.
@@ -79,11 +78,6 @@ struct Backward {
   void sum_keys() const;
 };
 
-template <class T>
-void zero(T* p, std::int64_t n) {
-  for_vectors<T>(n, [&](std::int64_t i, auto part) { store(p + i, part, splat<T>(0)); });
-}
-
 /// delta = rowsum(do . o), with do as the products see it: then do v^T - delta vanishes, as it should, in
 /// rows that see one key.
 template <class T, class E>
@@ -103,7 +97,7 @@ void Backward<T, E>::rebuild(std::int64_t b, std::int64_t bh, std::int64_t first
                              std::int64_t key, std::int64_t keys, T* p, T* ds) const {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t i = first + r, lo = first_key(b, i) - key, hi = position(i) + 1 - key;
-    const VisibleSpan s = visible_span<T>(lo > 0 ? lo : 0, least(hi, keys));
+    const VisibleSpan s = visible_span<T>(lo > 0 ? lo : 0, smaller(hi, keys));
     T *p_row = p + r * cut.key_rows, *ds_row = ds ? ds + r * cut.key_rows : nullptr;
     zero_outside(p_row, s, keys);
     if (ds) zero_outside(ds_row, s, keys);
@@ -145,18 +139,18 @@ void Backward<T, E>::block(std::int64_t b, std::int64_t head, std::int64_t chunk
 template <class T, class E>
 void Backward<T, E>::item(std::int64_t b, std::int64_t head, std::int64_t chunk, T* scratch) const {
   const std::int64_t bh = b * h.heads + head, begin = chunk * cut.chunk_rows;
-  const std::int64_t end = least(begin + cut.chunk_rows, cut.positions);
-  if (dk) zero(partial_dk(bh) + begin * dh(), (end - begin) * dh());
-  if (dv) zero(partial_dv(bh) + begin * dh(), (end - begin) * dh());
+  const std::int64_t end = smaller(begin + cut.chunk_rows, cut.positions);
+  if (dk) fill_zero(partial_dk(bh) + begin * dh(), (end - begin) * dh());
+  if (dv) fill_zero(partial_dv(bh) + begin * dh(), (end - begin) * dh());
   for (std::int64_t first = 0; first < cut.queries; first += cut.query_rows) {
-    const std::int64_t rows = least(cut.query_rows, cut.queries - first);
-    if (dq) zero(partial_dq(chunk, bh) + first * dh(), rows * dh());
-    const std::int64_t visible_end = least(end, position(first + rows - 1) + 1);
+    const std::int64_t rows = smaller(cut.query_rows, cut.queries - first);
+    if (dq) fill_zero(partial_dq(chunk, bh) + first * dh(), rows * dh());
+    const std::int64_t visible_end = smaller(end, position(first + rows - 1) + 1);
     std::int64_t visible_begin = first_key(b, first);
     for (std::int64_t r = 1; segment && r < rows; ++r)
-      visible_begin = least(visible_begin, first_key(b, first + r));
+      visible_begin = smaller(visible_begin, first_key(b, first + r));
     for (std::int64_t key = begin; key < visible_end; key += cut.key_rows) {
-      const std::int64_t keys = least(cut.key_rows, visible_end - key);
+      const std::int64_t keys = smaller(cut.key_rows, visible_end - key);
       if (key + keys > visible_begin) block(b, head, chunk, first, rows, key, keys, scratch);
     }
   }
@@ -222,7 +216,7 @@ void backward(const KernelArgs& a) {
 }  // namespace
 
 void attention_backward(const KernelArgs& a) {
-  dispatch_operands(a, [&](auto zero, auto operand) { backward<decltype(zero), decltype(operand)>(a); });
+  dispatch_operands(a, [&]<class T, class E>(T, E) { backward<T, E>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA

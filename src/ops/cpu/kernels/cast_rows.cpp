@@ -24,26 +24,18 @@ struct Levels {
   Vec<T> s = splat<T>(1);
 };
 
-template <class T, class F>
-void for_rows(const KernelArgs& a, const F& f) {
-  const auto& shape = a.in[0].meta.shape;
-  parallel_ranges(a, shape.rows(), grain_rows(shape.columns()), [&](std::int64_t first, std::int64_t last) {
-    for (auto row = first; row < last; ++row) f(row, row * shape.columns());
-  });
-}
-
 }  // namespace
 
 void cast_rows(const KernelArgs& a) {
   if (!a.out[0].data) return;
   if (a.out[0].meta.dtype == DType::bf16) dtype_fault(DType::bf16);
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T q = static_cast<T>(static_cast<const CastRows&>(a.op).q);
-    const auto columns = a.in[0].meta.shape.columns();
+    const auto rows = a.in[0].shape().rows(), columns = a.in[0].shape().columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1);
     const auto y = out<T>(a, 0);
-    for_rows<T>(a, [&](std::int64_t row, std::int64_t at) {
+    parallel_rows(a, rows, columns, [&](std::int64_t row) {
+      const auto at = row * columns;
       const Levels<T> levels(w + at, columns, q);
       const auto factor = splat<T>(scale ? scale[row] : T(1));
       for_vectors<T>(columns, [&](std::int64_t i, auto part) {
@@ -55,13 +47,13 @@ void cast_rows(const KernelArgs& a) {
 }
 
 void cast_rows_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T q = static_cast<T>(static_cast<const CastRowsBackward&>(a.op).q);
-    const auto columns = a.in[0].meta.shape.columns();
+    const auto rows = a.in[0].shape().rows(), columns = a.in[0].shape().columns();
     const T *w = in<T>(a, 0), *scale = in<T>(a, 1), *dy = in<T>(a, 2);
     const auto dw = out<T>(a, 0), dscale = out<T>(a, 1);
-    for_rows<T>(a, [&](std::int64_t row, std::int64_t at) {
+    parallel_rows(a, rows, columns, [&](std::int64_t row) {
+      const auto at = row * columns;
       const Levels<T> levels(w + at, columns, q);
       const auto factor = splat<T>(scale ? scale[row] : T(1));
       auto dot = splat<T>(0);

@@ -7,6 +7,9 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
 
+/// The work per element is tens of cycles: smaller pieces are handed out than a copy's.
+constexpr std::int64_t element_work = 4;
+
 /// tanh(z / cap), a part of the row or (splat) one element: the same bits either way.
 template <class T>
 [[gnu::always_inline]] inline Vec<T> squash(const Vec<T>& z, const Vec<T>& inverse_cap) {
@@ -54,8 +57,7 @@ T row_lse(const T* z, std::int64_t columns, T cap) {
 }  // namespace
 
 void softcap_cross_entropy(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const SoftcapCrossEntropy&>(a.op);
     const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
@@ -63,23 +65,18 @@ void softcap_cross_entropy(const KernelArgs& a) {
     const T* z = in<T>(a, 0);
     const auto* target = in<std::int32_t>(a, 1);
     const auto nll = out<T>(a, 0), lse = out<T>(a, 1);
-    // The work per element is tens of cycles: hand out smaller pieces than a copy would.
-    const auto rows = grain_rows(columns * 4);
-    parallel_ranges(a, shape.rows(), rows, [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const T* z_row = z + row * columns;
-        const auto t = target_of(a, target, row, columns);
-        const T total = row_lse<T>(z_row, columns, cap);
-        lse.put(row, total);
-        nll.put(row, t < 0 ? T{} : total - cap * squash_one(z_row[t], 1 / cap) + z_loss * total * total);
-      }
+    parallel_rows(a, shape.rows(), columns * element_work, [&](std::int64_t row) {
+      const T* z_row = z + row * columns;
+      const auto t = target_of(a, target, row, columns);
+      const T total = row_lse<T>(z_row, columns, cap);
+      lse.put(row, total);
+      nll.put(row, t < 0 ? T{} : total - cap * squash_one(z_row[t], 1 / cap) + z_loss * total * total);
     });
   });
 }
 
 void softcap_cross_entropy_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const SoftcapCrossEntropyBackward&>(a.op);
     const T cap = op.cap, z_loss = op.z_loss;
     const auto& shape = a.in[0].meta.shape;
@@ -88,45 +85,39 @@ void softcap_cross_entropy_backward(const KernelArgs& a) {
     const auto* target = in<std::int32_t>(a, 1);
     const auto dz = out<T>(a, 0);
     if (!dz) return;
-    parallel_ranges(a, shape.rows(), grain_rows(columns * 4), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const T* z_row = z + row * columns;
-        const auto dz_row = dz.at(row * columns);
-        const auto t = target_of(a, target, row, columns);
-        if (t < 0 || !dnll) {
-          for_vectors<T>(columns, [&](std::int64_t i, auto part) { dz_row.put(i, part, splat<T>(0)); });
-          continue;
-        }
-        const T d = dnll[row], h_target = squash_one(z_row[t], 1 / cap);  // before dz may overwrite z
-        const auto caps = splat<T>(cap), inverse = splat<T>(1 / cap), minus_lse = splat<T>(-lse[row]),
-                   ds = splat<T>(d * (1 + 2 * z_loss * lse[row]));
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          const auto h = squash(load(z_row + i, part), inverse);
-          dz_row.put(i, part, ds * exp(fma(caps, h, minus_lse)) * (splat<T>(1) - h * h));
-        });
-        dz_row.p[t] -= d * (1 - h_target * h_target);
+    parallel_rows(a, shape.rows(), columns * element_work, [&](std::int64_t row) {
+      const T* z_row = z + row * columns;
+      const auto dz_row = dz.at(row * columns);
+      const auto t = target_of(a, target, row, columns);
+      if (t < 0 || !dnll) {
+        put_row<T>(dz_row, nullptr, columns);
+        return;
       }
+      const T d = dnll[row], h_target = squash_one(z_row[t], 1 / cap);  // before dz may overwrite z
+      const auto caps = splat<T>(cap), inverse = splat<T>(1 / cap), minus_lse = splat<T>(-lse[row]),
+                 ds = splat<T>(d * (1 + 2 * z_loss * lse[row]));
+      for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+        const auto h = squash(load(z_row + i, part), inverse);
+        dz_row.put(i, part, ds * exp(fma(caps, h, minus_lse)) * (splat<T>(1) - h * h));
+      });
+      dz_row.p[t] -= d * (1 - h_target * h_target);
     });
   });
 }
 
 void softcap(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T cap = static_cast<const Softcap&>(a.op).cap;
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[0].elements(), grain / 4, [&](std::int64_t first, std::int64_t last) {
-      for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
-        y.put(first + j, part, splat<T>(cap) * squash(load(x + first + j, part), splat<T>(1 / cap)));
-      });
+    parallel_vectors<T>(a, a.in[0].elements(), grain / element_work, [&](std::int64_t i, auto part) {
+      y.put(i, part, splat<T>(cap) * squash(load(x + i, part), splat<T>(1 / cap)));
     });
   });
 }
 
 void weighted_sum(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *w = in<T>(a, 1);
     const auto n = a.in[0].elements();
     // One number per position: too little for a second thread. Eight sums side by side, joined block by
@@ -147,16 +138,12 @@ void weighted_sum(const KernelArgs& a) {
 }
 
 void weighted_sum_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *w = in<T>(a, 0), *dloss = in<T>(a, 1);
     const auto dx = out<T>(a, 0);
     const auto d = splat<T>(dloss ? *dloss : T{});
-    parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
-      for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
-        dx.put(first + j, part, d * load(w + first + j, part));
-      });
-    });
+    parallel_vectors<T>(a, a.in[0].elements(), grain,
+                        [&](std::int64_t i, auto part) { dx.put(i, part, d * load(w + i, part)); });
   });
 }
 

@@ -40,13 +40,11 @@ void gather_rows(const KernelArgs& a) {
   const auto* table = in<Stored>(a, 0);
   const auto* index = in<std::int32_t>(a, 1);
   const auto y = out<T>(a, 0);
-  parallel_ranges(a, a.in[1].elements(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-    for (auto t = first; t < last; ++t) {
-      const auto* row = table + row_index(a, index, t, rows) * columns;
-      const auto y_row = y.at(t * columns);
-      for_vectors<T>(columns,
-                     [&](std::int64_t i, auto part) { y_row.put(i, part, load_row<T>(row, i, part)); });
-    }
+  parallel_rows(a, a.in[1].elements(), columns, [&](std::int64_t t) {
+    const auto* row = table + row_index(a, index, t, rows) * columns;
+    const auto y_row = y.at(t * columns);
+    for_vectors<T>(columns,
+                   [&](std::int64_t i, auto part) { y_row.put(i, part, load_row<T>(row, i, part)); });
   });
 }
 
@@ -88,23 +86,20 @@ void gather(const KernelArgs& a) {
 }
 
 void gather_backward(const KernelArgs& a) {
-  dispatch(a.in[2], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[2], [&]<class T>(T) {
     const auto& table_shape = a.in[0].meta.shape;
     const auto rows = table_shape[0], columns = table_shape[1];
     const T* dy = in<T>(a, 2);
     const auto dtable = out<T>(a, 0);
     if (!dtable) return;
     const auto groups = group_positions(a, rows);
-    parallel_ranges(a, rows, grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto v = first; v < last; ++v) {
-        T* sums = dtable.p + v * columns;
-        if (!dtable.add) fill_zero(sums, columns);
-        for (auto k = v == 0 ? 0 : groups.end[v - 1]; k < groups.end[v]; ++k) {
-          const T* g = dy + static_cast<std::int64_t>(groups.order[k]) * columns;
-          for_vectors<T>(columns,
-                         [&](std::int64_t i, auto part) { accumulate(sums + i, part, load(g + i, part)); });
-        }
+    parallel_rows(a, rows, columns, [&](std::int64_t v) {
+      T* sums = dtable.p + v * columns;
+      if (!dtable.add) fill_zero(sums, columns);
+      for (auto k = v == 0 ? 0 : groups.end[v - 1]; k < groups.end[v]; ++k) {
+        const T* g = dy + static_cast<std::int64_t>(groups.order[k]) * columns;
+        for_vectors<T>(columns,
+                       [&](std::int64_t i, auto part) { accumulate(sums + i, part, load(g + i, part)); });
       }
     });
   });

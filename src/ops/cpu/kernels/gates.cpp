@@ -15,78 +15,69 @@ T sigmoid_of(T x) {
   return lane[0];
 }
 
-/// Calls f(row, sums) for all rows, piece by piece; `sums` are the piece's `width` sums, zero at first, or
-/// null when nobody wants them. Then add_up(partial, pieces).
-template <class T, class F, class G>
-void for_pieces(const KernelArgs& a, std::int64_t rows, std::int64_t columns, std::int64_t width, bool wanted,
-                const F& f, const G& add_up) {
-  const auto chunks = chunks_of(rows, columns);
-  T* partial = partials<T>(a);
-  parallel(a, chunks.count, [&](std::int64_t c) {
-    T* sums = wanted ? partial + c * width : nullptr;
-    if (sums) fill_zero(sums, width);
-    const auto first = c * chunks.rows, end = first + chunks.rows < rows ? first + chunks.rows : rows;
-    for (auto row = first; row < end; ++row) f(row, sums);
-  });
-  if (wanted) add_up(partial, chunks.count);
+/// parallel_pieces by rows: f(row, sums).
+template <class T, class F>
+std::int64_t row_pieces(const KernelArgs& a, std::int64_t rows, std::int64_t columns, std::int64_t width,
+                        bool wanted, const F& f) {
+  return parallel_pieces<T>(a, rows, columns, width, wanted,
+                            [&](T* sums, std::int64_t first, std::int64_t end) {
+                              for (auto row = first; row < end; ++row) f(row, sums);
+                            });
 }
 
 }  // namespace
 
 void gated_skip(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *s = in<T>(a, 1), *w = in<T>(a, 2), *gate = in<T>(a, 3);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns), [&](auto first, auto last) {
-      for (auto row = first; row < last; ++row) {
-        const auto at = row * columns;
-        const auto y_row = y.at(at);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          const auto g = sigmoid(load(gate + i, part));
-          const auto skip = (splat<T>(1) - g) * (load(w + i, part) * load(s + at + i, part));
-          y_row.put(i, part, fma(g, load(x + at + i, part), skip));
-        });
-      }
+    parallel_rows(a, a.in[0].shape().rows(), columns, [&](std::int64_t row) {
+      const auto at = row * columns;
+      const auto y_row = y.at(at);
+      for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+        const auto g = sigmoid(load(gate + i, part));
+        const auto skip = (splat<T>(1) - g) * (load(w + i, part) * load(s + at + i, part));
+        y_row.put(i, part, fma(g, load(x + at + i, part), skip));
+      });
     });
   });
 }
 
 void gated_skip_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *s = in<T>(a, 1), *w = in<T>(a, 2), *gate = in<T>(a, 3), *dy = in<T>(a, 4);
     const auto dx = out<T>(a, 0), ds = out<T>(a, 1), dw = out<T>(a, 2), dgate = out<T>(a, 3);
     const auto one = splat<T>(1);
-    for_pieces<T>(
-        a, a.in[0].meta.shape.rows(), columns, 2 * columns, dw || dgate,
-        [&](std::int64_t row, T* sums) {
-          const auto at = row * columns;
-          const auto dx_row = dx.at(at), ds_row = ds.at(at);
-          for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-            const auto g = sigmoid(load(gate + i, part)), d = load(dy + at + i, part);
-            const auto scale = load(w + i, part), from = load(s + at + i, part), now = load(x + at + i, part);
-            dx_row.put(i, part, g * d);
-            ds_row.put(i, part, (one - g) * scale * d);
-            if (!sums) return;
-            accumulate(sums + i, part, from * d);
-            accumulate(sums + columns + i, part, (now - scale * from) * d);
-          });
-        },
-        [&](const T* partial, std::int64_t pieces) {
-          for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-            auto along = splat<T>(0), across = splat<T>(0);
-            for (std::int64_t c = 0; c < pieces; ++c) {
-              along = along + load(partial + 2 * c * columns + i, part);
-              across = across + load(partial + (2 * c + 1) * columns + i, part);
-            }
-            const auto g = sigmoid(load(gate + i, part));
-            dw.put(i, part, (one - g) * along);
-            dgate.put(i, part, g * (one - g) * across);
-          });
-        });
+    const auto backward_of_row = [&](std::int64_t row, T* sums) {
+      const auto at = row * columns;
+      const auto dx_row = dx.at(at), ds_row = ds.at(at);
+      for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+        const auto g = sigmoid(load(gate + i, part)), d = load(dy + at + i, part);
+        const auto scale = load(w + i, part), from = load(s + at + i, part), now = load(x + at + i, part);
+        dx_row.put(i, part, g * d);
+        ds_row.put(i, part, (one - g) * scale * d);
+        if (!sums) return;
+        accumulate(sums + i, part, from * d);
+        accumulate(sums + columns + i, part, (now - scale * from) * d);
+      });
+    };
+    const bool wanted = dw || dgate;
+    const auto pieces =
+        row_pieces<T>(a, a.in[0].shape().rows(), columns, 2 * columns, wanted, backward_of_row);
+    if (!wanted) return;
+    const T* partial = partials<T>(a);
+    for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+      auto along = splat<T>(0), across = splat<T>(0);
+      for (std::int64_t c = 0; c < pieces; ++c) {
+        along = along + load(partial + 2 * c * columns + i, part);
+        across = across + load(partial + (2 * c + 1) * columns + i, part);
+      }
+      const auto g = sigmoid(load(gate + i, part));
+      dw.put(i, part, (one - g) * along);
+      dgate.put(i, part, g * (one - g) * across);
+    });
   });
 }
 
@@ -113,31 +104,27 @@ struct GateRows {
 }  // namespace
 
 void head_gate(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const HeadGate&>(a.op);
     const GateRows z(a);
     const T *o = in<T>(a, 0), *n = in<T>(a, 1), *w = in<T>(a, 2);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[1].meta.shape.rows(), grain_rows(z.heads * z.dh), [&](auto first, auto last) {
-      for (auto row = first; row < last; ++row) {
-        const auto o_row = z.o_row(row);
-        for (std::int64_t h = 0; o_row >= 0 && h < z.heads; ++h) {
-          const T along = dot(w + h * z.channels, n + row * z.columns, z.channels);
-          const auto gate = splat<T>(T(op.factor) * sigmoid_of(T(op.scale) * along));
-          const auto at = z.o_at(o_row, h);
-          const auto y_head = y.at(at);
-          for_vectors<T>(
-              z.dh, [&](std::int64_t i, auto part) { y_head.put(i, part, gate * load(o + at + i, part)); });
-        }
+    parallel_rows(a, a.in[1].shape().rows(), z.heads * z.dh, [&](std::int64_t row) {
+      const auto o_row = z.o_row(row);
+      for (std::int64_t h = 0; o_row >= 0 && h < z.heads; ++h) {
+        const T along = dot(w + h * z.channels, n + row * z.columns, z.channels);
+        const auto gate = splat<T>(T(op.factor) * sigmoid_of(T(op.scale) * along));
+        const auto at = z.o_at(o_row, h);
+        const auto y_head = y.at(at);
+        for_vectors<T>(
+            z.dh, [&](std::int64_t i, auto part) { y_head.put(i, part, gate * load(o + at + i, part)); });
       }
     });
   });
 }
 
 void head_gate_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const HeadGateBackward&>(a.op);
     const GateRows z(a);
     const T *o = in<T>(a, 0), *n = in<T>(a, 1), *w = in<T>(a, 2), *dy = in<T>(a, 3);
@@ -165,9 +152,8 @@ void head_gate_backward(const KernelArgs& a) {
         });
       }
     };
-    for_pieces<T>(
-        a, a.in[1].meta.shape.rows(), z.columns, width, bool(dw), backward_of_row,
-        [&](const T* partial, std::int64_t pieces) { sum_partials(a, partial, pieces, width, width, dw); });
+    const auto pieces = row_pieces<T>(a, a.in[1].shape().rows(), z.columns, width, bool(dw), backward_of_row);
+    sum_partials(a, partials<T>(a), pieces, width, width, dw);
   });
 }
 
@@ -208,29 +194,25 @@ struct SmearRows {
 }  // namespace
 
 void token_smear(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const SmearRows<T, TokenSmear> z(a, 4);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(z.columns), [&](auto first, auto last) {
-      for (auto row = first; row < last; ++row) {
-        const auto at = row * z.columns;
-        const T* before = z.before(row);
-        const auto take = splat<T>(before ? z.lambda * z.gate(row) : T(0));
-        const auto y_row = y.at(at);
-        for_vectors<T>(z.columns, [&](std::int64_t i, auto part) {
-          auto v = load(z.u + at + i, part);
-          if (before) v = fma(take, load(before + i, part), v);
-          y_row.put(i, part, v);
-        });
-      }
+    parallel_rows(a, a.in[0].shape().rows(), z.columns, [&](std::int64_t row) {
+      const auto at = row * z.columns;
+      const T* before = z.before(row);
+      const auto take = splat<T>(before ? z.lambda * z.gate(row) : T(0));
+      const auto y_row = y.at(at);
+      for_vectors<T>(z.columns, [&](std::int64_t i, auto part) {
+        auto v = load(z.u + at + i, part);
+        if (before) v = fma(take, load(before + i, part), v);
+        y_row.put(i, part, v);
+      });
     });
   });
 }
 
 void token_smear_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const SmearRows<T, TokenSmearBackward> z(a, 5);
     const T* dy = in<T>(a, 4);
     const auto du = out<T>(a, 0), dw = out<T>(a, 1), dlambda = out<T>(a, 2);
@@ -256,11 +238,10 @@ void token_smear_backward(const KernelArgs& a) {
       if (sums) sums[z.channels] += along;
     };
     const auto width = z.channels + 1;
-    for_pieces<T>(a, a.in[0].meta.shape.rows(), z.columns, width, dw || dlambda, backward_of_row,
-                  [&](const T* partial, std::int64_t pieces) {
-                    sum_partials(a, partial, pieces, width, z.channels, dw);
-                    sum_partials(a, partial + z.channels, pieces, width, 1, dlambda);
-                  });
+    const auto pieces =
+        row_pieces<T>(a, a.in[0].shape().rows(), z.columns, width, dw || dlambda, backward_of_row);
+    sum_partials(a, partials<T>(a), pieces, width, z.channels, dw);
+    sum_partials(a, partials<T>(a) + z.channels, pieces, width, 1, dlambda);
   });
 }
 

@@ -4,26 +4,20 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
 void memory_tokens(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], count = a.in[1].meta.shape[0];
     const T *x = in<T>(a, 0), *head = in<T>(a, 1);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const auto t = row % length;
-        const T* from = t < count ? head + t * columns : x + row * columns;
-        const auto y_row = y.at(row * columns);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) { y_row.put(i, part, load(from + i, part)); });
-      }
+    parallel_rows(a, shape.rows(), columns, [&](std::int64_t row) {
+      const auto t = row % length;
+      put_row(y.at(row * columns), t < count ? head + t * columns : x + row * columns, columns);
     });
   });
 }
 
 void memory_tokens_backward(const KernelArgs& a) {
-  dispatch(a.in[1], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[1], [&]<class T>(T) {
     const auto& shape = a.in[1].meta.shape;
     const auto batch = shape[0], length = shape[1], columns = shape[2], count = a.in[0].meta.shape[0];
     const T* dy = in<T>(a, 1);
@@ -40,16 +34,10 @@ void memory_tokens_backward(const KernelArgs& a) {
       });
     }
     if (!dx) return;
-    parallel_ranges(a, shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const bool covered = row % length < count;
-        if (covered && dx.add) continue;
-        const auto at = row * columns;
-        const auto dx_row = dx.at(at);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          dx_row.put(i, part, covered ? splat<T>(0) : load(dy + at + i, part));
-        });
-      }
+    parallel_rows(a, shape.rows(), columns, [&](std::int64_t row) {
+      const bool covered = row % length < count;
+      const auto at = row * columns;
+      if (!covered || !dx.add) put_row(dx.at(at), covered ? nullptr : dy + at, columns);
     });
   });
 }

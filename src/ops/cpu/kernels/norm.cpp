@@ -7,25 +7,7 @@
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 namespace {
 
-template <class T>
-[[gnu::always_inline]] inline T inverse_root(T x) {
-  if constexpr (sizeof(T) == 4)
-    return 1 / __builtin_sqrtf(x);
-  else
-    return 1 / __builtin_sqrt(x);
-}
-
-/// 1 / sqrt(mean of squares + eps) of the row whose vectors value(i, part) gives (zeros past the end).
-template <class T, class F>
-[[gnu::always_inline]] inline T inverse_rms(std::int64_t columns, T eps, const F& value) {
-  auto squares = splat<T>(0);
-  for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-    const auto v = value(i, part);
-    squares = fma(v, v, squares);
-  });
-  return inverse_root(sum(squares) / static_cast<T>(columns) + eps);
-}
-/// The same from sums of squares of parts of the row.
+/// 1 / sqrt(mean of squares + eps) from sums of squares of parts of the row.
 template <class T>
 [[gnu::always_inline]] inline T norm_of_squares(const T* squares, std::int64_t parts, std::int64_t columns,
                                                 T eps) {
@@ -34,21 +16,27 @@ template <class T>
   return inverse_root(total / static_cast<T>(columns) + eps);
 }
 
-/// The forward of all three: m = value, y = scale * rms(m), r. Reads everything before it writes, so that m
-/// may lie over an input.
-template <class T, class F>
-[[gnu::always_inline]] inline void norm_row(std::int64_t columns, T scale, T eps, const Out<T>& m,
-                                            const Out<T>& y, const Out<T>& r, std::int64_t row,
-                                            const F& value) {
-  const T inverse = inverse_rms<T>(columns, eps, value);
-  const auto factor = splat<T>(scale * inverse);
-  const auto m_row = m.at(row * columns), y_row = y.at(row * columns);
-  for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-    const auto v = value(i, part);
-    m_row.put(i, part, v);
-    y_row.put(i, part, factor * v);
+/// The forward of all three: m = value, y = scale * rms(m), r, with value = row_at(offset of a row). Reads
+/// everything before it writes, so that m may lie over an input.
+template <class T, class Op, class F>
+inline void norm_rows(const KernelArgs& a, const Out<T>& m, const Out<T>& y, const Out<T>& r,
+                      const F& row_at) {
+  const auto& op = static_cast<const Op&>(a.op);
+  const T scale = op.scale, eps = op.eps;
+  const auto rows = a.in[0].shape().rows(), columns = a.in[0].shape().columns();
+  parallel_rows(a, rows, columns, [&](std::int64_t row) {
+    const auto at = row * columns;
+    const auto value = row_at(at);
+    const T inverse = inverse_rms<T>(columns, eps, value);
+    const auto factor = splat<T>(scale * inverse);
+    const auto m_row = m.at(at), y_row = y.at(at);
+    for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+      const auto v = value(i, part);
+      m_row.put(i, part, v);
+      y_row.put(i, part, factor * v);
+    });
+    r.put(row, inverse);
   });
-  r.put(row, inverse);
 }
 
 /// Gradient through y = scale * rms(x) of one row, as two factors: dx = dy * by_dy - x * by_x.
@@ -86,50 +74,38 @@ template <class T>
 }  // namespace
 
 void rms_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
-    const auto& op = static_cast<const RmsNorm&>(a.op);
-    const T scale = op.scale, eps = op.eps;
-    const auto columns = a.in[0].meta.shape.columns();
-    const T *x = in<T>(a, 0), *squares = a.in.size() > 1 ? in<T>(a, 1) : nullptr;
+  dispatch(a.in[0], [&]<class T>(T) {
+    const T *x = in<T>(a, 0), *squares = in<T>(a, 1);
     const auto y = out<T>(a, 0), r = out<T>(a, 1);
-    const auto parts = squares ? a.in[1].meta.shape.columns() : 0;
-    parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns),
-                    [&](std::int64_t first, std::int64_t last) {
-                      for (auto row = first; row < last; ++row) {
-                        if (squares && !y) {
-                          r.put(row, norm_of_squares<T>(squares + row * parts, parts, columns, eps));
-                          continue;
-                        }
-                        const T* x_row = x + row * columns;
-                        norm_row<T>(columns, scale, eps, {}, y, r, row,
-                                    [&](std::int64_t i, auto part) { return load(x_row + i, part); });
-                      }
-                    });
+    if (!squares || y)
+      return norm_rows<T, RmsNorm>(a, {}, y, r, [&](std::int64_t at) {
+        return [row = x + at](std::int64_t i, auto part) { return load(row + i, part); };
+      });
+    const T eps = static_cast<const RmsNorm&>(a.op).eps;
+    const auto columns = a.in[0].shape().columns(), parts = a.in[1].shape().columns();
+    parallel_rows(a, a.in[0].shape().rows(), columns, [&](std::int64_t row) {
+      r.put(row, norm_of_squares<T>(squares + row * parts, parts, columns, eps));
+    });
   });
 }
 
 void rms_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const RmsNormBackward&>(a.op);
     const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *r = in<T>(a, 1), *dy = in<T>(a, 2);
     const auto dx = out<T>(a, 0);
-    parallel_ranges(
-        a, a.in[0].meta.shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-          for (auto row = first; row < last; ++row) {
-            const T *x_row = x + row * columns, *dy_row = row_of(dy, row * columns);
-            const auto value = [&](std::int64_t i, auto part) { return load(x_row + i, part); };
-            const auto g =
-                dy ? RowGradient<T>(value, dy_row, scale, op.prescaled, r[row], columns) : RowGradient<T>();
-            const auto dx_row = dx.at(row * columns);
-            for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-              dx_row.put(i, part, joined<T>(g, value(i, part), nullptr, dy_row, i, part));
-            });
-          }
-        });
+    parallel_rows(a, a.in[0].shape().rows(), columns, [&](std::int64_t row) {
+      const T *x_row = x + row * columns, *dy_row = row_of(dy, row * columns);
+      const auto value = [&](std::int64_t i, auto part) { return load(x_row + i, part); };
+      const auto g =
+          dy ? RowGradient<T>(value, dy_row, scale, op.prescaled, r[row], columns) : RowGradient<T>();
+      const auto dx_row = dx.at(row * columns);
+      for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+        dx_row.put(i, part, joined<T>(g, value(i, part), nullptr, dy_row, i, part));
+      });
+    });
   });
 }
 
@@ -182,25 +158,16 @@ template <class T>
 }  // namespace
 
 void mix_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
-    const auto& op = static_cast<const MixNorm&>(a.op);
-    const T scale = op.scale, eps = op.eps;
-    const auto columns = a.in[0].meta.shape.columns();
+  dispatch(a.in[0], [&]<class T>(T) {
+    const auto columns = a.in[0].shape().columns();
     const T *u = in<T>(a, 0), *x0 = in<T>(a, 1), *mix = in<T>(a, 2), *s = in<T>(a, 3), *k = in<T>(a, 4);
-    const auto m = out<T>(a, 0), y = out<T>(a, 1), r = out<T>(a, 2);
-    parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns),
-                    [&](std::int64_t first, std::int64_t last) {
-                      for (auto row = first; row < last; ++row)
-                        norm_row<T>(columns, scale, eps, m, y, r, row,
-                                    MixedRow<T>(u, x0, s, mix, k, columns, row * columns));
-                    });
+    norm_rows<T, MixNorm>(a, out<T>(a, 0), out<T>(a, 1), out<T>(a, 2),
+                          [&](std::int64_t at) { return MixedRow<T>(u, x0, s, mix, k, columns, at); });
   });
 }
 
 void mix_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const MixNormBackward&>(a.op);
     const T scale = op.scale;
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
@@ -208,14 +175,9 @@ void mix_norm_backward(const KernelArgs& a) {
     const T *dm = in<T>(a, 4), *dy = in<T>(a, 5), *s = in<T>(a, 6), *k = in<T>(a, 7);
     const auto du = out<T>(a, 0), dx0 = out<T>(a, 1), dmix = out<T>(a, 2), ds = out<T>(a, 3),
                dk = out<T>(a, 4);
-    const auto chunks = chunks_of(rows, columns);
     const std::int64_t width = (op.skip ? 3 : 2) * columns;
-    T* partial = partials<T>(a);
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = dmix || dk ? partial + c * width : nullptr;
-      if (sums) fill_zero(sums, width);
-      const auto end = (c + 1) * chunks.rows < rows ? (c + 1) * chunks.rows : rows;
-      for (auto row = c * chunks.rows; row < end; ++row) {
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
+      for (auto row = first; row < end; ++row) {
         const auto at = row * columns;
         const T *dm_row = row_of(dm, at), *dy_row = row_of(dy, at);
         const MixedRow<T> mixed(u, x0, s, mix, k, columns, at);
@@ -223,47 +185,33 @@ void mix_norm_backward(const KernelArgs& a) {
             dy ? RowGradient<T>(mixed, dy_row, scale, op.prescaled, r[row], columns) : RowGradient<T>();
         mix_row_backward<T>(mixed, norm, dm_row, dy_row, columns, {du.at(at), dx0.at(at), ds.at(at), sums});
       }
-    });
-    sum_partials(a, partial, chunks.count, width, 2 * columns, dmix);
-    sum_partials(a, partial + 2 * columns, chunks.count, width, columns, dk);
+    };
+    const auto pieces = parallel_pieces<T>(a, rows, columns, width, dmix || dk, body);
+    sum_partials(a, partials<T>(a), pieces, width, 2 * columns, dmix);
+    sum_partials(a, partials<T>(a) + 2 * columns, pieces, width, columns, dk);
   });
 }
 
 void residual_norm(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
-    const auto& op = static_cast<const ResidualNorm&>(a.op);
-    const T scale = op.scale, eps = op.eps;
-    const auto columns = a.in[0].meta.shape.columns();
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *branch = in<T>(a, 1), *s = in<T>(a, 2);
-    const auto p = out<T>(a, 0), z = out<T>(a, 1), r = out<T>(a, 2);
-    parallel_ranges(a, a.in[0].meta.shape.rows(), grain_rows(columns),
-                    [&](std::int64_t first, std::int64_t last) {
-                      for (auto row = first; row < last; ++row) {
-                        const T *x_row = x + row * columns, *branch_row = branch + row * columns;
-                        norm_row<T>(columns, scale, eps, p, z, r, row, [&](std::int64_t i, auto part) {
-                          return fma(load(s + i, part), load(branch_row + i, part), load(x_row + i, part));
-                        });
-                      }
-                    });
+    norm_rows<T, ResidualNorm>(a, out<T>(a, 0), out<T>(a, 1), out<T>(a, 2), [&](std::int64_t at) {
+      return [s, branch_row = branch + at, x_row = x + at](std::int64_t i, auto part) {
+        return fma(load(s + i, part), load(branch_row + i, part), load(x_row + i, part));
+      };
+    });
   });
 }
 
 void residual_norm_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T scale = static_cast<const ResidualNormBackward&>(a.op).scale;
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
     const T *p = in<T>(a, 0), *r = in<T>(a, 1), *branch = in<T>(a, 2), *s = in<T>(a, 3);
     const T *dp = in<T>(a, 4), *dz = in<T>(a, 5);
     const auto dx = out<T>(a, 0), da = out<T>(a, 1), ds = out<T>(a, 2);
-    const auto chunks = chunks_of(rows, columns);
-    T* partial = partials<T>(a);
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = ds ? partial + c * columns : nullptr;
-      if (sums) fill_zero(sums, columns);
-      const auto end = (c + 1) * chunks.rows < rows ? (c + 1) * chunks.rows : rows;
-      for (auto row = c * chunks.rows; row < end; ++row) {
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
+      for (auto row = first; row < end; ++row) {
         const auto at = row * columns;
         const T *p_row = p + at, *dp_row = row_of(dp, at), *dz_row = row_of(dz, at);
         const auto value = [&](std::int64_t i, auto part) { return load(p_row + i, part); };
@@ -277,8 +225,9 @@ void residual_norm_backward(const KernelArgs& a) {
           da_row.put(i, part, load(s + i, part) * g);
         });
       }
-    });
-    sum_partials(a, partial, chunks.count, columns, columns, ds);
+    };
+    const auto pieces = parallel_pieces<T>(a, rows, columns, columns, bool(ds), body);
+    sum_partials(a, partials<T>(a), pieces, columns, columns, ds);
   });
 }
 

@@ -38,24 +38,11 @@ Rotation<T> rotation(const KernelArgs& a, std::size_t table, std::int64_t length
   return {in<T>(a, table), in<std::int32_t>(a, table + 1), length, a.in[table].meta.shape[0], dims};
 }
 
-template <class T>
-[[gnu::always_inline]] inline T inverse_sqrt(T x) {
-  if constexpr (sizeof(T) == 4)
-    return 1 / __builtin_sqrtf(x);
-  else
-    return 1 / __builtin_sqrt(x);
-}
-
 /// One head forward: y = gain * rope(rms(x)); returns 1 / rms.
 template <class T>
 inline T prepare_head(const T* x, T gain, T eps, const T* rope, int rope_dims, int dh, const Out<T>& y) {
   alignas(64) T head[max_head_dim];
-  auto squares = splat<T>(0);
-  for_vectors<T>(dh, [&](std::int64_t i, auto part) {
-    const auto v = load(x + i, part);
-    squares = fma(v, v, squares);
-  });
-  const T r = inverse_sqrt(sum(squares) / static_cast<T>(dh) + eps);
+  const T r = inverse_rms<T>(dh, eps, [&](std::int64_t i, auto part) { return load(x + i, part); });
   if (!y) return r;
   for_vectors<T>(dh,
                  [&](std::int64_t i, auto part) { store(head + i, part, splat<T>(r) * load(x + i, part)); });
@@ -72,7 +59,7 @@ template <class T>
 inline T head_gradient(const T* y, const T* dy, T by, T gain, const T* rope, int rope_dims, int dh,
                        const Out<T>& dx) {
   if (!dy) {
-    for_vectors<T>(dh, [&](std::int64_t i, auto part) { dx.put(i, part, splat<T>(0)); });
+    put_row<T>(dx, nullptr, dh);
     return 0;
   }
   auto products = splat<T>(0);
@@ -88,15 +75,14 @@ inline T head_gradient(const T* y, const T* dy, T by, T gain, const T* rope, int
   });
   const int pairs = rope_dims / 2;
   rotate<T>(u, u + pairs, rope, rope + pairs, pairs, -1);
-  for_vectors<T>(dh, [&](std::int64_t i, auto part) { dx.put(i, part, load(u + i, part)); });
+  put_row<T>(dx, u, dh);
   return dgain;
 }
 
 }  // namespace
 
 void qkv_prepare(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& op = static_cast<const QkvPrepare&>(a.op);
     const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
               dims = op.rope_dims;
@@ -107,31 +93,26 @@ void qkv_prepare(const KernelArgs& a) {
     const T* ve = op.value_embedding ? in<T>(a, 4) : nullptr;
     const T value_scale = ve ? *in<T>(a, 5) * *in<T>(a, 6) : T{};
     const auto q = out<T>(a, 0), k = out<T>(a, 1), v = out<T>(a, 2), r = out<T>(a, 3);
-    parallel_ranges(
-        a, a.in[0].meta.shape.rows(), grain_rows(width), [&](std::int64_t first, std::int64_t last) {
-          for (auto row = first; row < last; ++row) {
-            const T *x = qkv + row * width, *rope_row = rope.row(a, row);
-            for (int h = 0; h < heads + kv_heads; ++h) {
-              const bool is_q = h < heads;
-              const auto y = is_q ? q.at(row * q_width + h * dh) : k.at(row * kv_width + (h - heads) * dh);
-              const T inverse =
-                  prepare_head<T>(x + h * dh, is_q ? gain[h] : T(1), eps, rope_row, dims, dh, y);
-              r.put(row * (heads + kv_heads) + h, inverse);
-            }
-            const T *v_raw = x + q_width + kv_width, *ve_row = ve ? ve + row * kv_width : nullptr;
-            const auto v_row = v.at(row * kv_width);
-            for_vectors<T>(kv_width, [&](std::int64_t i, auto part) {
-              const auto raw = load(v_raw + i, part);
-              v_row.put(i, part, ve_row ? fma(splat<T>(value_scale), load(ve_row + i, part), raw) : raw);
-            });
-          }
-        });
+    parallel_rows(a, a.in[0].shape().rows(), width, [&](std::int64_t row) {
+      const T *x = qkv + row * width, *rope_row = rope.row(a, row);
+      for (int h = 0; h < heads + kv_heads; ++h) {
+        const bool is_q = h < heads;
+        const auto y = is_q ? q.at(row * q_width + h * dh) : k.at(row * kv_width + (h - heads) * dh);
+        const T inverse = prepare_head<T>(x + h * dh, is_q ? gain[h] : T(1), eps, rope_row, dims, dh, y);
+        r.put(row * (heads + kv_heads) + h, inverse);
+      }
+      const T *v_raw = x + q_width + kv_width, *ve_row = ve ? ve + row * kv_width : nullptr;
+      const auto v_row = v.at(row * kv_width);
+      for_vectors<T>(kv_width, [&](std::int64_t i, auto part) {
+        const auto raw = load(v_raw + i, part);
+        v_row.put(i, part, ve_row ? fma(splat<T>(value_scale), load(ve_row + i, part), raw) : raw);
+      });
+    });
   });
 }
 
 void qkv_backward(const KernelArgs& a) {
-  dispatch(a.in[4], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[4], [&]<class T>(T) {
     const auto& op = static_cast<const QkvBackward&>(a.op);
     const int heads = op.shape.heads, kv_heads = op.shape.kv_heads, dh = op.shape.head_dim,
               dims = op.rope_dims;
@@ -146,9 +127,7 @@ void qkv_backward(const KernelArgs& a) {
                dw = out<T>(a, 4);
     const bool wants_heads = dqkv || dgain, wants_ve = ve && (dvs || dw);
     const auto rows = shape[0] * shape[1];
-    const auto chunks = chunks_of(rows, width);
     const std::int64_t stride = heads + 1;  // of one piece's sums: each head's gain, then dv . ve
-    T* partial = partials<T>(a);
     const auto factor = [&](std::int64_t row) { return r ? row_scale * r[row] : T(1); };
 
     const auto heads_of_row = [&](std::int64_t row, T* sums) {
@@ -174,21 +153,20 @@ void qkv_backward(const KernelArgs& a) {
         if (ve_row) dot = fma(v, load(ve_row + i, part), dot);
       });
     };
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = partial + c * stride;
-      fill_zero(sums, stride);
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       auto dot = splat<T>(0);
-      const auto end = (c + 1) * chunks.rows < rows ? (c + 1) * chunks.rows : rows;
-      for (auto row = c * chunks.rows; row < end; ++row) {
+      for (auto row = first; row < end; ++row) {
         if (wants_heads) heads_of_row(row, sums);
         value_of_row(row, dot);
       }
       sums[heads] = sum(dot);
-    });
-    sum_partials(a, partial, chunks.count, stride, heads, dgain);
+    };
+    const T* partial = partials<T>(a);
+    const auto pieces = parallel_pieces<T>(a, rows, width, stride, true, body);
+    sum_partials(a, partial, pieces, stride, heads, dgain);
     if (!wants_ve) return;
     T total = 0;
-    for (std::int64_t c = 0; c < chunks.count; ++c) total += partial[c * stride + heads];
+    for (std::int64_t c = 0; c < pieces; ++c) total += partial[c * stride + heads];
     dvs.put(0, w * total);
     dw.put(0, vs * total);
   });

@@ -22,46 +22,34 @@ template <class T>
   return {in<T>(a, i), a.in[static_cast<std::size_t>(i)].elements() == 1};
 }
 
-[[gnu::always_inline]] inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
 }  // namespace
 
 void scaled_residual(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns();
     const T *x = in<T>(a, 0), *branch = in<T>(a, 1);
     const auto s = channels<T>(a, 2);
     const auto y = out<T>(a, 0);
-    parallel_ranges(
-        a, a.in[0].meta.shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-          for (auto row = first; row < last; ++row) {
-            const auto at = row * columns;
-            const auto y_row = y.at(at);
-            for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-              y_row.put(i, part, fma(s.at(i, part), load(branch + at + i, part), load(x + at + i, part)));
-            });
-          }
-        });
+    parallel_rows(a, a.in[0].shape().rows(), columns, [&](std::int64_t row) {
+      const auto at = row * columns;
+      const auto y_row = y.at(at);
+      for_vectors<T>(columns, [&](std::int64_t i, auto part) {
+        y_row.put(i, part, fma(s.at(i, part), load(branch + at + i, part), load(x + at + i, part)));
+      });
+    });
   });
 }
 
 void scaled_residual_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto columns = a.in[0].meta.shape.columns(), rows = a.in[0].meta.shape.rows();
     const T *branch = in<T>(a, 0), *dy = in<T>(a, 2);
     const auto s = channels<T>(a, 1);
     const auto da = out<T>(a, 0), ds = out<T>(a, 1);
-    const auto chunks = chunks_of(rows, columns);
     const std::int64_t width = s.scalar ? lanes<T> : columns;  // of one piece's sums
-    T* partial = partials<T>(a);
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = ds ? partial + c * width : nullptr;
-      if (sums) fill_zero(sums, width);
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       auto all = splat<T>(0);
-      const auto end = smaller((c + 1) * chunks.rows, rows);
-      for (auto row = c * chunks.rows; row < end; ++row) {
+      for (auto row = first; row < end; ++row) {
         const auto at = row * columns;
         const auto da_row = da.at(at);
         for_vectors<T>(columns, [&](std::int64_t i, auto part) {
@@ -77,38 +65,33 @@ void scaled_residual_backward(const KernelArgs& a) {
         });
       }
       if (sums && s.scalar) store(sums, all);
-    });
-    if (!s.scalar) return sum_partials(a, partial, chunks.count, columns, columns, ds);
+    };
+    const T* partial = partials<T>(a);
+    const auto pieces = parallel_pieces<T>(a, rows, columns, width, bool(ds), body);
+    if (!s.scalar) return sum_partials(a, partial, pieces, columns, columns, ds);
     if (!ds) return;
     auto total = splat<T>(0);
-    for (std::int64_t c = 0; c < chunks.count; ++c) total = total + load(partial + c * width);
+    for (std::int64_t c = 0; c < pieces; ++c) total = total + load(partial + c * width);
     ds.put(0, sum(total));
   });
 }
 
 void add(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const T *x = in<T>(a, 0), *z = in<T>(a, 1);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
-      for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
-        const auto i = first + j;
-        y.put(i, part, load(x + i, part) + load(z + i, part));
-      });
+    parallel_vectors<T>(a, a.in[0].elements(), grain, [&](std::int64_t i, auto part) {
+      y.put(i, part, load(x + i, part) + load(z + i, part));
     });
   });
 }
 
 void copy(const KernelArgs& a) {
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
+  const auto run = [&]<class T>(T) {
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, a.in[0].elements(), grain, [&](std::int64_t first, std::int64_t last) {
-      for_vectors<T>(last - first,
-                     [&](std::int64_t j, auto part) { y.put(first + j, part, load(x + first + j, part)); });
-    });
+    parallel_vectors<T>(a, a.in[0].elements(), grain,
+                        [&](std::int64_t i, auto part) { y.put(i, part, load(x + i, part)); });
   };
   if (a.in[0].meta.dtype == DType::i32)
     run(std::int32_t{});
@@ -136,8 +119,7 @@ struct Gates {
 }  // namespace
 
 void smear(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2];
     const T *x = in<T>(a, 0), *gamma = in<T>(a, 1), *previous = in<T>(a, 2);
@@ -165,18 +147,12 @@ void smear(const KernelArgs& a) {
 }
 
 void smear_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], rows = shape.rows();
     const T *x = in<T>(a, 0), *gamma = in<T>(a, 1), *dy = in<T>(a, 2), *previous = in<T>(a, 3);
     const auto dx = out<T>(a, 0), dgamma = out<T>(a, 1);
-    const auto chunks = chunks_of(rows, columns);
-    T* partial = partials<T>(a);
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = dgamma ? partial + c * columns : nullptr;
-      if (sums) fill_zero(sums, columns);
-      const auto first = c * chunks.rows, end = smaller(first + chunks.rows, rows);
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       for (std::int64_t tile = 0; tile < columns; tile += smear_tile) {
         const auto width = smaller(columns - tile, smear_tile);
         const Gates<T> gates(gamma + tile, width);
@@ -202,11 +178,13 @@ void smear_backward(const KernelArgs& a) {
           });
         }
       }
-    });
+    };
+    const T* partial = partials<T>(a);
+    const auto pieces = parallel_pieces<T>(a, rows, columns, columns, bool(dgamma), body);
     if (!dgamma) return;
     for_vectors<T>(columns, [&](std::int64_t i, auto part) {
       auto total = splat<T>(0);
-      for (std::int64_t c = 0; c < chunks.count; ++c) total = total + load(partial + c * columns + i, part);
+      for (std::int64_t c = 0; c < pieces; ++c) total = total + load(partial + c * columns + i, part);
       const auto g = sigmoid(load(gamma + i, part));
       dgamma.put(i, part, g * (splat<T>(1) - g) * total);
     });
@@ -214,40 +192,28 @@ void smear_backward(const KernelArgs& a) {
 }
 
 void take_last(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2];
     const std::int64_t n = static_cast<const TakeLast&>(a.op).n;
     const T* x = in<T>(a, 0);
     const auto y = out<T>(a, 0);
-    parallel_ranges(a, shape[0] * n, grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const T* from = x + (row / n * length + length - n + row % n) * columns;
-        const auto y_row = y.at(row * columns);
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) { y_row.put(i, part, load(from + i, part)); });
-      }
+    parallel_rows(a, shape[0] * n, columns, [&](std::int64_t row) {
+      put_row(y.at(row * columns), x + (row / n * length + length - n + row % n) * columns, columns);
     });
   });
 }
 
 void take_last_backward(const KernelArgs& a) {
-  dispatch(a.in[1], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[1], [&]<class T>(T) {
     const auto& shape = a.in[0].meta.shape;
     const auto length = shape[1], columns = shape[2], n = a.in[1].meta.shape[1];
     const T* dy = in<T>(a, 1);
     const auto dx = out<T>(a, 0);
-    parallel_ranges(a, shape.rows(), grain_rows(columns), [&](std::int64_t first, std::int64_t last) {
-      for (auto row = first; row < last; ++row) {
-        const auto from = row % length - (length - n);
-        const auto dx_row = dx.at(row * columns);
-        if (from < 0 && dx.add) continue;
-        const T* g = dy + (row / length * n + (from < 0 ? 0 : from)) * columns;
-        for_vectors<T>(columns, [&](std::int64_t i, auto part) {
-          dx_row.put(i, part, from < 0 ? splat<T>(0) : load(g + i, part));
-        });
-      }
+    parallel_rows(a, shape.rows(), columns, [&](std::int64_t row) {
+      const auto from = row % length - (length - n);
+      if (from < 0 && dx.add) return;
+      put_row(dx.at(row * columns), from < 0 ? nullptr : dy + (row / length * n + from) * columns, columns);
     });
   });
 }

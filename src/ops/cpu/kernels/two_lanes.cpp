@@ -33,23 +33,22 @@ constexpr int sums_per_channel = 6;
 }  // namespace
 
 void two_lanes(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const Operands<T> z(a);
     const bool join = static_cast<const TwoLanes&>(a.op).join;
     const Out<T> y[2] = {out<T>(a, 0), out<T>(a, 1)};
-    parallel_ranges(a, z.rows, grain_rows(z.columns), [&](auto first, auto last) {
-      for (auto at = first * z.columns; at < last * z.columns; at += z.columns)
-        for_vectors<T>(z.columns, [&](std::int64_t i, auto part) {
-          const auto attended = load(z.scale[0] + i, part) * load(z.branch[0] + at + i, part);
-          const auto hidden = load(z.scale[1] + i, part) * load(z.branch[1] + at + i, part);
-          Vec<T> lane[2];
-          for (int k = 0; k < 2; ++k)
-            lane[k] = fma(z.weight(1, k), hidden,
-                          fma(z.weight(0, k), attended, splat<T>(z.rho[k]) * load(z.lane[k] + at + i, part)));
-          if (join) return y[0].put(at + i, part, splat<T>(T(0.5)) * (lane[0] + lane[1]));
-          for (int k = 0; k < 2; ++k) y[k].put(at + i, part, lane[k]);
-        });
+    parallel_rows(a, z.rows, z.columns, [&](std::int64_t row) {
+      const auto at = row * z.columns;
+      for_vectors<T>(z.columns, [&](std::int64_t i, auto part) {
+        const auto attended = load(z.scale[0] + i, part) * load(z.branch[0] + at + i, part);
+        const auto hidden = load(z.scale[1] + i, part) * load(z.branch[1] + at + i, part);
+        Vec<T> lane[2];
+        for (int k = 0; k < 2; ++k)
+          lane[k] = fma(z.weight(1, k), hidden,
+                        fma(z.weight(0, k), attended, splat<T>(z.rho[k]) * load(z.lane[k] + at + i, part)));
+        if (join) return y[0].put(at + i, part, splat<T>(T(0.5)) * (lane[0] + lane[1]));
+        for (int k = 0; k < 2; ++k) y[k].put(at + i, part, lane[k]);
+      });
     });
   });
 }
@@ -107,23 +106,18 @@ struct Gradients {
 }  // namespace
 
 void two_lanes_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) {
-    using T = decltype(zero);
+  dispatch(a.in[0], [&]<class T>(T) {
     const Gradients<T> gradients{a};
     const auto& z = gradients.z;
-    const auto chunks = chunks_of(z.rows, z.columns);
     const auto width = sums_per_channel * z.columns;
-    T *totals = partials<T>(a), *partial = totals + width;
     const bool wanted = out<T>(a, 4) || out<T>(a, 5) || out<T>(a, 6) || out<T>(a, 7);
-    parallel(a, chunks.count, [&](std::int64_t c) {
-      T* sums = wanted ? partial + c * width : nullptr;
-      if (sums) fill_zero(sums, width);
-      const auto first = c * chunks.rows;
-      const auto end = first + chunks.rows < z.rows ? first + chunks.rows : z.rows;
+    const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       for (auto row = first; row < end; ++row) gradients.row(row * z.columns, sums);
-    });
+    };
+    const auto pieces = parallel_pieces<T>(a, z.rows, z.columns, width, wanted, body);
     if (!wanted) return;
-    sum_partials(a, partial, chunks.count, width, width, Out<T>{totals, false});
+    T* totals = partials<T>(a) + pieces * width;
+    sum_partials(a, partials<T>(a), pieces, width, width, Out<T>{totals, false});
     gradients.finish(totals);
   });
 }

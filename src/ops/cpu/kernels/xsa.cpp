@@ -9,8 +9,6 @@ namespace {
 
 constexpr float shortest = 1e-12f;  // |v| below counts as this, as in the published models
 
-constexpr int largest_group = xsa_largest_group;
-
 /// Sizes of one call, and where positions lie.
 struct Sizes {
   std::int64_t batch, queries, positions, heads, kv_heads, group, dh;
@@ -40,9 +38,8 @@ T length(const T* v, std::int64_t dh) {
 template <class F>
 void for_positions(const KernelArgs& a, const Sizes& n, std::int64_t skip, const F& f) {
   const std::int64_t count = n.positions - skip;
-  parallel_ranges(a, n.batch * count, grain_rows(n.heads * n.dh), [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t row = first; row < last; ++row) f(row / count, skip + row % count);
-  });
+  parallel_rows(a, n.batch * count, n.heads * n.dh,
+                [&](std::int64_t row) { f(row / count, skip + row % count); });
 }
 
 template <class T>
@@ -76,7 +73,7 @@ void backward(const KernelArgs& a) {
       const T* vv = v + v_at;
       const T norm = length(vv, n.dh), c = T(1) / (norm > T(shortest) ? norm : T(shortest));
       const bool flows = norm > T(shortest) && position >= n.before();
-      T o_n[largest_group], dy_n[largest_group], products = 0;
+      T o_n[xsa_largest_group], dy_n[xsa_largest_group], products = 0;
       for (std::int64_t g = 0; dv && flows && g < n.group; ++g) {
         const std::int64_t at = n.o_at(b, position - n.before(), first + g);
         o_n[g] = dot(o + at, vv, n.dh) * c;
@@ -107,10 +104,10 @@ void backward(const KernelArgs& a) {
 }  // namespace
 
 void xsa(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { forward<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { forward<T>(a); });
 }
 void xsa_backward(const KernelArgs& a) {
-  dispatch(a.in[0], [&](auto zero) { backward<decltype(zero)>(a); });
+  dispatch(a.in[0], [&]<class T>(T) { backward<T>(a); });
 }
 
 }  // namespace fairway::ops::cpu::FAIRWAY_ISA
