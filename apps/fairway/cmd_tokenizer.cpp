@@ -24,7 +24,7 @@ constexpr std::size_t kMostInput = std::size_t{1} << 30;
 
 struct TrainArguments {
   std::vector<std::string> files;
-  std::string out, split_on = "file", field = "text", type = "bpe";
+  std::string out, split_on = "file", field = "text", type = "bpe", transform = "none";
   bool skip_bad_lines = false;
   text::TrainTokenizerOptions options;
 };
@@ -62,6 +62,7 @@ void train(const TrainArguments& arguments, Context& context) {
   auto documents = data::DocumentSet::from_patterns(arguments.files, reader);
   auto options = arguments.options;
   options.type = arguments.type == "bpe" ? text::ModelType::bpe : text::ModelType::unigram;
+  options.case_operators = arguments.transform == "caseops";
   data::Document document;
   const auto tokenizer = text::train_tokenizer(
       [&](std::string& out) {
@@ -98,6 +99,11 @@ void add_train(CLI::App& parent, Context& context, Action& action) {
       ->capture_default_str();
   command->add_option("--type", arguments->type, "bpe or unigram")
       ->check(CLI::IsMember({"bpe", "unigram"}))
+      ->capture_default_str();
+  command
+      ->add_option("--transform", arguments->transform,
+                   "none, or caseops: words in lower case behind case operators, pieces 4 to 7")
+      ->check(CLI::IsMember({"none", "caseops"}))
       ->capture_default_str();
   command->add_option("--split-on", arguments->split_on, "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}))

@@ -72,7 +72,7 @@ void count_bytes(const TokenView& tokens, const Window& window, const ByteCounte
                  std::vector<std::int32_t>& bytes) {
   bytes.clear();
   for (std::int64_t t = window.start + window.score_from; t < window.start + window.length; ++t)
-    bytes.push_back(count(tokens[t + 1], tokens[t]));
+    bytes.push_back(count(tokens, t));
 }
 
 }  // namespace fairway::score

@@ -6,6 +6,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/hash.h"
+#include "fairway/text/caseops.h"
 
 namespace fairway::text {
 namespace {
@@ -123,7 +124,8 @@ std::unique_ptr<const BpeEncoder> BpeEncoder::create(const ModelProto& model) {
       !model.normalizer.escape_whitespaces)
     return nullptr;
   for (const Piece& piece : model.pieces) {
-    if (piece.kind == PieceKind::user_defined || piece.kind == PieceKind::unused) return nullptr;
+    if (piece.kind == PieceKind::unused) return nullptr;
+    if (piece.kind == PieceKind::user_defined && !case_operator(piece.text)) return nullptr;
     std::string_view rest = piece.text;
     while (rest.starts_with(kSpace)) rest.remove_prefix(kSpace.size());
     if (piece.kind == PieceKind::normal && rest.find(kSpace) != std::string_view::npos) return nullptr;
@@ -138,6 +140,8 @@ BpeEncoder::BpeEncoder(const ModelProto& model) : normalizer_(model.normalizer) 
     const Piece& piece = model.pieces[id];
     pieces_.push_back(piece.text);
     scores_.push_back(piece.score);
+    if (const auto op = case_operator(piece.text); op && piece.kind == PieceKind::user_defined)
+      operator_ids_[static_cast<std::size_t>(*op)] = static_cast<std::int32_t>(id);
     if (piece.kind == PieceKind::byte)
       byte_ids_[std::stoi(piece.text.substr(3, 2), nullptr, 16)] = static_cast<std::int32_t>(id);
     if (piece.kind != PieceKind::normal) continue;
@@ -153,6 +157,12 @@ std::int32_t BpeEncoder::find(std::string_view piece) const {
     if (slots_[slot].piece.empty()) return -1;
     if (slots_[slot].piece == piece) return slots_[slot].id;
   }
+}
+
+/// Of the case operator that the text begins with; -1: none, or none of the model's.
+std::int32_t BpeEncoder::operator_id(std::string_view text) const {
+  const auto op = case_operator(text.substr(0, kSpace.size()));
+  return op ? operator_ids_[static_cast<std::size_t>(*op)] : -1;
 }
 
 void BpeEncoder::push_pair(std::string_view word, std::int32_t left, std::int32_t right,
@@ -216,10 +226,17 @@ void BpeEncoder::encode(std::string_view text, std::vector<std::int32_t>& out) c
   normalizer_.normalize(text, work.normalized);
   std::string_view rest = work.normalized;
   while (!rest.empty()) {
-    // A word: leading spaces and what follows them up to the next space.
+    if (const auto id = operator_id(rest); id >= 0) {
+      out.push_back(id);
+      rest.remove_prefix(kSpace.size());
+      continue;
+    }
+    // A word: leading spaces and what follows them up to the next space or case operator.
     std::size_t end = 0;
     while (rest.substr(end).starts_with(kSpace)) end += kSpace.size();
     end = std::min(rest.find(kSpace, end), rest.size());
+    for (std::size_t at = rest.find('\xEE'); at < end; at = rest.find('\xEE', at + 1))
+      if (operator_id(rest.substr(at)) >= 0) end = at;
     merge_word(rest.substr(0, end), work, out);
     rest.remove_prefix(end);
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fairway/text/caseops.h"
 #include "model_proto.h"
 
 namespace fairway::text {
@@ -34,8 +35,8 @@ class Normalizer {
 
 class BpeEncoder {
  public:
-  // Nothing when the model needs more than this does (unigram, user-defined or unused pieces, no byte
-  // fallback ...).
+  // Nothing when the model needs more than this does (unigram, user-defined pieces but case operators, unused
+  // ones, no byte fallback ...).
   static std::unique_ptr<const BpeEncoder> create(const ModelProto& model);
   BpeEncoder(const BpeEncoder&) = delete;  // slots_ points into pieces_
   BpeEncoder& operator=(const BpeEncoder&) = delete;
@@ -49,6 +50,7 @@ class BpeEncoder {
     std::string_view piece;  // empty: free
     std::int32_t id = -1;
   };
+  std::int32_t operator_id(std::string_view text) const;
   std::int32_t find(std::string_view piece) const;  // id of a normal piece, or -1
   void merge_word(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const;
   void push_pair(std::string_view word, std::int32_t left, std::int32_t right, Workspace& work) const;
@@ -58,6 +60,7 @@ class BpeEncoder {
   std::vector<float> scores_;
   std::vector<Slot> slots_;  // open addressing, a power of two
   std::int32_t byte_ids_[256];
+  std::int32_t operator_ids_[case_operator_count] = {-1, -1, -1, -1};
 };
 
 }  // namespace fairway::text

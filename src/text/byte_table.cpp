@@ -1,6 +1,7 @@
 #include "fairway/text/byte_table.h"
 
 #include "fairway/base/error.h"
+#include "fairway/text/caseops.h"
 
 namespace fairway::text {
 namespace {
@@ -18,6 +19,7 @@ void published(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
     table.base[i] = 1;
     return;
   }
+  if (tokenizer.token_bytes(id).empty()) return;  // a case operator
   std::string_view piece = tokenizer.piece(id);
   if (piece.starts_with(kSpace)) {
     table.lead[i] = 1;
@@ -61,6 +63,15 @@ ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_
         "(a denormaliser); use score.rule = \"challenge\"");
   for (std::int32_t id = 0; id < tokenizer.vocab_size(); ++id)
     rule == ByteRule::challenge ? published(tokenizer, id, table) : decoded(tokenizer, id, table);
+  if (rule == ByteRule::exact && has_case_operators(tokenizer.transform())) {
+    table.literal.assign(static_cast<std::size_t>(vocab_size), 0);
+    for (int i = 0; i < case_operator_count; ++i) {
+      const auto op = static_cast<CaseOperator>(i);
+      const auto id = tokenizer.piece_id(case_operator_text(op));
+      table.literal[static_cast<std::size_t>(id)] = static_cast<std::uint8_t>(case_operator_text(op).size());
+      if (op == CaseOperator::escape) table.escape = id;
+    }
+  }
   return table;
 }
 

@@ -51,7 +51,7 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::string_view prompt
     : tokenizer_(tokenizer), ids_(ids.begin(), ids.end()), prompt_ids_(ids.size()) {
   at_once_ = !parse_model(tokenizer.model_bytes(), "tokenizer").denormalizer.charsmap.empty();
   // Where the tokenizer changes the prompt (normalisation), the text goes on behind what it made of it.
-  const auto read = tokenizer_.decode(ids);
+  const auto read = tokenizer_.decode_any(ids);
   prompt_bytes_ = read.starts_with(prompt) ? prompt.size() : read.size();
 }
 
@@ -73,7 +73,7 @@ std::string StreamDecoder::advance(std::string raw) {
 }
 
 std::string StreamDecoder::decode(std::size_t count) const {
-  const auto raw = tokenizer_.decode(std::span<const std::int32_t>(ids_).first(count));
+  const auto raw = tokenizer_.decode_any(std::span<const std::int32_t>(ids_).first(count));
   return raw.substr(std::min(prompt_bytes_, raw.size()));
 }
 

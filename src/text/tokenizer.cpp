@@ -13,6 +13,7 @@
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
 #include "fairway/base/text.h"
+#include "fairway/text/caseops.h"
 #include "model_proto.h"
 
 namespace fairway::text {
@@ -23,7 +24,8 @@ namespace {
 
 constexpr std::uint64_t kMaxModelBytes = std::uint64_t{64} << 20;
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
-constexpr std::array<std::string_view, 2> kTransforms = {"none", "lossless_v1"};
+constexpr std::array<std::string_view, 4> kTransforms = {"none", "lossless_v1", "caseops",
+                                                         "caseops_lossless_v1"};
 
 std::string one_line(std::string_view message) {
   std::string line(message.substr(0, 200));
@@ -57,6 +59,25 @@ std::optional<Transform> parse_transform(std::string_view name) {
   return std::nullopt;
 }
 
+namespace {
+
+constexpr std::size_t first_operator = 4;  // its id
+
+/// The published CaseOps models say nothing of a transform: their four operators follow the special pieces,
+/// as symbols of the user's (docs/spec/caseops_tokenizer.md section 5.1).
+bool holds_case_operators(const ModelProto& model) {
+  if (model.pieces.size() < first_operator + case_operator_count) return false;
+  for (std::size_t i = 0; i < case_operator_count; ++i) {
+    const Piece& piece = model.pieces[first_operator + i];
+    if (piece.kind != PieceKind::user_defined ||
+        piece.text != case_operator_text(static_cast<CaseOperator>(i)))
+      return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 struct Tokenizer::Impl {
   std::vector<std::byte> bytes;
   std::uint64_t fingerprint = 0;
@@ -73,6 +94,13 @@ struct Tokenizer::Impl {
 
   void load(const std::string& name);
   void index();
+  bool is_case_operator(std::size_t id) const {
+    return has_case_operators(transform) && id - first_operator < case_operator_count;
+  }
+  /// What a piece says in the transformed text.
+  const std::string& spelling(std::size_t id) const {
+    return is_case_operator(id) ? model.pieces[id].text : decoded[id];
+  }
   template <class Id>
   void encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const;
   std::optional<std::uint64_t> aligned_bytes(std::string_view document,
@@ -104,7 +132,8 @@ void Tokenizer::Impl::index() {
       byte_ids[value] = static_cast<std::int32_t>(id);
       decoded.emplace_back(1, static_cast<char>(value));
     } else {
-      decoded.push_back(piece.kind == PieceKind::control   ? std::string()
+      const bool silent = piece.kind == PieceKind::control || is_case_operator(id);
+      decoded.push_back(silent                             ? std::string()
                         : piece.kind == PieceKind::unknown ? model.unknown_surface
                                                            : unescape_spaces(piece.text));
     }
@@ -152,17 +181,23 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
       fail_input("{}: unknown transform '{}'; a newer Fairway made this tokenizer", name,
                  one_line(impl->model.transform));
     impl->transform = *transform;
+  } else if (holds_case_operators(impl->model)) {
+    impl->transform = Transform::caseops;
   }
+  if (has_case_operators(impl->transform) && !holds_case_operators(impl->model))
+    fail_input("{}: says {} but its pieces 4 to 7 are not the case operators", name,
+               transform_name(impl->transform));
   const bool identity = normalizer.charsmap.empty() && impl->model.denormalizer.charsmap.empty() &&
                         !normalizer.add_dummy_prefix && !normalizer.remove_extra_whitespaces &&
                         normalizer.escape_whitespaces && impl->model.byte_fallback;
-  if (impl->transform == Transform::lossless_v1 && !identity)
-    fail_input("{}: says lossless_v1 but normalises text or lacks byte fallback", name);
+  if (keeps_all(impl->transform) && !identity)
+    fail_input("{}: says {} but normalises text or lacks byte fallback", name,
+               transform_name(impl->transform));
   impl->load(name);
   impl->index();
   impl->bpe = BpeEncoder::create(impl->model);
   const Tokenizer tokenizer(impl);
-  if (impl->transform == Transform::lossless_v1)
+  if (keeps_all(impl->transform))
     impl->lossless = tokenizer.decode(tokenizer.encode(hostile_text())) == hostile_text();
   return tokenizer;
 }
@@ -196,8 +231,10 @@ void Tokenizer::encode_to(std::string_view text, std::vector<Id>& out, std::stri
                static_cast<unsigned char>(text[*bad]));
   if (impl_->model.pieces.size() > std::size_t{1} + std::numeric_limits<Id>::max())
     fail_input("{}: vocabulary of {} does not fit 16-bit ids", what, impl_->model.pieces.size());
-  if (impl_->transform == Transform::none) return impl_->encode_plain(text, out, what);
-  while (!text.empty()) {  // lossless_v1
+  std::string spelled;
+  if (has_case_operators(impl_->transform)) text = spelled = caseops_encode(text);
+  if (!keeps_all(impl_->transform)) return impl_->encode_plain(text, out, what);
+  while (!text.empty()) {
     const std::size_t at = text.find(kSpace);
     if (at != 0) impl_->encode_plain(text.substr(0, at), out, what);
     if (at == std::string_view::npos) break;
@@ -220,14 +257,23 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::string_v
 }
 
 template <class Id>
-std::string Tokenizer::decode_from(std::span<const Id> ids) const {
+std::string Tokenizer::decode_from(std::span<const Id> ids, bool strict) const {
+  auto text = pieces_text(ids);
+  if (!has_case_operators(impl_->transform)) return text;
+  // Normalisation can make letters behind the operators' back.
+  return strict && keeps_all(impl_->transform) ? caseops_decode(text, "tokens") : caseops_decode_any(text);
+}
+
+/// What the pieces say, case operators as they are.
+template <class Id>
+std::string Tokenizer::pieces_text(std::span<const Id> ids) const {
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (ids[i] < 0 || ids[i] >= vocab_size())
       fail_input("token {} at position {} is outside the tokenizer's vocabulary of {}", ids[i], i,
                  vocab_size());
   std::string text;
-  if (impl_->transform == Transform::lossless_v1) {
-    for (const Id id : ids) text += impl_->decoded[static_cast<std::size_t>(id)];
+  if (keeps_all(impl_->transform)) {
+    for (const Id id : ids) text += impl_->spelling(static_cast<std::size_t>(id));
     return text;
   }
   const auto status = impl_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
@@ -237,13 +283,29 @@ std::string Tokenizer::decode_from(std::span<const Id> ids) const {
   return text;
 }
 
-std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids); }
-std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids); }
+std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids, true); }
+std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids, true); }
+std::string Tokenizer::decode_any(std::span<const std::int32_t> ids) const { return decode_from(ids, false); }
+std::string Tokenizer::decode_any(std::span<const std::uint16_t> ids) const {
+  return decode_from(ids, false);
+}
 
 std::uint64_t Tokenizer::source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const {
-  if (impl_->transform == Transform::none)
-    if (const auto bytes = impl_->aligned_bytes(document, ids)) return *bytes;
-  const std::string text = decode(ids);
+  const auto original = [&](std::string_view text) {
+    return has_case_operators(impl_->transform) ? caseops_decode_any(text) : std::string(text);
+  };
+  if (!keeps_all(impl_->transform)) {
+    std::string with_operators;
+    std::string_view spelled = document;
+    if (has_case_operators(impl_->transform)) spelled = with_operators = caseops_encode(document);
+    if (auto bytes = impl_->aligned_bytes(spelled, ids)) {
+      for (std::size_t inside = 1; inside < 3; ++inside)  // an operator that has only begun says nothing
+        if (*bytes >= inside && *bytes < spelled.size() && case_operator(spelled.substr(*bytes - inside, 3)))
+          *bytes -= inside;
+      return original(spelled.substr(0, *bytes)).size();
+    }
+  }
+  const std::string text = original(pieces_text(ids));
   return static_cast<std::uint64_t>(std::ranges::mismatch(document, text).in1 - document.begin());
 }
 

@@ -7,6 +7,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "fairway/text/caseops.h"
 #include "model_proto.h"
 
 namespace fairway::text {
@@ -22,7 +23,8 @@ constexpr std::size_t kSentenceBytes = 4000;
 // space), U+2585 (its unknown), TAB (a boundary mark) and NUL.
 class Sentences final : public sentencepiece::SentenceIterator {
  public:
-  Sentences(const DocumentSource& source, std::uint64_t max_bytes) : source_(source), left_(max_bytes) {
+  Sentences(const DocumentSource& source, const TrainTokenizerOptions& options)
+      : source_(source), left_(options.max_bytes), case_operators_(options.case_operators) {
     Next();
   }
   bool done() const override { return done_; }
@@ -49,10 +51,11 @@ class Sentences final : public sentencepiece::SentenceIterator {
     documents_.push_back(std::move(document));
     document_ = documents_.back();
     position_ = 0;
+    left_ -= std::min<std::uint64_t>(left_, document_.size());
     if (const auto bad = base::invalid_utf8_at(document_))
       fail_input("document {}: not valid UTF-8 at byte {}; convert the text to UTF-8", documents_.size(),
                  *bad);
-    left_ -= std::min<std::uint64_t>(left_, document_.size());
+    if (case_operators_) document_ = spelled_ = caseops_encode(document_);
     return true;
   }
 
@@ -81,6 +84,8 @@ class Sentences final : public sentencepiece::SentenceIterator {
 
   const DocumentSource& source_;
   std::uint64_t left_;
+  const bool case_operators_;
+  std::string spelled_;  // the last document with its operators
   std::vector<std::string> documents_;
   std::string_view document_;  // the last one; read to its end before the next one moves it
   std::string sentence_;
@@ -91,7 +96,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
 using Arguments = std::unordered_map<std::string, std::string>;
 
 Arguments arguments(const TrainTokenizerOptions& options) {
-  return {
+  Arguments result = {
       {"vocab_size", std::to_string(options.vocab_size)},
       {"model_type", options.type == ModelType::bpe ? "bpe" : "unigram"},
       // The space is in every vocabulary, however rare in this text: as bytes it would come back as U+2581.
@@ -112,6 +117,12 @@ Arguments arguments(const TrainTokenizerOptions& options) {
       {"num_threads", "1"},                 // unigram training sums floats per thread
       {"minloglevel", "4"},
   };
+  if (options.case_operators) {
+    auto& symbols = result["user_defined_symbols"];
+    for (int i = 0; i < case_operator_count; ++i)
+      symbols.append(i ? "," : "").append(case_operator_text(static_cast<CaseOperator>(i)));
+  }
+  return result;
 }
 
 void check_options(const TrainTokenizerOptions& options) {
@@ -156,7 +167,7 @@ void prove_lossless(const Tokenizer& tokenizer, const std::vector<std::string>& 
 
 Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerOptions& options) {
   check_options(options);
-  Sentences sentences(documents, options.max_bytes);
+  Sentences sentences(documents, options);
   if (std::ranges::all_of(sentences.documents(), &std::string::empty))
     fail_input("no text to train a tokenizer on");
   std::string model;
@@ -168,7 +179,8 @@ Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerO
   } catch (const std::exception& error) {
     fail_training(options, error.what());
   }
-  model += transform_field(transform_name(Transform::lossless_v1));
+  model += transform_field(
+      transform_name(options.case_operators ? Transform::caseops_lossless_v1 : Transform::lossless_v1));
   auto tokenizer =
       Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "trained tokenizer");
   prove_lossless(tokenizer, sentences.documents());

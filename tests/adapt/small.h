@@ -70,7 +70,7 @@ inline std::vector<std::int32_t> small_text(std::int64_t n) {
 
 inline EvaluateOptions small_options(int stride, score::Tail tail) {
   EvaluateOptions options;
-  options.count = [](std::int32_t target, std::int32_t) { return target % 3 + 1; };
+  options.count = [](const score::TokenView& tokens, std::int64_t t) { return tokens[t + 1] % 3 + 1; };
   options.text = [](std::int64_t targets) { return score::TextReference{{{0, 3 * targets}}}; };
   options.stride = stride;
   options.tail = tail;

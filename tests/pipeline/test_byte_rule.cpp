@@ -89,7 +89,7 @@ score::ScoreLedger entered(const ScoredText& text, const text::Tokenizer& tokeni
   const auto table = text::make_byte_table(tokenizer, rule);
   std::vector<std::int32_t> bytes;
   for (std::size_t t = 0; t < static_cast<std::size_t>(targets); ++t)
-    bytes.push_back(static_cast<std::int32_t>(table.count(text.tokens[t + 1], text.tokens[t])));
+    bytes.push_back(static_cast<std::int32_t>(table.count_at(text.tokens, t + 1)));
   score::ScoreLedger ledger({.targets = targets, .text = text.reference(tokenizer, targets)});
   const std::vector<float> nll(bytes.size(), 1.0f);
   ledger.commit(0, nll, bytes);

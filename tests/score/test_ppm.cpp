@@ -67,7 +67,7 @@ ScoreResult score_tokens(std::span<const std::int32_t> tokens, std::int32_t stri
   const auto n = static_cast<std::int64_t>(tokens.size());
   const auto plan = stride > 0 ? WindowPlan::sliding(n, 16, stride, tail) : WindowPlan::plain(n, 16, tail);
   return score(
-      plan, tokens, model, [](std::int32_t, std::int32_t) { return 1; }, options);
+      plan, tokens, model, [](const TokenView&, std::int64_t) { return 1; }, options);
 }
 
 TEST(PpmBlend, EachTokenIsScoredByTheTextBeforeItInAnyPlan) {

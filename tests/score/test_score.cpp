@@ -208,7 +208,7 @@ TEST(Score, TextOfNoBytesHasNoBitsPerByte) {
   const auto tokens = random_tokens(20);
   FakeModel model(1, 16);
   const auto result = score(WindowPlan::plain(20, 16), std::span<const std::int32_t>(tokens), model,
-                            [](std::int32_t, std::int32_t) { return 0; });
+                            [](const TokenView&, std::int64_t) { return 0; });
   EXPECT_TRUE(std::isnan(result.bits_per_byte));
   EXPECT_TRUE(result.to_json()["bits_per_byte"].is_null());
 }

@@ -64,12 +64,10 @@ TEST(ByteTable, CountsSpacesByTheRule) {
 }
 
 std::uint64_t counted(const Tokenizer& tokenizer, const ByteTable& table, const std::string& text) {
-  auto previous = static_cast<std::uint32_t>(tokenizer.bos_id());
+  auto ids = tokenizer.encode(text);
+  ids.insert(ids.begin(), tokenizer.bos_id());
   std::uint64_t bytes = 0;
-  for (const std::int32_t id : tokenizer.encode(text)) {
-    bytes += table.count(static_cast<std::uint32_t>(id), previous);
-    previous = static_cast<std::uint32_t>(id);
-  }
+  for (std::size_t i = 1; i < ids.size(); ++i) bytes += table.count_at(ids, i);
   return bytes;
 }
 

@@ -91,6 +91,9 @@ void add_data(std::vector<RecipeKey>& keys) {
       path<d, &D::tokenizer>(
           "data.tokenizer",
           "SentencePiece .model file; empty: one of model.vocab_size pieces is trained on the training text"),
+      flag<d, &D::case_operators>("data.case_operators",
+                                  "a tokenizer trained on the spot writes words in lower case behind case "
+                                  "operators (CaseOps)"),
       choice<d, &D::reader, &R::split_on>("data.split_on", "what ends a document in a .txt"),
       text<d, &D::reader, &R::field>("data.field", "the text's field in a .jsonl"),
       flag<d, &D::reader, &R::skip_bad_lines>(

@@ -105,6 +105,7 @@ text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Docu
   for (const auto& d : documents) views.emplace_back(d.text);
   text::TrainTokenizerOptions options;
   options.vocab_size = recipe.model.vocab_size;
+  options.case_operators = recipe.data.case_operators;
   return text::train_tokenizer(views, options);
 }
 
@@ -121,8 +122,8 @@ void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe) {
 /// What the tokens after the first one add to the decoded text. A first byte of a character alone decodes to
 /// U+FFFD, longer than the character may be: then nothing is added, rather than less.
 std::int64_t decoded_bytes(const text::Tokenizer& tokenizer, std::span<const std::uint16_t> tokens) {
-  const std::int64_t all = std::ssize(tokenizer.decode(tokens));
-  const std::int64_t before = std::ssize(tokenizer.decode(tokens.first(1)));
+  const std::int64_t all = std::ssize(tokenizer.decode_any(tokens));
+  const std::int64_t before = std::ssize(tokenizer.decode_any(tokens.first(1)));
   return std::max<std::int64_t>(0, all - before);
 }
 

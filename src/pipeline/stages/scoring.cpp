@@ -19,9 +19,8 @@ text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& t
 }
 
 score::ByteCounter byte_counter(const text::ByteTable& table) {
-  return [&table](std::int32_t target, std::int32_t previous) {
-    return static_cast<std::int32_t>(
-        table.count(static_cast<std::uint32_t>(target), static_cast<std::uint32_t>(previous)));
+  return [&table](const score::TokenView& tokens, std::int64_t t) {
+    return static_cast<std::int32_t>(table.count_at(tokens, t + 1));
   };
 }
 

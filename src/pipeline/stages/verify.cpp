@@ -59,7 +59,7 @@ class Verification {
     const auto targets = std::ssize(result_.run.nll);
     const auto& tokens = subject_.text.tokens;
     std::int64_t counted = 0;
-    for (std::size_t t = 0; t < result_.run.nll.size(); ++t) counted += table.count(tokens[t + 1], tokens[t]);
+    for (std::size_t t = 0; t < result_.run.nll.size(); ++t) counted += table.count_at(tokens, t + 1);
     return check_bytes(result_.run, counted, subject_.text.reference(subject_.tokenizer, targets));
   }
 

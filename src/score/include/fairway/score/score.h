@@ -43,8 +43,8 @@ class TokenView {
   std::variant<std::span<const std::uint16_t>, std::span<const std::int32_t>> tokens_;
 };
 
-/// Bytes of original text that `target` stands for after `previous` (the input at the same position).
-using ByteCounter = std::function<std::int32_t(std::int32_t target, std::int32_t previous)>;
+/// Bytes of original text that target t, token t + 1, stands for behind the tokens up to t.
+using ByteCounter = std::function<std::int32_t(const TokenView& tokens, std::int64_t t)>;
 
 /// The text behind the first `targets` targets: a plan may leave some of the last ones out.
 using TextSource = std::function<TextReference(std::int64_t targets)>;

@@ -19,7 +19,8 @@ constexpr auto names_of(ByteRule) { return base::names<ByteRule>("challenge", "e
 ByteRule default_byte_rule(const Tokenizer& tokenizer);
 
 /// Bytes of token `target` after token `previous` (the input at the same position):
-///   count = base[target] + lead[target] * (1 - bound[previous]).
+///   count = base[target] + lead[target] * (1 - bound[previous])
+/// and, by `exact`, the bytes of a case operator that the text itself has, which an escape stands before.
 /// `challenge` is the table of docs/spec/evaluation.md. `exact` differs where a piece holds U+2581 beyond its
 /// first character (one byte each, not three), for unknown pieces (the surface that they decode to, not
 /// nothing) and, for tokenizers that keep leading spaces, right after BOS (the space is counted). For a
@@ -31,8 +32,23 @@ struct ByteTable {
   std::vector<std::uint8_t> lead;   ///< [vocab] 1: one more byte unless the previous token is a boundary
   std::vector<std::uint8_t> bound;  ///< [vocab] 1: control, unknown, unused, or beyond the tokenizer
 
+  std::vector<std::uint8_t> literal;  ///< [vocab] or empty: bytes of a case operator that is escaped
+  std::int64_t escape = -1;           ///< the token that escapes the next one
+
   std::uint32_t count(std::uint32_t target, std::uint32_t previous) const noexcept {
     return base[target] + static_cast<std::uint32_t>(lead[target] & (1 - bound[previous]));
+  }
+  /// Of token i > 0 of a sequence: behind an odd number of escapes it is meant as it is.
+  template <class Tokens, class Index>
+  std::uint32_t count_at(const Tokens& tokens, Index i) const {
+    const auto token = [&](Index k) { return static_cast<std::uint32_t>(tokens[k]); };
+    const auto target = token(i);
+    if (!literal.empty() && literal[target] > 0) {
+      Index before = i;
+      while (before > 0 && token(before - 1) == escape) --before;
+      if ((i - before) % 2 == 1) return literal[target];
+    }
+    return count(target, token(i - 1));
   }
   std::int32_t vocab_size() const noexcept { return static_cast<std::int32_t>(base.size()); }
 };

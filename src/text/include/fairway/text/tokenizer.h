@@ -17,8 +17,18 @@ namespace fairway::text {
 enum class Transform {
   none,         ///< the model exactly as SentencePiece runs it (all published tokenizers)
   lossless_v1,  ///< literal U+2581 goes in as its three byte pieces, so that it does not come back as a space
+  caseops,      ///< words in lower case behind operators (text/caseops.h), then the model as it is: published
+  caseops_lossless_v1,  ///< both: the operators, and U+2581 as bytes
 };
-std::string_view transform_name(Transform transform);             ///< "none", "lossless_v1"
+std::string_view transform_name(Transform transform);  ///< "none", "lossless_v1", "caseops", ...
+/// The text is spelled with case operators.
+constexpr bool has_case_operators(Transform t) {
+  return t == Transform::caseops || t == Transform::caseops_lossless_v1;
+}
+/// Nothing of a text is lost on the way in.
+constexpr bool keeps_all(Transform t) {
+  return t == Transform::lossless_v1 || t == Transform::caseops_lossless_v1;
+}
 std::optional<Transform> parse_transform(std::string_view name);  ///< nothing for an unknown name
 
 /// What an id stands for; the numbers are those of sentencepiece_model.proto.
@@ -48,9 +58,13 @@ class Tokenizer {
 
   /// The text the ids stand for. Control ids (BOS) give nothing. Byte pieces that do not form UTF-8:
   /// published tokenizers give U+FFFD for them, as SentencePiece does; with lossless_v1 the raw bytes are
-  /// kept. Throws an input error for an id outside the vocabulary.
+  /// kept. Throws an input error for an id outside the vocabulary, and, where the transform
+  /// keeps_all, for case operators that mean nothing where they stand (text/caseops.h); decode_any leaves
+  /// these out, as what a model makes up may have them.
   std::string decode(std::span<const std::int32_t> ids) const;
   std::string decode(std::span<const std::uint16_t> ids) const;
+  std::string decode_any(std::span<const std::int32_t> ids) const;
+  std::string decode_any(std::span<const std::uint16_t> ids) const;
 
   /// Bytes of `document` that the first ids of its encoding stand for, by SentencePiece's alignment of
   /// normalised and original text: at most document.size(). Ids that are not its encoding stand for what
@@ -62,13 +76,13 @@ class Tokenizer {
   const std::string& piece(std::int32_t id) const;
   PieceKind kind(std::int32_t id) const;
   /// The bytes an id adds to a text (not at its start): spaces as spaces, a byte piece as its byte, the
-  /// unknown piece its surface, control ids nothing.
+  /// unknown piece its surface, control ids and case operators nothing.
   const std::string& token_bytes(std::int32_t id) const;
   std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
   Transform transform() const noexcept;
   bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
-  /// decode(encode(t)) == t for every valid UTF-8 text. Found out, not believed: the model is of
-  /// Transform::lossless_v1, its normalisation is the identity, and hostile_text() comes back (it does not
+  /// decode(encode(t)) == t for every valid UTF-8 text. Found out, not believed: the model's transform
+  /// keeps_all, its normalisation is the identity, and hostile_text() comes back (it does not
   /// where a vocabulary lacks the space).
   bool lossless() const noexcept;
   /// SentencePiece maps characters of the decoded text once more (a denormaliser): what a token adds to a
@@ -86,7 +100,9 @@ class Tokenizer {
   template <class Id>
   void encode_to(std::string_view text, std::vector<Id>& out, std::string_view what) const;
   template <class Id>
-  std::string decode_from(std::span<const Id> ids) const;
+  std::string pieces_text(std::span<const Id> ids) const;
+  template <class Id>
+  std::string decode_from(std::span<const Id> ids, bool strict) const;
   std::shared_ptr<const Impl> impl_;
 };
 

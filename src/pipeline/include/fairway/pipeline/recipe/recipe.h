@@ -30,6 +30,7 @@ struct DataConfig {
       "builtin:demo.txt"};  ///< patterns of shards (.bin) or texts (.txt, .jsonl, each also .gz/.xz/.zst)
   std::vector<std::string> validation;  ///< the same; empty: every `holdout_every`-th training document
   std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
+  bool case_operators = false;  ///< of a tokenizer that is trained: words in lower case behind operators
   data::ReaderOptions reader = {.skip_empty = true};  ///< how texts are cut into documents
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
   std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all
