@@ -32,7 +32,7 @@ std::optional<base::Isa> chosen_isa(const std::string& name) {
 
 tensor::Device chosen_device(const std::string& name) {
   if (name == "auto") {  // the first GPU that can be used
-    if (!ops::cuda::products_unavailable_reason().empty()) return {};
+    if (!ops::cuda::gemm_unavailable_reason().empty()) return {};
     for (const auto& gpu : tensor::cuda_devices())
       if (gpu.problem().empty()) return {tensor::DeviceKind::cuda, gpu.index};
     return {};

@@ -10,7 +10,7 @@
 #include "fairway/base/file.h"
 #include "fairway/base/path.h"
 #include "fairway/base/text.h"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 #include "fairway/pipeline/measure/bench.h"
 #include "fairway/report/fit.h"
 #include "fairway/report/table.h"
@@ -151,7 +151,7 @@ void tune_products(const std::string& file, exec::Engine& engine) {
   if (!engine.cuda())
     base::fail_input("--tune-products {}: products are tuned on a GPU; use --device cuda", file);
   std::string lines;
-  for (const auto& r : ops::cuda::tune_products(*engine.cuda())) {
+  for (const auto& r : ops::cuda::tune_gemms(*engine.cuda())) {
     if (r.changed) lines += r.line + "\n";
     engine.progress().note(fmt::format("{} x {} x {} x {}: {:.3f} ms, best of {} {:.3f} ms", r.batches, r.m,
                                        r.n, r.k, 1e3 * r.first_seconds, r.tried, 1e3 * r.best_seconds));

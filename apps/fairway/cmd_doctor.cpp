@@ -75,9 +75,9 @@ Json cuda_json() {
           {"driver", versions.driver},
           {"runtime", versions.runtime},
           {"reason", tensor::cuda_unavailable_reason()},
-          {"products_built", ops::cuda::products_library_built_version()},
-          {"products_found", ops::cuda::products_library_version()},
-          {"products_missing", tensor::cuda_compiled_in() ? ops::cuda::products_unavailable_reason() : ""},
+          {"products_built", ops::cuda::gemm_library_built_version()},
+          {"products_found", ops::cuda::gemm_library_version()},
+          {"products_missing", tensor::cuda_compiled_in() ? ops::cuda::gemm_unavailable_reason() : ""},
           {"devices", devices}};
 }
 

@@ -92,7 +92,7 @@ struct Set {
       g.dve.data = dve.get(), g.dvs.data = dscales.get(), g.dw.data = dscales.get() + 1;
     }
     const int each = std::max((c.rows + 511) / 512, 8);
-    g.pieces = {c.rows, each, (c.rows + each - 1) / each};
+    g.splits = {c.rows, each, (c.rows + each - 1) / each};
     g.partial = partial.get();
     qkv_rows::backward<__nv_bfloat16>({}, n, g);
     check(cudaGetLastError(), "backward");

@@ -111,7 +111,7 @@ void run_on_gpu(const Options& o) {
     }
   }
   if (!o.json) return;
-  nlohmann::json all{{"gpu", info.name}, {"cublaslt", ops::cuda::products_library_version()}};
+  nlohmann::json all{{"gpu", info.name}, {"cublaslt", ops::cuda::gemm_library_version()}};
   for (const Line& l : lines) all["results"].push_back(to_json(l));
   fmt::print("{}\n", all.dump(1));
 }

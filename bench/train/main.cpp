@@ -79,7 +79,7 @@ class Step {
         engine_(execution_of(o)),
         rows_(o.rows > 0 ? o.rows
                          : exec::rows_for(exec::full_rate_tokens(engine_.device()), recipe_.model.window)),
-        runner_(recipe_.model, engine_, {.products = pipeline::products(recipe_), .trains = true}),
+        runner_(recipe_.model, engine_, {.products = recipe_.train.products, .trains = true}),
         program_(runner_.add({.rows = rows_})) {
     runner_.allocate();
     auto& store = runner_.weights();

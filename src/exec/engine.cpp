@@ -18,7 +18,7 @@ Engine::Engine(const ExecutionOptions& options)
   pool_ = std::make_unique<base::ThreadPool>(options.threads);
   ops::pin_isa(isa_);
   if (!device_.is_cuda()) return;
-  if (const auto reason = ops::cuda::products_unavailable_reason(); !reason.empty())
+  if (const auto reason = ops::cuda::gemm_unavailable_reason(); !reason.empty())
     base::fail_input("--device {}: {}", device_.str(), reason);
   cuda_ = std::make_unique<ops::cuda::State>(device_);
 }

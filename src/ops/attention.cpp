@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "attention_cut.h"
-#include "chunks.h"
+#include "attention_tiling.h"
+#include "row_splits.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -12,19 +12,19 @@ namespace {
 // Blocks of scores of 64 x 512 floats (128 KiB) stay in the second-level cache of today's cores; products of
 // these extents run at sgemm's peak (bench/ops). Backward holds two such blocks.
 constexpr std::int64_t query_rows = 64, key_rows = 512, backward_key_rows = 512;
-constexpr std::int64_t chunk_rows = 1024;
+constexpr std::int64_t rows_per_split = 1024;
 constexpr std::int64_t most_lanes = 64;
 constexpr std::int64_t vector_elements = 16;
 
 std::int64_t whole_vectors(std::int64_t n) { return ceil_div(n, vector_elements) * vector_elements; }
 
-AttentionCut cut_queries(const Shape& q, std::int64_t positions, std::int64_t most_keys) {
-  AttentionCut cut;
-  cut.batch = q[0], cut.queries = q[1], cut.positions = positions;
-  cut.query_rows = std::min(query_rows, cut.queries);
-  cut.key_rows = std::min(most_keys, whole_vectors(positions));
-  cut.query_blocks = ceil_div(cut.queries, std::max<std::int64_t>(1, cut.query_rows));
-  return cut;
+AttentionTiling tile_queries(const Shape& q, std::int64_t positions, std::int64_t most_keys) {
+  AttentionTiling tiling;
+  tiling.batch = q[0], tiling.queries = q[1], tiling.positions = positions;
+  tiling.query_rows = std::min(query_rows, tiling.queries);
+  tiling.key_rows = std::min(most_keys, whole_vectors(positions));
+  tiling.query_blocks = ceil_div(tiling.queries, std::max<std::int64_t>(1, tiling.query_rows));
+  return tiling;
 }
 
 /// The metas of q, k, v agree with the head shape.
@@ -61,22 +61,23 @@ std::string head_attributes(const HeadShape& h) {
 
 }  // namespace
 
-AttentionCut cut_attention(const HeadShape& heads, const Shape& q, std::int64_t positions) {
-  AttentionCut cut = cut_queries(q, positions, key_rows);
-  cut.lanes = std::min(most_lanes, cut.batch * heads.heads * cut.query_blocks);
+AttentionTiling tile_attention(const HeadShape& heads, const Shape& q, std::int64_t positions) {
+  AttentionTiling tiling = tile_queries(q, positions, key_rows);
+  tiling.lanes = std::min(most_lanes, tiling.batch * heads.heads * tiling.query_blocks);
   // A decode step takes the heads of a group as rows.
-  const std::int64_t rows = std::max<std::int64_t>(cut.query_rows, heads.heads / heads.kv_heads);
-  cut.lane_elements = rows * cut.key_rows + whole_vectors(rows * heads.head_dim) + 2 * whole_vectors(rows);
-  return cut;
+  const std::int64_t rows = std::max<std::int64_t>(tiling.query_rows, heads.heads / heads.kv_heads);
+  tiling.lane_elements =
+      rows * tiling.key_rows + whole_vectors(rows * heads.head_dim) + 2 * whole_vectors(rows);
+  return tiling;
 }
 
-AttentionCut cut_attention_backward(const HeadShape& heads, const Shape& q, std::int64_t positions) {
-  AttentionCut cut = cut_queries(q, positions, backward_key_rows);
-  cut.chunk_rows = std::min(chunk_rows, whole_vectors(positions));
-  cut.chunks = ceil_div(positions, std::max<std::int64_t>(1, cut.chunk_rows));
-  cut.lanes = std::min(most_lanes, cut.batch * heads.heads * cut.chunks);
-  cut.lane_elements = 2 * cut.query_rows * cut.key_rows;
-  return cut;
+AttentionTiling tile_attention_backward(const HeadShape& heads, const Shape& q, std::int64_t positions) {
+  AttentionTiling tiling = tile_queries(q, positions, backward_key_rows);
+  tiling.rows_per_split = std::min(rows_per_split, whole_vectors(positions));
+  tiling.splits = ceil_div(positions, std::max<std::int64_t>(1, tiling.rows_per_split));
+  tiling.lanes = std::min(most_lanes, tiling.batch * heads.heads * tiling.splits);
+  tiling.lane_elements = 2 * tiling.query_rows * tiling.key_rows;
+  return tiling;
 }
 
 std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q) {
@@ -87,21 +88,21 @@ std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q) {
   return static_cast<std::size_t>(floats + integers) * 4 + 8 * 256;
 }
 
-BackwardLayout layout_backward(const HeadShape& heads, const AttentionCut& cut) {
-  const std::int64_t query_heads = cut.batch * heads.heads;
+BackwardLayout layout_backward(const HeadShape& heads, const AttentionTiling& tiling) {
+  const std::int64_t query_heads = tiling.batch * heads.heads;
   BackwardLayout l;
-  l.delta = cut.lanes * cut.lane_elements;
-  l.dq = l.delta + whole_vectors(query_heads * cut.queries);
-  l.dk = l.dq + cut.chunks * query_heads * cut.queries * heads.head_dim;
-  l.dv = l.dk + query_heads * cut.positions * heads.head_dim;
-  l.end = l.dv + query_heads * cut.positions * heads.head_dim;
+  l.delta = tiling.lanes * tiling.lane_elements;
+  l.dq = l.delta + whole_vectors(query_heads * tiling.queries);
+  l.dk = l.dq + tiling.splits * query_heads * tiling.queries * heads.head_dim;
+  l.dv = l.dk + query_heads * tiling.positions * heads.head_dim;
+  l.end = l.dv + query_heads * tiling.positions * heads.head_dim;
   return l;
 }
 
-RoundedLayout layout_rounded(const HeadShape& heads, const AttentionCut& cut, std::int64_t begin) {
-  const std::int64_t width = cut.batch * heads.head_dim;
-  const std::int64_t query_floats = whole_vectors(ceil_div(width * heads.heads * cut.queries, 2));
-  const std::int64_t key_floats = whole_vectors(ceil_div(width * heads.kv_heads * cut.positions, 2));
+RoundedLayout layout_rounded(const HeadShape& heads, const AttentionTiling& tiling, std::int64_t begin) {
+  const std::int64_t width = tiling.batch * heads.head_dim;
+  const std::int64_t query_floats = whole_vectors(ceil_div(width * heads.heads * tiling.queries, 2));
+  const std::int64_t key_floats = whole_vectors(ceil_div(width * heads.kv_heads * tiling.positions, 2));
   RoundedLayout l;
   l.q = whole_vectors(begin);
   l.k = l.q + query_floats;
@@ -139,12 +140,12 @@ std::vector<BackwardStep> Attention::backward() const {
 }
 
 std::size_t Attention::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const AttentionCut cut = cut_attention(shape, in[0].shape, in[1].shape[1]);
-  const std::int64_t lanes = cut.lanes * cut.lane_elements;
+  const AttentionTiling tiling = tile_attention(shape, in[0].shape, in[1].shape[1]);
+  const std::int64_t lanes = tiling.lanes * tiling.lane_elements;
   if (in[0].dtype == DType::f64) return static_cast<std::size_t>(lanes) * sizeof(double);
   const std::size_t device = spare_bytes(infer(in));
   if (in[0].dtype == DType::bf16) return device;
-  return std::max(device, static_cast<std::size_t>(layout_rounded(shape, cut, lanes).d_o) * sizeof(float));
+  return std::max(device, static_cast<std::size_t>(layout_rounded(shape, tiling, lanes).d_o) * sizeof(float));
 }
 
 std::string Attention::attributes() const { return head_attributes(shape) + (unit_keys ? " unit_keys" : ""); }
@@ -168,13 +169,13 @@ Cost AttentionBackward::cost(std::span<const Meta> in, std::span<const Meta> out
 }
 
 std::size_t AttentionBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const AttentionCut cut = cut_attention_backward(shape, in[0].shape, in[1].shape[1]);
-  const std::int64_t end = layout_backward(shape, cut).end;
+  const AttentionTiling tiling = tile_attention_backward(shape, in[0].shape, in[1].shape[1]);
+  const std::int64_t end = layout_backward(shape, tiling).end;
   if (in[0].dtype == DType::f64) return static_cast<std::size_t>(end) * sizeof(double);
   const std::size_t spare = spare_bytes(infer(in));
   if (in[0].dtype == DType::bf16) return spare + device_backward_bytes(shape, in[0].shape);
   return std::max(spare + whole_lines(in[5].bytes()),
-                  static_cast<std::size_t>(layout_rounded(shape, cut, end).end) * sizeof(float));
+                  static_cast<std::size_t>(layout_rounded(shape, tiling, end).end) * sizeof(float));
 }
 
 std::vector<Meta> AttentionDecode::infer(std::span<const Meta> in) const {
@@ -190,8 +191,8 @@ std::vector<Meta> AttentionDecode::infer(std::span<const Meta> in) const {
 }
 
 std::size_t AttentionDecode::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  const AttentionCut cut = cut_attention(shape, in[0].shape, in[4].shape[1]);
-  return static_cast<std::size_t>(cut.lanes * cut.lane_elements) * size_of(in[0].dtype);
+  const AttentionTiling tiling = tile_attention(shape, in[0].shape, in[4].shape[1]);
+  return static_cast<std::size_t>(tiling.lanes * tiling.lane_elements) * size_of(in[0].dtype);
 }
 
 std::string AttentionDecode::attributes() const { return head_attributes(shape); }

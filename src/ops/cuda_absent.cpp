@@ -2,7 +2,7 @@
 #include "cuda/table.h"
 #include "fairway/base/error.h"
 #include "fairway/ops/cuda.h"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 #include "fairway/ops/cuda_work.h"
 
 namespace fairway::ops::cuda {
@@ -12,7 +12,7 @@ namespace {
 
 }  // namespace
 
-struct State::Parts {
+struct State::Impl {
   tensor::Device device;
 };
 
@@ -20,19 +20,19 @@ State::State(tensor::Device device) {
   base::fail_input("{} cannot be used: this build has no CUDA backend; use --device cpu", device.str());
 }
 State::~State() = default;
-const tensor::Device& State::device() const noexcept { return parts_->device; }
+const tensor::Device& State::device() const noexcept { return impl_->device; }
 void* State::stream() const noexcept { return nullptr; }
 void State::make_current() const {}
 void State::synchronize() {}
 void State::set_deterministic(bool) noexcept {}
 
-std::string products_unavailable_reason() { return "this build has no CUDA backend"; }
-std::size_t products_library_version() { return 0; }
-std::size_t products_library_built_version() { return 0; }
+std::string gemm_unavailable_reason() { return "this build has no CUDA backend"; }
+std::size_t gemm_library_version() { return 0; }
+std::size_t gemm_library_built_version() { return 0; }
 
-void multiply(State&, const BatchedProduct&, const void*, const void*, const void*, void*) { refuse(); }
+void multiply(State&, const BatchedGemm&, const void*, const void*, const void*, void*) { refuse(); }
 
-std::vector<TuningResult> tune_products(State&) { refuse(); }
+std::vector<TuningResult> tune_gemms(State&) { refuse(); }
 
 void upload(State&, void*, const void*, std::size_t) { refuse(); }
 void download(State&, void*, const void*, std::size_t) { refuse(); }

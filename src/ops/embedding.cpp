@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "embedding_cut.h"
+#include "gather_layout.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -45,7 +45,7 @@ std::vector<Meta> GatherBackward::infer(std::span<const Meta> in) const {
 }
 std::size_t GatherBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   const auto rows = in[0].shape[0], positions = in[1].shape.elements();
-  const auto device = cut_gather_gradient(rows, positions, in[0].shape[1]).end;
+  const auto device = layout_gather_gradient(rows, positions, in[0].shape[1]).end;
   return static_cast<std::size_t>(std::max(rows + positions, device)) * sizeof(std::int32_t);
 }
 

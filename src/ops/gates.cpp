@@ -83,7 +83,7 @@ std::vector<Meta> HeadGateBackward::infer(std::span<const Meta> in) const {
   return {in[0], in[1], in[2]};
 }
 std::size_t HeadGateBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  // The sums of each piece of the rows of n, or of o, and a number for each row and head.
+  // The sums of each split of the rows of n, or of o, and a number for each row and head.
   const Shape& o = in[0].shape;
   const Meta of_o{in[0].dtype, {o[0] * o[1], in[1].shape.columns()}};
   const auto width = in[2].shape.elements();

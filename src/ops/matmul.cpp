@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "chunks.h"
-#include "product_cut.h"
+#include "matmul_tiling.h"
+#include "row_splits.h"
 #include "rule.h"
 
 namespace fairway::ops {
@@ -17,7 +17,7 @@ constexpr std::int64_t wanted_tiles = 16;
 constexpr std::int64_t smallest_work = 2 << 20;  // multiply-adds
 constexpr std::int64_t largest_m = 256, largest_n = 512;
 constexpr std::int64_t smallest_tile = 64;
-constexpr std::int64_t smallest_chunk = 512;
+constexpr std::int64_t smallest_split = 512;
 
 /// Extent of one of `parts` even parts, in whole vectors.
 std::int64_t even_part(std::int64_t extent, std::int64_t parts) {
@@ -40,29 +40,30 @@ std::size_t rounded_operand_bytes(const Meta& operand) {
   return (static_cast<std::size_t>(operand.shape.elements()) * sizeof(tensor::bf16) + 255) / 256 * 256;
 }
 
-ProductCut cut_product(std::int64_t m, std::int64_t n, std::int64_t k) {
-  ProductCut cut;
-  cut.tile_m = even_part(m, ceil_div(m, largest_m));
-  cut.tile_n = even_part(n, ceil_div(n, largest_n));
-  cut.chunks = 1;
+MatmulTiling tile_matmul(std::int64_t m, std::int64_t n, std::int64_t k) {
+  MatmulTiling tiling;
+  tiling.tile_m = even_part(m, ceil_div(m, largest_m));
+  tiling.tile_n = even_part(n, ceil_div(n, largest_n));
+  tiling.splits = 1;
   auto recount = [&] {
-    cut.tiles_m = ceil_div(m, std::max<std::int64_t>(1, cut.tile_m));
-    cut.tiles_n = ceil_div(n, std::max<std::int64_t>(1, cut.tile_n));
-    cut.chunk_k = cut.chunks == 1 ? k : ceil_div(ceil_div(k, cut.chunks), 64) * 64;
+    tiling.tiles_m = ceil_div(m, std::max<std::int64_t>(1, tiling.tile_m));
+    tiling.tiles_n = ceil_div(n, std::max<std::int64_t>(1, tiling.tile_n));
+    tiling.split_k = tiling.splits == 1 ? k : ceil_div(ceil_div(k, tiling.splits), 64) * 64;
   };
   recount();
-  if (cut.tiles() > 0 && cut.tiles() < wanted_tiles && k >= 2 * smallest_chunk) {
-    cut.chunks = std::min(wanted_tiles / cut.tiles(), k / smallest_chunk);
+  if (tiling.tiles() > 0 && tiling.tiles() < wanted_tiles && k >= 2 * smallest_split) {
+    tiling.splits = std::min(wanted_tiles / tiling.tiles(), k / smallest_split);
     recount();
-    cut.chunks = ceil_div(k, cut.chunk_k);
+    tiling.splits = ceil_div(k, tiling.split_k);
   }
-  while (cut.tiles() < wanted_tiles && cut.tile_m * cut.tile_n * cut.chunk_k >= 2 * smallest_work) {
-    std::int64_t& larger = cut.tile_m > cut.tile_n ? cut.tile_m : cut.tile_n;
+  while (tiling.tiles() < wanted_tiles &&
+         tiling.tile_m * tiling.tile_n * tiling.split_k >= 2 * smallest_work) {
+    std::int64_t& larger = tiling.tile_m > tiling.tile_n ? tiling.tile_m : tiling.tile_n;
     if (larger < 2 * smallest_tile) break;
     larger = even_part(larger, 2);
     recount();
   }
-  return cut;
+  return tiling;
 }
 
 std::vector<Meta> Matmul::infer(std::span<const Meta> in) const {
@@ -102,11 +103,12 @@ std::vector<BackwardStep> Matmul::backward() const {
   return steps;
 }
 
-/// K-chunks, then both operands rounded to bf16: as bf16 where the processor multiplies it, else as floats.
+/// Splits of K, then both operands rounded to bf16: as bf16 where the processor multiplies it, else as
+/// floats.
 std::size_t Matmul::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
   if (in[0].dtype != DType::f32) return 0;
   const Extents e = extents(*this, in);
-  const std::int64_t partial = (cut_product(e.m, e.n, e.k).chunks - 1) * e.m * e.n;
+  const std::int64_t partial = (tile_matmul(e.m, e.n, e.k).splits - 1) * e.m * e.n;
   const std::size_t cpu = static_cast<std::size_t>(partial) * sizeof(float) + in[0].bytes() + in[1].bytes();
   return std::max(cpu, rounded_operand_bytes(in[0]) + rounded_operand_bytes(in[1]));
 }

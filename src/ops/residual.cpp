@@ -41,7 +41,7 @@ std::vector<Meta> ScaledResidualBackward::infer(std::span<const Meta> in) const 
   return {in[0], in[1]};
 }
 std::size_t ScaledResidualBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  // A scalar keeps one 64-byte vector of sums for each piece on the CPU; on a GPU the sums of all channels.
+  // A scalar keeps one 64-byte vector of sums for each split on the CPU; on a GPU the sums of all channels.
   const auto vector = 64 / static_cast<std::int64_t>(tensor::size_of(rule::wide(in[0].dtype)));
   return rule::partial_bytes(in[0], std::max(vector, in[0].shape.columns()));
 }

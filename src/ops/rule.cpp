@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "chunks.h"
+#include "row_splits.h"
 
 namespace fairway::ops::rule {
 namespace {
@@ -60,7 +60,7 @@ Shape append(const Shape& shape, std::int64_t extent) {
 
 std::size_t partial_bytes(const Meta& x, std::int64_t width) {
   const auto rows = x.shape.rows();
-  const auto most = std::max(chunks_of(rows, x.shape.columns()).count, device_chunks_of(rows).count);
+  const auto most = std::max(split_rows(rows, x.shape.columns()).count, split_rows_on_device(rows).count);
   return static_cast<std::size_t>(most * width) * tensor::size_of(wide(x.dtype));
 }
 

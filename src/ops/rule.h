@@ -32,8 +32,8 @@ void require(const Operator& op, bool ok, std::string_view what);
 Shape leading(const Shape& shape);
 /// Shape and dtype of one number for each row of activations.
 inline Meta per_row(const Meta& x) { return {wide(x.dtype), leading(x.shape)}; }
-/// Workspace for partial sums on any device: `width` of them for each piece of the rows of activations x
-/// (chunks.h).
+/// Workspace for partial sums on any device: `width` of them for each split of the rows of activations x
+/// (row_splits.h).
 std::size_t partial_bytes(const Meta& x, std::int64_t width);
 /// The shape with one more axis.
 Shape append(const Shape& shape, std::int64_t extent);

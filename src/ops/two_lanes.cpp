@@ -38,7 +38,7 @@ std::vector<Meta> TwoLanesBackward::infer(std::span<const Meta> in) const {
   return {in.begin(), in.begin() + 8};
 }
 std::size_t TwoLanesBackward::workspace_bytes(std::span<const Meta> in, std::span<const Meta>) const {
-  // Six sums of each channel for each piece, and their totals.
+  // Six sums of each channel for each split, and their totals.
   const auto width = 6 * in[0].shape.columns();
   return rule::partial_bytes(in[0], width) +
          static_cast<std::size_t>(width) * tensor::size_of(rule::wide(in[0].dtype));

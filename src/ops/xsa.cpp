@@ -1,6 +1,6 @@
 #include "fairway/ops/attention.h"
 
-#include "attention_cut.h"
+#include "attention_tiling.h"
 #include "rule.h"
 
 namespace fairway::ops {

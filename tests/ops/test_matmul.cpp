@@ -56,7 +56,7 @@ TEST_P(Transposes, SmallOddShapes) {
     EXPECT_EQ(run_all_checks(product(p, ta, tb)), "");
 }
 
-TEST_P(Transposes, CutIntoTilesAndChunks) {
+TEST_P(Transposes, TilesAndSplits) {
   const auto [ta, tb] = GetParam();
   // Tiles with odd rests, and (last) few tiles with a long sum.
   for (const Product p : {Product{515, 259, 65}, {130, 1030, 129}, {129, 67, 2051}}) {

@@ -25,7 +25,7 @@ class OnGpu : public ::testing::Test {
   void SetUp() override {
     if (const auto reason = tensor::cuda_unavailable_reason(); !reason.empty())
       GTEST_SKIP() << "needs a GPU: " << reason;
-    if (const auto reason = ops::cuda::products_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const auto reason = ops::cuda::gemm_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
   }
 };
 

@@ -14,7 +14,7 @@ class OnGpu : public ::testing::Test {
  protected:
   void SetUp() override {
     auto reason = tensor::cuda_unavailable_reason();
-    if (reason.empty()) reason = ops::cuda::products_unavailable_reason();
+    if (reason.empty()) reason = ops::cuda::gemm_unavailable_reason();
     if (!reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
   }
   static exec::ExecutionOptions on(tensor::Device device) {

@@ -49,6 +49,9 @@ class FakeModel final : public WindowScorer {
 };
 
 std::int32_t fake_bytes(std::int32_t target, std::int32_t previous) { return target % 5 + (previous % 2); }
+std::int32_t fake_count(const TokenView& tokens, std::int64_t t) {
+  return fake_bytes(tokens[t + 1], tokens[t]);
+}
 
 std::vector<std::int32_t> random_tokens(std::int64_t count) {
   const base::Random random(7, "test_score");
@@ -99,7 +102,7 @@ TEST(Score, EqualsTheLoopWrittenDown) {
     FakeModel model(rows, s);
     ScoreOptions options;
     options.text = [](std::int64_t) { return TextReference{{{0, 1'000'000}}}; };
-    const auto result = score(plan, std::span<const std::int32_t>(tokens), model, fake_bytes, options);
+    const auto result = score(plan, std::span<const std::int32_t>(tokens), model, fake_count, options);
     const auto expected = reference(tokens, s, d, published);
     ASSERT_EQ(result.tokens, expected.tokens);
     ASSERT_EQ(result.bytes, expected.bytes);
@@ -115,7 +118,7 @@ TEST(Score, PlainWindowsStartWithoutContext) {
   const auto tokens = random_tokens(103);
   FakeModel model(4, 10);
   const auto result =
-      score(WindowPlan::plain(103, 10), std::span<const std::int32_t>(tokens), model, fake_bytes);
+      score(WindowPlan::plain(103, 10), std::span<const std::int32_t>(tokens), model, fake_count);
   const auto expected = reference(tokens, 10, 10, false);
   EXPECT_EQ(result.nll, expected.nll);
   EXPECT_EQ(result.tokens, 102);
@@ -123,7 +126,7 @@ TEST(Score, PlainWindowsStartWithoutContext) {
   EXPECT_EQ(model.calls, 3);
   FakeModel again(4, 10);
   const auto cut = score(WindowPlan::plain(103, 10, Tail::published), std::span<const std::int32_t>(tokens),
-                         again, fake_bytes);
+                         again, fake_count);
   EXPECT_EQ(cut.tokens, 100);
   EXPECT_EQ(cut.skipped_targets, 2);
 }
@@ -133,10 +136,10 @@ TEST(Score, BatchSizeNeverChangesTheResult) {
   const std::vector<std::uint16_t> shorts(tokens.begin(), tokens.end());
   const auto plan = WindowPlan::sliding(500, 32, 8);
   FakeModel one(1, 32);
-  const auto expected = score(plan, std::span<const std::int32_t>(tokens), one, fake_bytes);
+  const auto expected = score(plan, std::span<const std::int32_t>(tokens), one, fake_count);
   for (int rows : {2, 7, 64, 1000}) {
     FakeModel model(rows, 32);
-    const auto result = score(plan, std::span<const std::uint16_t>(shorts), model, fake_bytes);
+    const auto result = score(plan, std::span<const std::uint16_t>(shorts), model, fake_count);
     EXPECT_EQ(result.nll, expected.nll) << rows;
     EXPECT_EQ(result.bytes, expected.bytes);
   }
@@ -147,7 +150,7 @@ TEST(Score, NotANumberNamesWindowAndPosition) {
   FakeModel model(3, 16);
   model.poison = 2;  // second call: windows 1 to 3, the last 4 positions; entry 1 is position 13 of window 1
   try {
-    score(WindowPlan::sliding(100, 16, 4), std::span<const std::int32_t>(tokens), model, fake_bytes);
+    score(WindowPlan::sliding(100, 16, 4), std::span<const std::int32_t>(tokens), model, fake_count);
     FAIL() << "accepted";
   } catch (const base::Error& e) {
     EXPECT_EQ(e.kind(), base::ErrorKind::failure);
@@ -175,7 +178,7 @@ TEST(Score, StopsOnRequestAndReportsProgress) {
   options.progress = &sink;
   options.stop = sink.source.get_token();
   try {
-    score(WindowPlan::sliding(101, 16, 4), std::span<const std::int32_t>(tokens), model, fake_bytes, options);
+    score(WindowPlan::sliding(101, 16, 4), std::span<const std::int32_t>(tokens), model, fake_count, options);
     FAIL() << "not stopped";
   } catch (const base::Error& e) {
     EXPECT_EQ(e.kind(), base::ErrorKind::interrupted);
@@ -190,7 +193,7 @@ TEST(Score, JsonNamesWhatWasCounted) {
   options.byte_rule = "exact";
   options.text = [](std::int64_t) { return TextReference{{{0, 90}, {30, 102}}}; };
   const auto result = score(WindowPlan::sliding(65, 16, 4, Tail::published),
-                            std::span<const std::int32_t>(tokens), model, fake_bytes, options);
+                            std::span<const std::int32_t>(tokens), model, fake_count, options);
   const auto j = result.to_json();
   EXPECT_EQ(j["tokens"], 64 + 16 - 4);
   EXPECT_EQ(j["rule"], "exact");

@@ -1,6 +1,6 @@
 #pragma once
 // What kernels share beside vectors: typed access to their arguments, outputs that honour Write, fixed
-// chunks.
+// splits.
 
 #include "cpu/fault.h"
 #include "cpu/simd.h"
@@ -62,7 +62,7 @@ inline void parallel(const KernelArgs& a, std::int64_t count, const F& f) {
 
 [[gnu::always_inline]] inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
-/// Calls f(first, last) for fixed pieces of [0, n), cut by n and `size` alone.
+/// Calls f(first, last) for parts of [0, n) that n and `size` alone give.
 template <class F>
 inline void parallel_ranges(const KernelArgs& a, std::int64_t n, std::int64_t size, const F& f) {
   parallel(a, (n + size - 1) / size, [&](std::int64_t c) { f(c * size, smaller((c + 1) * size, n)); });

@@ -7,7 +7,7 @@
 #include "fairway/ops/matmul.h"
 #include "fault.h"
 #include "gemm.h"
-#include "product_cut.h"
+#include "matmul_tiling.h"
 
 namespace fairway::ops::cpu {
 namespace {
@@ -29,21 +29,22 @@ void for_each_block(base::ThreadPool* pool, std::int64_t elements, const Body& b
   });
 }
 
-/// Runs tile(shape, offset in a, in b, in c, chunk) over the cut of a product.
+/// Runs tile(shape, offset in a, in b, in c, split) over the tiling of a product.
 template <class Tile>
-void for_each_tile(base::ThreadPool* pool, const GemmShape& whole, const ProductCut& cut, const Tile& tile) {
-  for_each(pool, cut.tiles(), [&](std::int64_t item) {
+void for_each_tile(base::ThreadPool* pool, const GemmShape& whole, const MatmulTiling& tiling,
+                   const Tile& tile) {
+  for_each(pool, tiling.tiles(), [&](std::int64_t item) {
     // Neighbouring items share the columns of b, which then stay in the shared cache.
-    const std::int64_t i = item % cut.tiles_m * cut.tile_m;
-    const std::int64_t j = item / cut.tiles_m % cut.tiles_n * cut.tile_n;
-    const std::int64_t chunk = item / (cut.tiles_m * cut.tiles_n), p = chunk * cut.chunk_k;
+    const std::int64_t i = item % tiling.tiles_m * tiling.tile_m;
+    const std::int64_t j = item / tiling.tiles_m % tiling.tiles_n * tiling.tile_n;
+    const std::int64_t split = item / (tiling.tiles_m * tiling.tiles_n), p = split * tiling.split_k;
     GemmShape part = whole;
-    part.m = std::min(cut.tile_m, whole.m - i);
-    part.n = std::min(cut.tile_n, whole.n - j);
-    part.k = std::min(cut.chunk_k, whole.k - p);
+    part.m = std::min(tiling.tile_m, whole.m - i);
+    part.n = std::min(tiling.tile_n, whole.n - j);
+    part.k = std::min(tiling.split_k, whole.k - p);
     const std::int64_t a = whole.transpose_a ? p * whole.lda + i : i * whole.lda + p;
     const std::int64_t b = whole.transpose_b ? j * whole.ldb + p : p * whole.ldb + j;
-    tile(part, a, b, i * whole.ldc + j, chunk);
+    tile(part, a, b, i * whole.ldc + j, split);
   });
 }
 
@@ -56,9 +57,9 @@ GemmShape whole_product(const KernelArgs& args) {
 
 /// Workspace as Matmul::workspace_bytes lays it out.
 struct Scratch {
-  Scratch(const KernelArgs& args, const GemmShape& whole, const ProductCut& cut)
+  Scratch(const KernelArgs& args, const GemmShape& whole, const MatmulTiling& tiling)
       : partials(static_cast<float*>(args.workspace.data)),
-        a(partials + (cut.chunks - 1) * whole.m * whole.n),
+        a(partials + (tiling.splits - 1) * whole.m * whole.n),
         b(a + args.in[0].elements()) {}
   float *partials, *a, *b;
 };
@@ -66,11 +67,11 @@ struct Scratch {
 void multiply_f64(const KernelArgs& args) {
   const GemmShape whole = whole_product(args);
   const double beta = args.write[0] == Write::add ? 1 : 0;
-  ProductCut cut = cut_product(whole.m, whole.n, whole.k);
-  cut.chunk_k = whole.k, cut.chunks = 1;  // no chunks: the double form has no workspace
+  MatmulTiling tiling = tile_matmul(whole.m, whole.n, whole.k);
+  tiling.split_k = whole.k, tiling.splits = 1;  // no splits: the double form has no workspace
   const double *a = args.in[0].as<double>(), *b = args.in[1].as<double>();
   double* c = args.out[0].as<double>();
-  for_each_tile(args.context.pool, whole, cut,
+  for_each_tile(args.context.pool, whole, tiling,
                 [&](const GemmShape& part, std::int64_t i, std::int64_t j, std::int64_t o, std::int64_t) {
                   gemm(part, 1.0, a + i, b + j, beta, c + o);
                 });
@@ -78,8 +79,8 @@ void multiply_f64(const KernelArgs& args) {
 
 void multiply_f32(const KernelArgs& args, const ProductHelpers& helpers) {
   const GemmShape whole = whole_product(args);
-  const ProductCut cut = cut_product(whole.m, whole.n, whole.k);
-  const Scratch scratch(args, whole, cut);
+  const MatmulTiling tiling = tile_matmul(whole.m, whole.n, whole.k);
+  const Scratch scratch(args, whole, tiling);
   base::ThreadPool* pool = args.context.pool;
   const bool add = args.write[0] == Write::add;
   const float *a = args.in[0].as<float>(), *b = args.in[1].as<float>();
@@ -103,19 +104,19 @@ void multiply_f32(const KernelArgs& args, const ProductHelpers& helpers) {
     a = scratch.a, b = scratch.b;
   }
   for_each_tile(
-      pool, whole, cut,
-      [&](const GemmShape& part, std::int64_t i, std::int64_t j, std::int64_t o, std::int64_t chunk) {
-        float* to = chunk == 0 ? c + o : scratch.partials + (chunk - 1) * size + o;
-        const bool sum = add && chunk == 0;
+      pool, whole, tiling,
+      [&](const GemmShape& part, std::int64_t i, std::int64_t j, std::int64_t o, std::int64_t split) {
+        float* to = split == 0 ? c + o : scratch.partials + (split - 1) * size + o;
+        const bool sum = add && split == 0;
         if (native)
           gemm(part, a16 + i, b16 + j, sum, to);
         else
           gemm(part, 1.0f, a + i, b + j, sum ? 1.0f : 0.0f, to);
       });
-  if (cut.chunks == 1) return;
+  if (tiling.splits == 1) return;
   for_each_block(pool, size, [&](std::int64_t first, std::int64_t count) {
-    for (std::int64_t chunk = 1; chunk < cut.chunks; ++chunk)
-      helpers.add(scratch.partials + (chunk - 1) * size + first, c + first, count);
+    for (std::int64_t split = 1; split < tiling.splits; ++split)
+      helpers.add(scratch.partials + (split - 1) * size + first, c + first, count);
   });
 }
 

@@ -1,8 +1,8 @@
 #pragma once
-// Partial sums of parameter gradients: one row of the workspace for each piece of the batch.
+// Partial sums of parameter gradients: one row of the workspace for each split of the batch.
 
-#include "chunks.h"
 #include "cpu/kernel.h"
+#include "row_splits.h"
 
 namespace fairway::ops::cpu::FAIRWAY_ISA {
 
@@ -22,31 +22,31 @@ template <class T, class Part>
   store(p, part, load(p, part) + v);
 }
 
-/// Calls f(sums, first, end) for each piece of `rows` rows: `sums` are the piece's `width` sums in the
-/// workspace, zero at first, or null where nobody wants them. Gives the number of pieces.
+/// Calls f(sums, first, end) for each split of `rows` rows: `sums` are the split's `width` sums in the
+/// workspace, zero at first, or null where nobody wants them. Gives the number of splits.
 template <class T, class F>
-inline std::int64_t parallel_pieces(const KernelArgs& a, std::int64_t rows, std::int64_t columns,
+inline std::int64_t parallel_splits(const KernelArgs& a, std::int64_t rows, std::int64_t columns,
                                     std::int64_t width, bool wanted, const F& f) {
-  const auto chunks = chunks_of(rows, columns);
-  parallel(a, chunks.count, [&](std::int64_t c) {
+  const RowSplits splits = split_rows(rows, columns);
+  parallel(a, splits.count, [&](std::int64_t c) {
     T* sums = wanted ? partials<T>(a) + c * width : nullptr;
     if (sums) fill_zero(sums, width);
-    const auto first = c * chunks.rows;
-    f(sums, first, smaller(first + chunks.rows, rows));
+    const auto first = c * splits.each;
+    f(sums, first, smaller(first + splits.each, rows));
   });
-  return chunks.count;
+  return splits.count;
 }
 
-/// result[i] = sum over pieces of partial[piece * stride + i], in the order of the pieces, i < n.
+/// result[i] = sum over splits of partial[split * stride + i], in the order of the splits, i < n.
 template <class T>
-inline void sum_partials(const KernelArgs& a, const T* partial, std::int64_t pieces, std::int64_t stride,
+inline void sum_partials(const KernelArgs& a, const T* partial, std::int64_t splits, std::int64_t stride,
                          std::int64_t n, const Out<T>& result) {
   if (!result) return;
   parallel_ranges(a, n, 256, [&](std::int64_t first, std::int64_t last) {
     for_vectors<T>(last - first, [&](std::int64_t j, auto part) {
       const auto i = first + j;
       auto total = splat<T>(0);
-      for (std::int64_t c = 0; c < pieces; ++c) total = total + load(partial + c * stride + i, part);
+      for (std::int64_t c = 0; c < splits; ++c) total = total + load(partial + c * stride + i, part);
       result.put(i, part, total);
     });
   });

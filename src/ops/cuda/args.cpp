@@ -6,7 +6,7 @@ namespace fairway::ops::cuda {
 
 Target target(const KernelArgs& a) {
   base::check(a.context.cuda != nullptr, "{} on a GPU without a CUDA state in its context", a.op.name());
-  return {static_cast<cudaStream_t>(a.context.stream), a.context.cuda->parts().fault};
+  return {static_cast<cudaStream_t>(a.context.stream), a.context.cuda->impl().fault};
 }
 
 bool is_bf16(const KernelArgs& a, const View& v) {

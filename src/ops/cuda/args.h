@@ -3,7 +3,6 @@
 
 #include <initializer_list>
 
-#include "chunks.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 
@@ -29,10 +28,6 @@ inline const std::int32_t* integers(const KernelArgs& a, std::size_t i) {
 inline Output output(const KernelArgs& a, std::size_t i) {
   if (i >= a.out.size()) return {};
   return {a.out[i].data, a.write[i] == Write::add};
-}
-inline Pieces pieces(std::int64_t rows) {
-  const Chunks c = device_chunks_of(rows);
-  return {rows, c.rows, c.count};
 }
 inline float* partials(const KernelArgs& a) { return static_cast<float*>(a.workspace.data); }
 

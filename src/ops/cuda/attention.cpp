@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "attention_cut.h"
+#include "attention_tiling.h"
 #include "cuda/args.h"
 #include "cuda/state.h"
 #include "fairway/ops/attention.h"
@@ -111,7 +111,7 @@ void attention_backward(const KernelArgs& a) {
                 bytes, room);
     check_cuda(attention_backward(s, data(a, 0), data(a, 1), data(a, 2), integers(a, 3), data(a, 4),
                                   floats(a, 5), data(a, 6), to[0], to[1], to[2], scratch.take(bytes), stream,
-                                  a.context.cuda->parts().deterministic),
+                                  a.context.cuda->impl().deterministic),
                a.op.name());
   } else {
     auto* delta = static_cast<float*>(scratch.take(a.in[5].bytes()));

@@ -1,5 +1,5 @@
 #pragma once
-// One pass over rows that also sums something per channel. A block owns a piece of the rows and 32 V
+// One pass over rows that also sums something per channel. A block owns a split of the rows and 32 V
 // channels; its warps take rows in turn, and their sums are added in the order of the warps.
 
 #include "cuda/launch.cuh"
@@ -24,11 +24,11 @@ __device__ inline const Floats<V>& summand(const Summands<V, N>& some, int n) {
 /// of a row and returns what is summed: Floats<V>, or Summands of N sums.
 template <int V, int N, class Body>
 __global__ void __launch_bounds__(block_threads)
-    column_sum_kernel(Pieces pieces, std::int64_t columns, Body body, float* partial) {
+    column_sum_kernel(RowSplits splits, std::int64_t columns, Body body, float* partial) {
   __shared__ float sums[block_warps][32 * V];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int64_t tile = static_cast<std::int64_t>(blockIdx.y) * 32 * V, i = tile + lane * V;
-  const std::int64_t first = blockIdx.x * pieces.each, end = min(first + pieces.each, pieces.rows);
+  const std::int64_t first = blockIdx.x * splits.each, end = min(first + splits.each, splits.rows);
   Floats<V> sum[N];
 #pragma unroll
   for (int n = 0; n < N; ++n) sum[n] = filled<V>(0);
@@ -57,12 +57,12 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-/// Row i of partials(a), where sums are wanted, is those of piece i: [N, columns].
+/// Row i of partials(a), where sums are wanted, is those of split i: [N, columns].
 template <int V, int N = 1, class Body>
-void column_sums(const KernelArgs& a, const Pieces& pieces, std::int64_t columns, const Body& body,
+void column_sums(const KernelArgs& a, const RowSplits& splits, std::int64_t columns, const Body& body,
                  bool wants_sums) {
-  const dim3 grid(static_cast<unsigned>(pieces.count), blocks_for(columns, 32 * V));
-  column_sum_kernel<V, N><<<grid, block_threads, 0, target(a).stream>>>(pieces, columns, body,
+  const dim3 grid(static_cast<unsigned>(splits.count), blocks_for(columns, 32 * V));
+  column_sum_kernel<V, N><<<grid, block_threads, 0, target(a).stream>>>(splits, columns, body,
                                                                         wants_sums ? partials(a) : nullptr);
 }
 

@@ -55,12 +55,12 @@ struct SkipGradients {
 };
 
 __global__ void __launch_bounds__(block_threads)
-    skip_finish(std::int64_t columns, std::int64_t pieces, const float* partial, const float* gate,
+    skip_finish(std::int64_t columns, std::int64_t splits, const float* partial, const float* gate,
                 Out<float> dw, Out<float> dgate) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
   if (i >= columns) return;
   float along = 0, across = 0;
-  for (std::int64_t p = 0; p < pieces; ++p) {
+  for (std::int64_t p = 0; p < splits; ++p) {
     along += partial[2 * p * columns + i];
     across += partial[(2 * p + 1) * columns + i];
   }
@@ -85,7 +85,7 @@ void gated_skip_backward(const KernelArgs& a) {
   const Shape& x = a.in[0].shape();
   const std::int64_t columns = x.columns();
   const Output dx = output(a, 0), ds = output(a, 1), dw = output(a, 2), dgate = output(a, 3);
-  const Pieces p = pieces(x.rows());
+  const RowSplits p = split_rows_on_device(x.rows());
   with_width(a, a.in[0], columns,
              {data(a, 0), data(a, 1), data(a, 2), data(a, 3), data(a, 4), dx.data, ds.data},
              [&]<class T, int V>(T, Constant<V>) {
@@ -224,7 +224,7 @@ void head_gate_backward(const KernelArgs& a) {
   const auto z = gate_shape<HeadGateBackward>(a);
   const Output d_o = output(a, 0), dn = output(a, 1), dw = output(a, 2);
   const std::int64_t width = z.heads * z.channels, o_rows = a.in[0].shape()[0] * z.queries;
-  const Pieces p = pieces(o_rows);
+  const RowSplits p = split_rows_on_device(o_rows);
   float* k = partials(a) + p.count * width;
   with_width(a, a.in[0], z.dh, {data(a, 0), data(a, 3), d_o.data}, [&]<class T, int V>(T, Constant<V>) {
     launch_rows(a, z.rows, gate_backward<T, V>, z, in<T>(a, 0), in<T>(a, 1), floats(a, 2), in<T>(a, 3),

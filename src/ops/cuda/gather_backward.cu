@@ -1,13 +1,13 @@
 // Gradient of a table: positions grouped by row (a stable counting sort, no matter in which order blocks
 // run), then summed in ascending order of positions, segment by segment.
 #include "cuda/launch.cuh"
-#include "embedding_cut.h"
+#include "gather_layout.h"
 
 namespace fairway::ops::cuda {
 namespace {
 
-constexpr int chunk = static_cast<int>(GatherGradientCut::chunk),
-              segment = static_cast<int>(GatherGradientCut::segment);
+constexpr int chunk = static_cast<int>(GatherLayout::chunk),
+              segment = static_cast<int>(GatherLayout::segment);
 
 /// A row outside the table is noted and counted as row 0.
 __device__ inline int row_of(const std::int32_t* index, std::int64_t t, std::int64_t rows, Fault* fault) {
@@ -183,22 +183,22 @@ void gather_backward(const KernelArgs& a) {
   const std::int64_t rows = a.in[0].shape()[0], columns = a.in[0].shape()[1], positions = a.in[1].elements();
   const std::int32_t* index = integers(a, 1);
   const cudaStream_t stream = target(a).stream;
-  const GatherGradientCut cut = cut_gather_gradient(rows, positions, columns);
+  const GatherLayout layout = layout_gather_gradient(rows, positions, columns);
   auto* words = static_cast<std::int32_t*>(a.workspace.data);
-  std::int32_t *counts = words, *first = words + cut.first, *rank = words + cut.rank,
-               *order = words + cut.order;
-  float* sums = reinterpret_cast<float*>(words + cut.sums);
+  std::int32_t *counts = words, *first = words + layout.first, *rank = words + layout.rank,
+               *order = words + layout.order;
+  float* sums = reinterpret_cast<float*>(words + layout.sums);
   const std::int64_t count_bytes = rows * static_cast<std::int64_t>(sizeof(std::int32_t));
   const bool in_shared = count_bytes <= 48 * 1024;  // what a block may have without asking
-  if (cut.chunks > 0)
-    count_kernel<<<static_cast<unsigned>(cut.chunks), chunk,
+  if (layout.chunks > 0)
+    count_kernel<<<static_cast<unsigned>(layout.chunks), chunk,
                    in_shared ? static_cast<unsigned>(count_bytes) : 0u, stream>>>(
         rows, positions, index, counts, rank, in_shared, target(a).fault);
-  launch_elements(a, rows, chunk_offsets, rows, cut.chunks, counts, first);
+  launch_elements(a, rows, chunk_offsets, rows, layout.chunks, counts, first);
   row_offsets<<<1, 1024, 0, stream>>>(rows, first);
   launch_elements(a, positions, place, rows, positions, index, counts, first, rank, order);
   with_width(a, a.in[2], columns, {data(a, 2), a.out[0].data, sums}, [&]<class T, int V>(T, Constant<V>) {
-    const dim3 grid(blocks_for(cut.segments, block_warps), blocks_for(columns, 32 * V));
+    const dim3 grid(blocks_for(layout.segments, block_warps), blocks_for(columns, 32 * V));
     if (positions > 0)
       sum_segments<T, V><<<grid, block_threads, 0, stream>>>(rows, positions, columns, index, order,
                                                              in<T>(a, 2), out<float>(a, 0), sums);

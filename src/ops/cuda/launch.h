@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "row_splits.h"
+
 namespace fairway::ops::cuda {
 
 /// Which check a kernel's index failed.
@@ -32,20 +34,15 @@ struct Output {
   explicit operator bool() const { return data != nullptr; }
 };
 
-/// Rows cut into pieces, each with partial sums of its own.
-struct Pieces {
-  std::int64_t rows = 0, each = 0, count = 0;
-};
-
 /// Throws when `status` is an error: "WHAT: TEXT (NAME)".
 void check_cuda(cudaError_t status, std::string_view what);
 
 /// elementwise.cu: to [n] bf16 = from, rounded.
 void round_to_bf16(const Target&, std::int64_t n, const float* from, void* to);
 
-/// partial.cu: result[i] = sum over pieces of partial[piece * stride + i], i < n; with `gate` times g (1 -
+/// partial.cu: result[i] = sum over splits of partial[split * stride + i], i < n; with `gate` times g (1 -
 /// g), g = sigmoid(gate[i]).
-void sum_partials(const Target&, const float* partial, std::int64_t pieces, std::int64_t stride,
+void sum_partials(const Target&, const float* partial, std::int64_t splits, std::int64_t stride,
                   std::int64_t n, const float* gate, Output result);
 /// result[0] = sum over everything in partial [count].
 void sum_all_partials(const Target&, const float* partial, std::int64_t count, Output result);

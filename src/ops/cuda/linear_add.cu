@@ -1,8 +1,8 @@
-// LinearAdd (fairway/ops/matmul.h): product_rows.cuh with the residual, and the rows' sums of squares, as
+// LinearAdd (fairway/ops/matmul.h): gemm_rows.cuh with the residual, and the rows' sums of squares, as
 // epilogue; the library's product where that does not fit.
+#include "cuda/gemm_rows.cuh"
 #include "cuda/launch.cuh"
-#include "cuda/product_rows.cuh"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 #include "fairway/ops/matmul.h"
 
 namespace fairway::ops::cuda {
@@ -69,7 +69,7 @@ cudaError_t fused(const KernelArgs& a, float* squares) {
 
 void add_by_library(const KernelArgs& a) {
   const Shape &x = a.in[0].shape(), &y = a.out[0].shape();
-  BatchedProduct p;
+  BatchedGemm p;
   p.m = y.rows(), p.n = y.columns(), p.k = x.columns();
   p.transpose_b = true;
   p.operands = a.in[0].dtype(), p.result = a.out[0].dtype();

@@ -1,8 +1,8 @@
 #pragma once
-// The products around the squared leaky ReLU (fairway/ops/linear_relu_squared.h): product_rows.cuh with the
+// The products around the squared leaky ReLU (fairway/ops/linear_relu_squared.h): gemm_rows.cuh with the
 // activation, or its derivative, as epilogue.
 
-#include "product_rows.cuh"
+#include "gemm_rows.cuh"
 
 namespace fairway::ops::cuda::square {
 

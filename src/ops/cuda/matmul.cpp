@@ -1,8 +1,8 @@
 #include "fairway/ops/matmul.h"
 
 #include "cuda/args.h"
-#include "fairway/ops/cuda_products.h"
-#include "product_cut.h"
+#include "fairway/ops/cuda_gemm.h"
+#include "matmul_tiling.h"
 
 namespace fairway::ops::cuda {
 
@@ -10,7 +10,7 @@ void matmul(const KernelArgs& args) {
   if (!args.out[0]) return;
   const auto& op = static_cast<const Matmul&>(args.op);
   const Shape &a = args.in[0].shape(), &c = args.out[0].shape();
-  BatchedProduct p;
+  BatchedGemm p;
   p.m = c.rows(), p.n = c.columns(), p.k = op.transpose_a ? a.rows() : a.columns();
   p.transpose_a = op.transpose_a, p.transpose_b = op.transpose_b;
   p.operands = args.in[0].dtype(), p.result = args.out[0].dtype();

@@ -9,7 +9,7 @@ namespace fairway::ops::cuda {
 namespace {
 
 struct MixNormGradients {
-  Pieces pieces;
+  RowSplits splits;
   std::int64_t columns = 0;
   float scale = 1;
   bool prescaled = false;
@@ -17,7 +17,7 @@ struct MixNormGradients {
   const float *mix = nullptr, *k = nullptr, *r = nullptr;
   const void *dm = nullptr, *dy = nullptr;
   Output du, dx0, ds, dmix, dk;
-  float* partial = nullptr;  ///< [pieces, 2 or (with s) 3, columns]
+  float* partial = nullptr;  ///< [splits, 2 or (with s) 3, columns]
 };
 
 /// Blocks for all rows: the multiprocessors of an H100. Other GPUs take them in turn; the cut is the shape's
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
              *before_ds = joined.before(a.ds, joined.ds_to_du || joined.ds_to_dx0);
   const std::int64_t abreast = std::int64_t{gridDim.x} * warps;
   // From the last row on: what the product before wrote last is still in the L2 cache.
-  for (std::int64_t row = a.pieces.rows - 1 - (std::int64_t{blockIdx.x} * warps + warp); row >= 0;
+  for (std::int64_t row = a.splits.rows - 1 - (std::int64_t{blockIdx.x} * warps + warp); row >= 0;
        row -= abreast) {
     std::int64_t at[chunks];
     bool live[chunks];
@@ -234,11 +234,11 @@ __global__ void __launch_bounds__(32 * warps_of(chunks, skip), 1) kernel(MixNorm
     if (const int j = threadIdx.x + e * 32 * warps; j < a.columns) put_sums(a, totals[e], j);
 }
 
-/// Rows of any length: one warp for a piece; the sums of an element stay with the lane that holds it.
+/// Rows of any length: one warp for a split; the sums of an element stay with the lane that holds it.
 template <class T, bool skip>
 __global__ void any_row_kernel(MixNormGradients a) {
   constexpr int count = skip ? 3 : 2;
-  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  const std::int64_t begin = blockIdx.x * a.splits.each, end = min(begin + a.splits.each, a.splits.rows);
   const auto read = [](const void* p, std::int64_t i) {
     return Floats<1>{{p ? widen(static_cast<const T*>(p)[i]) : 0.0f}};
   };
@@ -287,19 +287,19 @@ void run(const KernelArgs& a, MixNormGradients n) {
                    const auto stream = target(a).stream;
                    if constexpr (C > 0) {
                      constexpr int warps = warps_of(C, skip);
-                     // Never more pieces than those that were cut before, for which the workspace is made.
-                     const std::int64_t share = (n.pieces.rows + most_blocks - 1) / most_blocks;
-                     n.pieces.each = share > n.pieces.each ? share : n.pieces.each;
-                     n.pieces.count = blocks_for(n.pieces.rows, n.pieces.each);
-                     kernel<T, C, skip><<<static_cast<unsigned>(n.pieces.count), 32 * warps, 0, stream>>>(n);
+                     // Never more splits than those that were cut before, for which the workspace is made.
+                     const std::int64_t share = (n.splits.rows + most_blocks - 1) / most_blocks;
+                     n.splits.each = share > n.splits.each ? share : n.splits.each;
+                     n.splits.count = blocks_for(n.splits.rows, n.splits.each);
+                     kernel<T, C, skip><<<static_cast<unsigned>(n.splits.count), 32 * warps, 0, stream>>>(n);
                    } else {
-                     any_row_kernel<T, skip><<<static_cast<unsigned>(n.pieces.count), 32, 0, stream>>>(n);
+                     any_row_kernel<T, skip><<<static_cast<unsigned>(n.splits.count), 32, 0, stream>>>(n);
                    }
                  });
   const std::int64_t stride = count * n.columns;
-  sum_partials(target(a), n.partial, n.pieces.count, stride, 2 * n.columns, nullptr, n.dmix);
+  sum_partials(target(a), n.partial, n.splits.count, stride, 2 * n.columns, nullptr, n.dmix);
   if (skip)
-    sum_partials(target(a), n.partial + 2 * n.columns, n.pieces.count, stride, n.columns, nullptr, n.dk);
+    sum_partials(target(a), n.partial + 2 * n.columns, n.splits.count, stride, n.columns, nullptr, n.dk);
 }
 
 }  // namespace
@@ -307,7 +307,7 @@ void run(const KernelArgs& a, MixNormGradients n) {
 void mix_norm_backward(const KernelArgs& a) {
   const auto& op = static_cast<const MixNormBackward&>(a.op);
   MixNormGradients n;
-  n.pieces = pieces(a.in[0].shape().rows());
+  n.splits = split_rows_on_device(a.in[0].shape().rows());
   n.columns = a.in[0].shape().columns();
   n.scale = op.scale;
   n.prescaled = op.prescaled;

@@ -1,4 +1,4 @@
-// Gradients through the norm alone and with a residual before it: a block owns a piece of the rows, a warp
+// Gradients through the norm alone and with a residual before it: a block owns a split of the rows, a warp
 // takes every eighth of them and keeps the sums of the channels' gradients in registers; the warps' sums are
 // added in order. The mix has a kernel of its own (mix_norm_backward.cu).
 #include "cuda/norm_row.cuh"
@@ -8,7 +8,7 @@ namespace fairway::ops::cuda {
 namespace {
 
 struct NormBackward {
-  Pieces pieces;
+  RowSplits splits;
   std::int64_t columns = 0;
   float scale = 1;
   bool prescaled = false;
@@ -53,7 +53,7 @@ __device__ Floats<V> put_gradients(const NormBackward& a, std::int64_t at, std::
 template <class T, int V, int chunks, bool residual>
 __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  const std::int64_t begin = blockIdx.x * a.splits.each, end = min(begin + a.splits.each, a.splits.rows);
   Floats<V> sum[chunks];
   if constexpr (residual)
 #pragma unroll
@@ -101,10 +101,10 @@ __global__ void __launch_bounds__(block_threads) kernel(NormBackward a) {
   }
 }
 
-/// Rows of any length: one warp for a piece, sums kept in the piece's part of the workspace.
+/// Rows of any length: one warp for a split, sums kept in the split's part of the workspace.
 template <class T, bool residual>
 __global__ void any_row_kernel(NormBackward a) {
-  const std::int64_t begin = blockIdx.x * a.pieces.each, end = min(begin + a.pieces.each, a.pieces.rows);
+  const std::int64_t begin = blockIdx.x * a.splits.each, end = min(begin + a.splits.each, a.splits.rows);
   float* partial = a.d_channel.data ? a.partial + blockIdx.x * a.columns : nullptr;
   for (std::int64_t j = threadIdx.x; partial && j < a.columns; j += 32) partial[j] = 0;
   for (std::int64_t row = begin; row < end; ++row) {
@@ -127,20 +127,20 @@ __global__ void any_row_kernel(NormBackward a) {
 template <bool residual>
 void run(const KernelArgs& a, NormBackward n) {
   if (!n.dx && !n.d_branch && !n.d_channel) return;
-  n.pieces = pieces(a.in[0].shape().rows());
+  n.splits = split_rows_on_device(a.in[0].shape().rows());
   n.columns = a.in[0].shape().columns();
   n.x = data(a, 0);
   n.r = floats(a, 1);
   n.partial = partials(a);
   with_row_shape(a, {n.x, n.branch, n.channel, n.direct, n.dy, n.dx.data, n.d_branch.data},
                  [&]<class T, int V, int C>(T, Constant<V>, Constant<C>) {
-                   const auto blocks = static_cast<unsigned>(n.pieces.count);
+                   const auto blocks = static_cast<unsigned>(n.splits.count);
                    if constexpr (C > 0)
                      kernel<T, V, C, residual><<<blocks, block_threads, 0, target(a).stream>>>(n);
                    else
                      any_row_kernel<T, residual><<<blocks, 32, 0, target(a).stream>>>(n);
                  });
-  sum_partials(target(a), n.partial, n.pieces.count, n.columns, n.columns, nullptr, n.d_channel);
+  sum_partials(target(a), n.partial, n.splits.count, n.columns, n.columns, nullptr, n.d_channel);
 }
 
 }  // namespace

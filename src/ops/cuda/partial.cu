@@ -1,4 +1,4 @@
-// Second half of parameter gradients: the pieces' partial sums, added in a fixed order.
+// Second half of parameter gradients: the splits' partial sums, added in a fixed order.
 #include "cuda/device.cuh"
 
 namespace fairway::ops::cuda {
@@ -6,7 +6,7 @@ namespace {
 
 constexpr int ways = 32;  // partial sums of one channel that are added side by side
 
-__global__ void sum_kernel(const float* partial, std::int64_t pieces, std::int64_t stride, std::int64_t n,
+__global__ void sum_kernel(const float* partial, std::int64_t splits, std::int64_t stride, std::int64_t n,
                            const float* gate, Out<float> result) {
   __shared__ float sums[ways][33];
   const int x = threadIdx.x, y = threadIdx.y;
@@ -14,7 +14,7 @@ __global__ void sum_kernel(const float* partial, std::int64_t pieces, std::int64
   float sum = 0;
   if (i < n)
 #pragma unroll 4
-    for (std::int64_t p = y; p < pieces; p += ways) sum += partial[p * stride + i];
+    for (std::int64_t p = y; p < splits; p += ways) sum += partial[p * stride + i];
   sums[y][x] = sum;
   for (int half = ways / 2; half > 0; half /= 2) {
     __syncthreads();
@@ -44,10 +44,10 @@ __global__ void sum_all_kernel(const float* partial, std::int64_t count, Out<flo
 
 }  // namespace
 
-void sum_partials(const Target& t, const float* partial, std::int64_t pieces, std::int64_t stride,
+void sum_partials(const Target& t, const float* partial, std::int64_t splits, std::int64_t stride,
                   std::int64_t n, const float* gate, Output result) {
   if (!result) return;
-  sum_kernel<<<blocks_for(n, 32), dim3(32, ways), 0, t.stream>>>(partial, pieces, stride, n, gate,
+  sum_kernel<<<blocks_for(n, 32), dim3(32, ways), 0, t.stream>>>(partial, splits, stride, n, gate,
                                                                  out<float>(result));
 }
 

@@ -20,7 +20,7 @@ void qkv_backward(const KernelArgs& a) {
   g.dve = output(a, 2);
   g.dvs = output(a, 3);
   g.dw = output(a, 4);
-  g.pieces = pieces(rows[0] * rows[1]);
+  g.splits = split_rows_on_device(rows[0] * rows[1]);
   g.partial = partials(a);
   const Qkv n = qkv_inputs(a, rows, op.shape, op.rope_dims, 0, op.value_embedding, 7);
   dispatch(a, a.in[4], [&]<class T>(T) { qkv_rows::backward<T>(target(a), n, g); });

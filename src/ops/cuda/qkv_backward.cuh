@@ -17,7 +17,7 @@ namespace fairway::ops::cuda::qkv_rows {
 inline constexpr int resident = 4, most_blocks = 132 * resident;
 
 /// Warps of a block: each has a set of neighbouring heads, 32 / Lanes of them, either of queries and keys or
-/// of values, in every `shares`-th row of the block's piece.
+/// of values, in every `shares`-th row of the block's split.
 struct Sets {
   int heads, values;  ///< sets of each kind
   __host__ __device__ int count() const { return heads + values; }
@@ -46,8 +46,8 @@ struct Seat {
         present((value ? set - sets.heads : set) * beside + group <
                 (value ? a.kv_heads : a.heads + a.kv_heads)),
         slot(a, slot_of(a, sets)) {
-    const int begin = static_cast<int>(blockIdx.x * g.pieces.each);
-    const int end = static_cast<int>(min(begin + g.pieces.each, g.pieces.rows));
+    const int begin = static_cast<int>(blockIdx.x * g.splits.each);
+    const int end = static_cast<int>(min(begin + g.splits.each, g.splits.rows));
     first = begin + share;
     rows = share < sets.shares() && first < end ? (end - first + sets.shares() - 1) / sets.shares() : 0;
   }
@@ -278,12 +278,12 @@ bool launch_by_rows(const Target& t, const Qkv& a, const QkvGradients& g) {
   const Sets sets{(a.heads + a.kv_heads + beside - 1) / beside, (a.kv_heads + beside - 1) / beside};
   if (sets.count() > block_warps) return false;
   backward_by_rows<T, Lanes>
-      <<<static_cast<unsigned>(g.pieces.count), block_threads, 0, t.stream>>>(a, g, sets, t.fault);
+      <<<static_cast<unsigned>(g.splits.count), block_threads, 0, t.stream>>>(a, g, sets, t.fault);
   return true;
 }
 
-/// At most so many pieces.
-inline void join_pieces(Pieces& p, int most) {
+/// At most so many splits.
+inline void join_splits(RowSplits& p, int most) {
   const std::int64_t each = (p.rows + most - 1) / most;
   if (each <= p.each) return;
   p.each = each;
@@ -293,8 +293,8 @@ inline void join_pieces(Pieces& p, int most) {
 /// Activations are of type T.
 template <class T>
 void backward(const Target& t, const Qkv& a, QkvGradients g) {
-  if (g.pieces.rows == 0) return;
-  join_pieces(g.pieces, most_blocks);
+  if (g.splits.rows == 0) return;
+  join_splits(g.splits, most_blocks);
   constexpr int v = wide<T>;
   const bool in_rows =
       a.rope_dims % (2 * v) == 0 &&
@@ -302,10 +302,10 @@ void backward(const Target& t, const Qkv& a, QkvGradients g) {
   const bool done = in_rows && ((a.head_dim == 8 * v && launch_by_rows<T, 8>(t, a, g)) ||
                                 (a.head_dim == 16 * v && launch_by_rows<T, 16>(t, a, g)));
   if (!done) {
-    const dim3 grid(static_cast<unsigned>(g.pieces.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads));
+    const dim3 grid(static_cast<unsigned>(g.splits.count), static_cast<unsigned>(a.heads + 2 * a.kv_heads));
     backward_by_slots<T><<<grid, block_threads, 0, t.stream>>>(a, g, lanes_for(a.head_dim, 1), t.fault);
   }
-  sum_partials(t, g.partial, g.pieces.count, a.heads + a.kv_heads, a.heads, nullptr, g.dgain);
+  sum_partials(t, g.partial, g.splits.count, a.heads + a.kv_heads, a.heads, nullptr, g.dgain);
   if (a.ve && (g.dvs || g.dw)) value_sums<<<1, block_threads, 0, t.stream>>>(a, g);
 }
 

@@ -12,8 +12,8 @@ struct QkvGradients {
   float row_scale = 1;
   const void *dq = nullptr, *dk = nullptr, *dv = nullptr;
   Output dqkv, dgain, dve, dvs, dw;
-  Pieces pieces;
-  float* partial = nullptr;  ///< [pieces, heads + kv_heads]
+  RowSplits splits;
+  float* partial = nullptr;  ///< [splits, heads + kv_heads]
 };
 
 }  // namespace fairway::ops::cuda
@@ -72,14 +72,14 @@ __device__ float value_gradient(const Qkv& a, const Slot& s, const QkvGradients&
   return dot;
 }
 
-/// Heads of any width: a block has one slot of a piece's rows.
+/// Heads of any width: a block has one slot of a split's rows.
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     backward_by_slots(Qkv a, QkvGradients g, int lanes, Fault* fault) {
   const Slot s(a, blockIdx.y);
   const float gain = s.is_query() ? a.gain[s.slot] : 1.0f;
   const int lane = threadIdx.x % lanes, groups = block_threads / lanes;
-  const std::int64_t begin = blockIdx.x * g.pieces.each, end = min(begin + g.pieces.each, g.pieces.rows);
+  const std::int64_t begin = blockIdx.x * g.splits.each, end = min(begin + g.splits.each, g.splits.rows);
   const Out<T> dx{static_cast<T*>(g.dqkv.data), g.dqkv.add};
   const T* const y = static_cast<const T*>(s.is_query() ? g.q : g.k);
   const T* const dy = static_cast<const T*>(s.is_query() ? g.dq : g.dk);
@@ -111,7 +111,7 @@ static __global__ void value_sums(Qkv a, QkvGradients g) {
   __shared__ float sums[block_threads];
   float sum = 0;
   const std::int64_t stride = a.heads + a.kv_heads;
-  for (std::int64_t p = threadIdx.x; p < g.pieces.count; p += block_threads)
+  for (std::int64_t p = threadIdx.x; p < g.splits.count; p += block_threads)
     for (int h = 0; h < a.kv_heads; ++h) sum += g.partial[p * stride + a.heads + h];
   sums[threadIdx.x] = sum;
   for (int half = block_threads / 2; half > 0; half /= 2) {

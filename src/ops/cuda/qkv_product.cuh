@@ -1,12 +1,12 @@
 #pragma once
-// The query/key/value product (fairway/ops/qkv_product.h): product_rows.cuh with norm, rotation, gain and
+// The query/key/value product (fairway/ops/qkv_product.h): gemm_rows.cuh with norm, rotation, gain and
 // value embedding as epilogue, so that the raw projection never exists in memory.
 //
 // 128 columns are two heads of 64, both of queries, of keys or of values. A row of a head lies in four lanes:
 // its sum of squares takes two shuffles, and the two of a rotated pair are in one thread where rope_dims / 2
 // is a multiple of 8.
 
-#include "product_rows.cuh"
+#include "gemm_rows.cuh"
 
 namespace fairway::ops::cuda::qkv {
 

@@ -64,7 +64,7 @@ void scaled_residual_backward(const KernelArgs& a) {
   const std::int64_t columns = a.in[0].shape().columns();
   const float* scale = floats(a, 1);
   const bool scalar = a.in[1].elements() == 1;
-  const Pieces p = pieces(a.in[0].shape().rows());
+  const RowSplits p = split_rows_on_device(a.in[0].shape().rows());
   with_width(a, a.in[0], columns, {data(a, 0), scalar ? nullptr : scale, data(a, 2), da.data},
              [&]<class T, int V>(T, Constant<V>) {
                const Gradient<T, V> body{in<T>(a, 0), in<T>(a, 2), scale, scalar, bool(ds), out<T>(da)};

@@ -112,7 +112,7 @@ void smear_backward(const KernelArgs& a) {
   const Shape& x = a.in[0].shape();
   const std::int64_t length = x[1], columns = x[2];
   const float* gamma = floats(a, 1);
-  const Pieces p = pieces(x.rows());
+  const RowSplits p = split_rows_on_device(x.rows());
   with_width(a, a.in[0], columns, {data(a, 0), gamma, data(a, 2), data(a, 3), dx.data},
              [&]<class T, int V>(T, Constant<V>) {
                const SmearGradient<T, V> body{in<T>(a, 0), gamma,        in<T>(a, 2), in<T>(a, 3),

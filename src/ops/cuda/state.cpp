@@ -30,58 +30,58 @@ void check_cuda(cudaError_t status, std::string_view what) {
   base::fail("{}: {} ({})", what, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
-State::Parts::~Parts() {
-  products.reset();
+State::Impl::~Impl() {
+  gemms.reset();
   if (fault) cudaFree(fault);
   if (stream) cudaStreamDestroy(stream);
 }
 
-ProductMaker& State::Parts::product_maker() {
-  if (!products) products = std::make_unique<ProductMaker>();
-  return *products;
+GemmRunner& State::Impl::gemm_runner() {
+  if (!gemms) gemms = std::make_unique<GemmRunner>();
+  return *gemms;
 }
 
-State::State(tensor::Device device) : parts_(std::make_unique<Parts>()) {
+State::State(tensor::Device device) : impl_(std::make_unique<Impl>()) {
   base::check(device.is_cuda(), "a CUDA state on {}", device.str());
-  parts_->device = device;
+  impl_->device = device;
   if (const auto problem = tensor::cuda_device(device).problem(); !problem.empty())
     base::fail_input("{} cannot be used: {}; use --device cpu", device.str(), problem);
   make_current();
-  check_cuda(cudaStreamCreateWithFlags(&parts_->stream, cudaStreamNonBlocking), "cannot make a stream");
-  check_cuda(cudaMalloc(reinterpret_cast<void**>(&parts_->fault), sizeof(Fault)),
+  check_cuda(cudaStreamCreateWithFlags(&impl_->stream, cudaStreamNonBlocking), "cannot make a stream");
+  check_cuda(cudaMalloc(reinterpret_cast<void**>(&impl_->fault), sizeof(Fault)),
              "cannot allocate on " + device.str());
-  check_cuda(cudaMemset(parts_->fault, 0, sizeof(Fault)), "cannot clear memory on " + device.str());
+  check_cuda(cudaMemset(impl_->fault, 0, sizeof(Fault)), "cannot clear memory on " + device.str());
   check_cuda(cudaDeviceSynchronize(), "cannot clear memory on " + device.str());
 }
 State::~State() = default;
 
-const tensor::Device& State::device() const noexcept { return parts_->device; }
-void* State::stream() const noexcept { return parts_->stream; }
+const tensor::Device& State::device() const noexcept { return impl_->device; }
+void* State::stream() const noexcept { return impl_->stream; }
 
 void State::make_current() const {
-  check_cuda(cudaSetDevice(parts_->device.index), "cannot use " + parts_->device.str());
+  check_cuda(cudaSetDevice(impl_->device.index), "cannot use " + impl_->device.str());
 }
 
-void State::set_deterministic(bool ordered) noexcept { parts_->deterministic = ordered; }
+void State::set_deterministic(bool ordered) noexcept { impl_->deterministic = ordered; }
 
 void State::synchronize() {
   Fault fault{};
-  check_cuda(cudaMemcpyAsync(&fault, parts_->fault, sizeof fault, cudaMemcpyDeviceToHost, parts_->stream),
-             "work on " + parts_->device.str() + " failed");
-  check_cuda(cudaStreamSynchronize(parts_->stream), "work on " + parts_->device.str() + " failed");
+  check_cuda(cudaMemcpyAsync(&fault, impl_->fault, sizeof fault, cudaMemcpyDeviceToHost, impl_->stream),
+             "work on " + impl_->device.str() + " failed");
+  check_cuda(cudaStreamSynchronize(impl_->stream), "work on " + impl_->device.str() + " failed");
   if (!fault.taken) return;
-  check_cuda(cudaMemsetAsync(parts_->fault, 0, sizeof fault, parts_->stream),
+  check_cuda(cudaMemsetAsync(impl_->fault, 0, sizeof fault, impl_->stream),
              "cannot clear the record of faults");
   base::check(false, "{} {} is outside [0, {})", what_failed(static_cast<Check>(fault.check)), fault.index,
               fault.limit);
 }
 
-std::string products_unavailable_reason() { return product_library().problem; }
+std::string gemm_unavailable_reason() { return gemm_library().problem; }
 
-std::size_t products_library_version() {
-  const auto& lib = product_library();
+std::size_t gemm_library_version() {
+  const auto& lib = gemm_library();
   return lib.problem.empty() ? lib.version() : 0;
 }
-std::size_t products_library_built_version() { return CUBLAS_VERSION; }
+std::size_t gemm_library_built_version() { return CUBLAS_VERSION; }
 
 }  // namespace fairway::ops::cuda

@@ -1,21 +1,21 @@
 #pragma once
 #include <memory>
 
+#include "cuda/gemm_runner.h"
 #include "cuda/launch.h"
-#include "cuda/product_maker.h"
 #include "fairway/ops/cuda.h"
 
 namespace fairway::ops::cuda {
 
-struct State::Parts {
+struct State::Impl {
   tensor::Device device;
   cudaStream_t stream = nullptr;
   Fault* fault = nullptr;
-  std::unique_ptr<ProductMaker> products;  ///< made by the first product
+  std::unique_ptr<GemmRunner> gemms;  ///< made by the first product
   bool deterministic = true;
 
-  ~Parts();
-  ProductMaker& product_maker();
+  ~Impl();
+  GemmRunner& gemm_runner();
 };
 
 }  // namespace fairway::ops::cuda

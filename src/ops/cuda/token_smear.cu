@@ -136,7 +136,7 @@ void token_smear_backward(const KernelArgs& a) {
   const Shape& u = a.in[0].shape();
   const Output du = output(a, 0), dw = output(a, 1), dlambda = output(a, 2);
   const std::int64_t channels = a.in[2].shape()[1], width = channels + 1;
-  const Pieces p = pieces(u.rows());
+  const RowSplits p = split_rows_on_device(u.rows());
   float* kept = partials(a) + p.count * width;
   with_width(a, a.in[0], u[2], {data(a, 0), data(a, 4), data(a, 5), du.data},
              [&]<class T, int V>(T, Constant<V>) {

@@ -140,7 +140,7 @@ void two_lanes_backward(const KernelArgs& a) {
   const Output d_scale0 = output(a, 4), d_scale1 = output(a, 5), d_rho = output(a, 6),
                d_weight = output(a, 7);
   const bool wants_sums = d_scale0 || d_scale1 || d_rho || d_weight;
-  const Pieces p = pieces(x.rows());
+  const RowSplits p = split_rows_on_device(x.rows());
   const auto run = [&]<class T, int V>(T, Constant<V>) {
     const Gradients<T, V> body{Operands<T>(a),
                                {static_cast<const T*>(d0), static_cast<const T*>(d1)},

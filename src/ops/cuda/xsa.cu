@@ -1,7 +1,7 @@
 // Exclusive self attention: groups of lanes as in qkv.cu. Heads whose columns are one vector a lane (64
 // columns) go through kernels that fetch everything before the first sum and whose neighbouring lanes take
 // neighbouring heads; the others through loops.
-#include "attention_cut.h"
+#include "attention_tiling.h"
 #include "cuda/launch.cuh"
 #include "fairway/ops/attention.h"
 

@@ -6,7 +6,7 @@
 
 #include "cuda/range_step.h"
 #include "fairway/base/error.h"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 
 namespace fairway::optim::cuda {
 namespace {
@@ -107,24 +107,24 @@ void DeviceMuon::enqueue_iterations() {
 /// the transpose of B, which in bf16 is not quite symmetric. Sums and linear combinations are in fp32, each
 /// result is rounded once.
 void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
-  using ops::cuda::BatchedProduct;
+  using ops::cuda::BatchedGemm;
   const auto type = pass_.bf16 ? tensor::DType::bf16 : tensor::DType::f32;
   const std::int64_t side = batch.side(), square = padded(side * side);
-  BatchedProduct gram{.m = side,
-                      .n = side,
-                      .k = batch.length(),
-                      .batches = batch.count,
-                      .transpose_a = batch.tall(),
-                      .transpose_b = !batch.tall(),
-                      .operands = type,
-                      .result = type,
-                      .stride_a = batch.stride,
-                      .stride_b = batch.stride,
-                      .stride_c = square,
-                      .stride_d = square};
+  BatchedGemm gram{.m = side,
+                   .n = side,
+                   .k = batch.length(),
+                   .batches = batch.count,
+                   .transpose_a = batch.tall(),
+                   .transpose_b = !batch.tall(),
+                   .operands = type,
+                   .result = type,
+                   .stride_a = batch.stride,
+                   .stride_b = batch.stride,
+                   .stride_c = square,
+                   .stride_d = square};
   ops::cuda::multiply(*state_, gram, x, x, nullptr, gram_.data());
 
-  BatchedProduct factor = gram;
+  BatchedGemm factor = gram;
   factor.k = side;
   factor.transpose_a = factor.transpose_b = false;
   factor.stride_a = factor.stride_b = square;
@@ -132,7 +132,7 @@ void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
   factor.beta = coefficient_b;
   ops::cuda::multiply(*state_, factor, gram_.data(), gram_.data(), gram_.data(), factor_.data());
 
-  BatchedProduct next = factor;
+  BatchedGemm next = factor;
   next.m = batch.rows;
   next.n = batch.columns;
   next.transpose_b = batch.tall();

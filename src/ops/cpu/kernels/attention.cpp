@@ -119,31 +119,31 @@ template <class T, class E>
 void forward(const KernelArgs& a) {
   const HeadShape& h = static_cast<const Attention&>(a.op).shape;
   const std::int64_t dh = h.head_dim, positions = a.in[1].shape()[1], group = h.heads / h.kv_heads;
-  const AttentionCut cut = cut_attention(h, a.in[0].shape(), positions);
-  const std::int64_t rows_of_block = cut.query_rows, heads = cut.batch * h.heads,
-                     items = heads * cut.query_blocks;
+  const AttentionTiling tiling = tile_attention(h, a.in[0].shape(), positions);
+  const std::int64_t rows_of_block = tiling.query_rows, heads = tiling.batch * h.heads,
+                     items = heads * tiling.query_blocks;
   T* scratch = static_cast<T*>(a.workspace.data);
-  const RoundedLayout room = layout_rounded(h, cut, cut.lanes * cut.lane_elements);
+  const RoundedLayout room = layout_rounded(h, tiling, tiling.lanes * tiling.lane_elements);
   const auto q = operand<E>(a, in<T>(a, 0), a.in[0].shape(), reinterpret_cast<E*>(scratch + room.q));
   const auto k = operand<E>(a, in<T>(a, 1), a.in[1].shape(), reinterpret_cast<E*>(scratch + room.k));
   const auto v = operand<E>(a, in<T>(a, 2), a.in[1].shape(), reinterpret_cast<E*>(scratch + room.v));
   const auto* segment = in<std::int32_t>(a, 3);
   const auto o = out<T>(a, 0), lse = out<T>(a, 1);
-  parallel(a, cut.lanes, [&](std::int64_t lane) {
-    const ForwardScratch<T> w(scratch + lane * cut.lane_elements, rows_of_block, cut.key_rows, dh);
-    for (std::int64_t item = lane; item < items; item += cut.lanes) {
-      const std::int64_t block = cut.query_blocks - 1 - item / heads;  // long rows first
+  parallel(a, tiling.lanes, [&](std::int64_t lane) {
+    const ForwardScratch<T> w(scratch + lane * tiling.lane_elements, rows_of_block, tiling.key_rows, dh);
+    for (std::int64_t item = lane; item < items; item += tiling.lanes) {
+      const std::int64_t block = tiling.query_blocks - 1 - item / heads;  // long rows first
       const std::int64_t b = item % heads / h.heads, head = item % h.heads, first = block * rows_of_block;
       const Rows<T, E> rows{q.at(b, first, head),
                             q.row_stride,
-                            smaller(rows_of_block, cut.queries - first),
-                            positions - cut.queries + first,
+                            smaller(rows_of_block, tiling.queries - first),
+                            positions - tiling.queries + first,
                             1,
                             segment ? segment + b * positions : nullptr};
       const KeyValues<E> kv{k.at(b, 0, head / group), v.at(b, 0, head / group), k.row_stride};
-      attend(rows, kv, w, cut.key_rows, dh, score_scale<T>(h));
-      put_rows(rows, w, dh, o.at(((b * cut.queries + first) * h.heads + head) * dh), h.heads * dh,
-               lse.at((b * h.heads + head) * cut.queries + first));
+      attend(rows, kv, w, tiling.key_rows, dh, score_scale<T>(h));
+      put_rows(rows, w, dh, o.at(((b * tiling.queries + first) * h.heads + head) * dh), h.heads * dh,
+               lse.at((b * h.heads + head) * tiling.queries + first));
     }
   });
 }
@@ -167,32 +167,35 @@ void decode(const KernelArgs& a) {
   const HeadShape& h = static_cast<const AttentionDecode&>(a.op).shape;
   const std::int64_t dh = h.head_dim, capacity = a.in[4].shape()[1], group = h.heads / h.kv_heads;
   const auto* length = in<std::int32_t>(a, 3);
-  const AttentionCut cut = cut_attention(h, a.in[0].shape(), capacity);
-  check_cache_room(length, cut.batch, cut.queries, capacity);
+  const AttentionTiling tiling = tile_attention(h, a.in[0].shape(), capacity);
+  check_cache_room(length, tiling.batch, tiling.queries, capacity);
   store_new<T>(a, h, length);
   // One new position: the heads of a group share keys and lie side by side, so they are the rows of one
   // product.
-  const bool single = cut.queries == 1;
-  const std::int64_t heads = single ? h.kv_heads : h.heads, rows_of_block = single ? group : cut.query_rows;
-  const std::int64_t items = cut.batch * heads * cut.query_blocks, item_lanes = smaller(cut.lanes, items);
+  const bool single = tiling.queries == 1;
+  const std::int64_t heads = single ? h.kv_heads : h.heads,
+                     rows_of_block = single ? group : tiling.query_rows;
+  const std::int64_t items = tiling.batch * heads * tiling.query_blocks,
+                     item_lanes = smaller(tiling.lanes, items);
   const T *q = in<T>(a, 0), *k = in<T>(a, 4), *v = in<T>(a, 5);
   const auto o = out<T>(a, 0);
   T* scratch = static_cast<T*>(a.workspace.data);
   parallel(a, item_lanes, [&](std::int64_t lane) {
-    const ForwardScratch<T> w(scratch + lane * cut.lane_elements, rows_of_block, cut.key_rows, dh);
+    const ForwardScratch<T> w(scratch + lane * tiling.lane_elements, rows_of_block, tiling.key_rows, dh);
     for (std::int64_t item = lane; item < items; item += item_lanes) {
-      const std::int64_t block = item / (cut.batch * heads), first = block * rows_of_block * (single ? 0 : 1);
-      const std::int64_t b = item / heads % cut.batch, head = item % heads * (single ? group : 1);
-      const std::int64_t at = ((b * cut.queries + first) * h.heads + head) * dh;
+      const std::int64_t block = item / (tiling.batch * heads),
+                         first = block * rows_of_block * (single ? 0 : 1);
+      const std::int64_t b = item / heads % tiling.batch, head = item % heads * (single ? group : 1);
+      const std::int64_t at = ((b * tiling.queries + first) * h.heads + head) * dh;
       const std::int64_t stride = single ? dh : h.heads * dh;
       const Rows<T, T> rows{q + at,
                             stride,
-                            single ? group : smaller(rows_of_block, cut.queries - first),
+                            single ? group : smaller(rows_of_block, tiling.queries - first),
                             length[b] + first,
                             single ? 0 : 1,
                             nullptr};
       const std::int64_t kv = (b * capacity * h.kv_heads + head / group) * dh;
-      attend(rows, KeyValues<T>{k + kv, v + kv, h.kv_heads * dh}, w, cut.key_rows, dh, score_scale<T>(h));
+      attend(rows, KeyValues<T>{k + kv, v + kv, h.kv_heads * dh}, w, tiling.key_rows, dh, score_scale<T>(h));
       put_rows(rows, w, dh, o.at(at), stride, Out<T>{});
     }
   });

@@ -2,7 +2,7 @@
 // What attention multiplies: its operands as they are, or rounded to bf16 where the products are bf16 and the
 // processor multiplies it. E is the type of the operands, T that of everything else.
 
-#include "attention_cut.h"
+#include "attention_tiling.h"
 #include "cpu/gemm.h"
 #include "cpu/kernel.h"
 

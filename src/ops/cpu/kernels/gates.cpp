@@ -15,11 +15,11 @@ T sigmoid_of(T x) {
   return lane[0];
 }
 
-/// parallel_pieces by rows: f(row, sums).
+/// parallel_splits by rows: f(row, sums).
 template <class T, class F>
-std::int64_t row_pieces(const KernelArgs& a, std::int64_t rows, std::int64_t columns, std::int64_t width,
+std::int64_t row_splits(const KernelArgs& a, std::int64_t rows, std::int64_t columns, std::int64_t width,
                         bool wanted, const F& f) {
-  return parallel_pieces<T>(a, rows, columns, width, wanted,
+  return parallel_splits<T>(a, rows, columns, width, wanted,
                             [&](T* sums, std::int64_t first, std::int64_t end) {
                               for (auto row = first; row < end; ++row) f(row, sums);
                             });
@@ -64,13 +64,13 @@ void gated_skip_backward(const KernelArgs& a) {
       });
     };
     const bool wanted = dw || dgate;
-    const auto pieces =
-        row_pieces<T>(a, a.in[0].shape().rows(), columns, 2 * columns, wanted, backward_of_row);
+    const auto splits =
+        row_splits<T>(a, a.in[0].shape().rows(), columns, 2 * columns, wanted, backward_of_row);
     if (!wanted) return;
     const T* partial = partials<T>(a);
     for_vectors<T>(columns, [&](std::int64_t i, auto part) {
       auto along = splat<T>(0), across = splat<T>(0);
-      for (std::int64_t c = 0; c < pieces; ++c) {
+      for (std::int64_t c = 0; c < splits; ++c) {
         along = along + load(partial + 2 * c * columns + i, part);
         across = across + load(partial + (2 * c + 1) * columns + i, part);
       }
@@ -152,8 +152,8 @@ void head_gate_backward(const KernelArgs& a) {
         });
       }
     };
-    const auto pieces = row_pieces<T>(a, a.in[1].shape().rows(), z.columns, width, bool(dw), backward_of_row);
-    sum_partials(a, partials<T>(a), pieces, width, width, dw);
+    const auto splits = row_splits<T>(a, a.in[1].shape().rows(), z.columns, width, bool(dw), backward_of_row);
+    sum_partials(a, partials<T>(a), splits, width, width, dw);
   });
 }
 
@@ -238,10 +238,10 @@ void token_smear_backward(const KernelArgs& a) {
       if (sums) sums[z.channels] += along;
     };
     const auto width = z.channels + 1;
-    const auto pieces =
-        row_pieces<T>(a, a.in[0].shape().rows(), z.columns, width, dw || dlambda, backward_of_row);
-    sum_partials(a, partials<T>(a), pieces, width, z.channels, dw);
-    sum_partials(a, partials<T>(a) + z.channels, pieces, width, 1, dlambda);
+    const auto splits =
+        row_splits<T>(a, a.in[0].shape().rows(), z.columns, width, dw || dlambda, backward_of_row);
+    sum_partials(a, partials<T>(a), splits, width, z.channels, dw);
+    sum_partials(a, partials<T>(a) + z.channels, splits, width, 1, dlambda);
   });
 }
 

@@ -186,9 +186,9 @@ void mix_norm_backward(const KernelArgs& a) {
         mix_row_backward<T>(mixed, norm, dm_row, dy_row, columns, {du.at(at), dx0.at(at), ds.at(at), sums});
       }
     };
-    const auto pieces = parallel_pieces<T>(a, rows, columns, width, dmix || dk, body);
-    sum_partials(a, partials<T>(a), pieces, width, 2 * columns, dmix);
-    sum_partials(a, partials<T>(a) + 2 * columns, pieces, width, columns, dk);
+    const auto splits = parallel_splits<T>(a, rows, columns, width, dmix || dk, body);
+    sum_partials(a, partials<T>(a), splits, width, 2 * columns, dmix);
+    sum_partials(a, partials<T>(a) + 2 * columns, splits, width, columns, dk);
   });
 }
 
@@ -226,8 +226,8 @@ void residual_norm_backward(const KernelArgs& a) {
         });
       }
     };
-    const auto pieces = parallel_pieces<T>(a, rows, columns, columns, bool(ds), body);
-    sum_partials(a, partials<T>(a), pieces, columns, columns, ds);
+    const auto splits = parallel_splits<T>(a, rows, columns, columns, bool(ds), body);
+    sum_partials(a, partials<T>(a), splits, columns, columns, ds);
   });
 }
 

@@ -127,7 +127,7 @@ void qkv_backward(const KernelArgs& a) {
                dw = out<T>(a, 4);
     const bool wants_heads = dqkv || dgain, wants_ve = ve && (dvs || dw);
     const auto rows = shape[0] * shape[1];
-    const std::int64_t stride = heads + 1;  // of one piece's sums: each head's gain, then dv . ve
+    const std::int64_t stride = heads + 1;  // of one split's sums: each head's gain, then dv . ve
     const auto factor = [&](std::int64_t row) { return r ? row_scale * r[row] : T(1); };
 
     const auto heads_of_row = [&](std::int64_t row, T* sums) {
@@ -162,11 +162,11 @@ void qkv_backward(const KernelArgs& a) {
       sums[heads] = sum(dot);
     };
     const T* partial = partials<T>(a);
-    const auto pieces = parallel_pieces<T>(a, rows, width, stride, true, body);
-    sum_partials(a, partial, pieces, stride, heads, dgain);
+    const auto splits = parallel_splits<T>(a, rows, width, stride, true, body);
+    sum_partials(a, partial, splits, stride, heads, dgain);
     if (!wants_ve) return;
     T total = 0;
-    for (std::int64_t c = 0; c < pieces; ++c) total += partial[c * stride + heads];
+    for (std::int64_t c = 0; c < splits; ++c) total += partial[c * stride + heads];
     dvs.put(0, w * total);
     dw.put(0, vs * total);
   });

@@ -46,7 +46,7 @@ void scaled_residual_backward(const KernelArgs& a) {
     const T *branch = in<T>(a, 0), *dy = in<T>(a, 2);
     const auto s = channels<T>(a, 1);
     const auto da = out<T>(a, 0), ds = out<T>(a, 1);
-    const std::int64_t width = s.scalar ? lanes<T> : columns;  // of one piece's sums
+    const std::int64_t width = s.scalar ? lanes<T> : columns;  // of one split's sums
     const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       auto all = splat<T>(0);
       for (auto row = first; row < end; ++row) {
@@ -67,11 +67,11 @@ void scaled_residual_backward(const KernelArgs& a) {
       if (sums && s.scalar) store(sums, all);
     };
     const T* partial = partials<T>(a);
-    const auto pieces = parallel_pieces<T>(a, rows, columns, width, bool(ds), body);
-    if (!s.scalar) return sum_partials(a, partial, pieces, columns, columns, ds);
+    const auto splits = parallel_splits<T>(a, rows, columns, width, bool(ds), body);
+    if (!s.scalar) return sum_partials(a, partial, splits, columns, columns, ds);
     if (!ds) return;
     auto total = splat<T>(0);
-    for (std::int64_t c = 0; c < pieces; ++c) total = total + load(partial + c * width);
+    for (std::int64_t c = 0; c < splits; ++c) total = total + load(partial + c * width);
     ds.put(0, sum(total));
   });
 }
@@ -180,11 +180,11 @@ void smear_backward(const KernelArgs& a) {
       }
     };
     const T* partial = partials<T>(a);
-    const auto pieces = parallel_pieces<T>(a, rows, columns, columns, bool(dgamma), body);
+    const auto splits = parallel_splits<T>(a, rows, columns, columns, bool(dgamma), body);
     if (!dgamma) return;
     for_vectors<T>(columns, [&](std::int64_t i, auto part) {
       auto total = splat<T>(0);
-      for (std::int64_t c = 0; c < pieces; ++c) total = total + load(partial + c * columns + i, part);
+      for (std::int64_t c = 0; c < splits; ++c) total = total + load(partial + c * columns + i, part);
       const auto g = sigmoid(load(gamma + i, part));
       dgamma.put(i, part, g * (splat<T>(1) - g) * total);
     });

@@ -25,7 +25,7 @@ struct Operands {
   auto weight(int from, int to) const { return splat<T>(P[2 * from + to]); }
 };
 
-/// Which of a piece's six sums per channel.
+/// Which of a split's six sums per channel.
 constexpr int of_branch(int branch, int lane) { return 2 * branch + lane; }
 constexpr int of_lane(int lane) { return 4 + lane; }
 constexpr int sums_per_channel = 6;
@@ -114,10 +114,10 @@ void two_lanes_backward(const KernelArgs& a) {
     const auto body = [&](T* sums, std::int64_t first, std::int64_t end) {
       for (auto row = first; row < end; ++row) gradients.row(row * z.columns, sums);
     };
-    const auto pieces = parallel_pieces<T>(a, z.rows, z.columns, width, wanted, body);
+    const auto splits = parallel_splits<T>(a, z.rows, z.columns, width, wanted, body);
     if (!wanted) return;
-    T* totals = partials<T>(a) + pieces * width;
-    sum_partials(a, partials<T>(a), pieces, width, width, Out<T>{totals, false});
+    T* totals = partials<T>(a) + splits * width;
+    sum_partials(a, partials<T>(a), splits, width, width, Out<T>{totals, false});
     gradients.finish(totals);
   });
 }

@@ -1,4 +1,4 @@
-#include "attention_cut.h"
+#include "attention_tiling.h"
 #include "cpu/kernel.h"
 #include "fairway/ops/attention.h"
 #include "kernels.h"

@@ -29,9 +29,9 @@ class Attention final : public Operator {
 };
 
 /// P rebuilt from lse; delta = rowsum(do . o); ds = P . (do v^T - delta); dq = scale ds k, dk = scale ds^T q,
-/// dv = P^T do. Deterministic without atomics (cf. Dao et al. 2022): an owner is a (row, query head, chunk of
-/// keys) cut from the shape; it sums query blocks in order, and the owners' partial sums are added in a fixed
-/// order afterwards.
+/// dv = P^T do. Deterministic without atomics (cf. Dao et al. 2022): an owner is a (row, query head, split of
+/// the keys) that the shape gives; it sums query blocks in order, and the owners' partial sums are added in a
+/// fixed order afterwards.
 ///   in: q, k, v, segment_start (may be absent), o, lse, do;  out: dq, dk, dv (each may be unwanted)
 class AttentionBackward final : public Operator {
  public:

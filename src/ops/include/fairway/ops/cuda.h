@@ -31,19 +31,19 @@ class State {
   /// every run, or as it comes. Only for measuring what the order costs; work already recorded keeps its way.
   void set_deterministic(bool ordered) noexcept;
 
-  struct Parts;  ///< seen by the kernels' host side
-  Parts& parts() noexcept { return *parts_; }
+  struct Impl;  ///< seen by the kernels' host side
+  Impl& impl() noexcept { return *impl_; }
 
  private:
-  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<Impl> impl_;
 };
 
 /// Empty when matrix products can run on a GPU; else one line that says which library is missing and how to
 /// get it.
-std::string products_unavailable_reason();
+std::string gemm_unavailable_reason();
 /// Version of the product library found and of the one that this was built with, as it counts them (130100
 /// is 13.1.0); 0: none.
-std::size_t products_library_version();
-std::size_t products_library_built_version();
+std::size_t gemm_library_version();
+std::size_t gemm_library_built_version();
 
 }  // namespace fairway::ops::cuda

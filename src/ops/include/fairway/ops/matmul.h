@@ -15,7 +15,7 @@ enum class ProductResult : std::uint8_t {
 /// A linear layer y = x W^T is Matmul(false, true). Write::add accumulates into c (beta = 1).
 /// dtypes: f32 (or f64 in the harness); Context::products bf16 rounds both operands to bf16 and accumulates
 /// in fp32. On a GPU also bf16 operands, fp32 sums; c is bf16, or f32 with ProductResult::wide.
-/// Deterministic: cut into tiles and fixed K-chunks from the shape alone, chunks summed in index order. FLOPs
+/// Deterministic: tiles and splits of K follow from the shape alone, splits are summed in index order. FLOPs
 /// 2 M N K. Backward: da = dc · op(b)^T, db = op(a)^T · dc (wide: b is where linear layers have their
 /// weight).
 class Matmul final : public Operator {

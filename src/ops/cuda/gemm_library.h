@@ -12,7 +12,7 @@
 namespace fairway::ops::cuda {
 
 /// The few functions that we call.
-struct ProductLibrary {
+struct GemmLibrary {
   decltype(&cublasLtCreate) create = nullptr;
   decltype(&cublasLtDestroy) destroy = nullptr;
   decltype(&cublasLtGetVersion) version = nullptr;
@@ -31,10 +31,10 @@ struct ProductLibrary {
   decltype(&cublasLtMatmul) matmul = nullptr;
   std::string problem;  ///< why it is not there; else empty
 
-  ProductLibrary();
+  GemmLibrary();
 };
 /// Loaded once, at the first call; stays until the process ends.
-const ProductLibrary& product_library();
+const GemmLibrary& gemm_library();
 
 /// Elements from one matrix of a batch to the next.
 struct BatchStrides {
@@ -43,7 +43,7 @@ struct BatchStrides {
 };
 
 /// A row-major product d = alpha op(a) op(b) + beta c, or a batch of them.
-struct Product {
+struct Gemm {
   std::int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;
   bool in_place = true;                                                      ///< d is c
@@ -51,7 +51,7 @@ struct Product {
   std::uint32_t alignment = 256;  ///< of all pointers and strides, in bytes
   std::int64_t batches = 1;
   BatchStrides strides = {};
-  auto operator<=>(const Product&) const = default;
+  auto operator<=>(const Gemm&) const = default;
 };
 
 /// Largest power of two, up to 256, that divides all of `addresses` (or distances in bytes).

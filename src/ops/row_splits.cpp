@@ -1,20 +1,20 @@
-#include "chunks.h"
+#include "row_splits.h"
 
 #include <algorithm>
 
 namespace fairway::ops {
 
-Chunks chunks_of(std::int64_t rows, std::int64_t columns) {
+RowSplits split_rows(std::int64_t rows, std::int64_t columns) {
   constexpr std::int64_t most = 64, least_elements = 8192;
   const auto each = std::max(
       {ceil_div(rows, most), ceil_div(least_elements, std::max<std::int64_t>(columns, 1)), std::int64_t{1}});
-  return {each, ceil_div(rows, each)};
+  return {rows, each, ceil_div(rows, each)};
 }
 
-Chunks device_chunks_of(std::int64_t rows) {
+RowSplits split_rows_on_device(std::int64_t rows) {
   constexpr std::int64_t most = 512, least_rows = 8;  // a row for each warp of a block
   const auto each = std::max(ceil_div(rows, most), least_rows);
-  return {each, ceil_div(rows, each)};
+  return {rows, each, ceil_div(rows, each)};
 }
 
 }  // namespace fairway::ops

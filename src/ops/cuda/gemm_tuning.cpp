@@ -1,12 +1,12 @@
-// Which algorithm of the product library is fastest for the shapes that a program used: a tool for the
+// Which algorithm of the cuBLASLt library is fastest for the shapes that a program used: a tool for the
 // table's author, not for run time.
 #include <algorithm>
 #include <vector>
 
-#include "cuda/product_maker.h"
+#include "cuda/gemm_runner.h"
 #include "cuda/state.h"
 #include "fairway/base/error.h"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 #include "fairway/ops/cuda_work.h"
 
 namespace fairway::ops::cuda {
@@ -37,12 +37,12 @@ class Operand {
   void* data_ = nullptr;
 };
 
-std::int64_t whole(const Product& p, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+std::int64_t whole(const Gemm& p, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   return p.batches > 1 ? std::max(rows * columns, stride * p.batches) : rows * columns;
 }
 
-/// A line of product_table.inc.
-std::string table_line(std::size_t version, const std::string& gpu, const Product& p,
+/// A line of gemm_table.inc.
+std::string table_line(std::size_t version, const std::string& gpu, const Gemm& p,
                        const cublasLtMatmulAlgo_t& algorithm) {
   std::string words;
   for (const auto word : algorithm.data) words += fmt::format("{}{:#x}", words.empty() ? "" : ", ", word);
@@ -55,23 +55,23 @@ std::string table_line(std::size_t version, const std::string& gpu, const Produc
 
 }  // namespace
 
-std::vector<TuningResult> tune_products(State& state) {
+std::vector<TuningResult> tune_gemms(State& state) {
   std::vector<TuningResult> results;
-  auto& maker = state.parts().product_maker();
-  const auto stream = state.parts().stream;
-  for (const auto& [p, beta] : maker.products()) {
+  auto& runner = state.impl().gemm_runner();
+  const auto stream = state.impl().stream;
+  for (const auto& [p, beta] : runner.gemms()) {
     const Operand a(state, whole(p, p.m, p.k, p.strides.a), p.operands);
     const Operand b(state, whole(p, p.n, p.k, p.strides.b), p.operands);
     const Operand c(state, whole(p, p.m, p.n, p.strides.c), p.result);
     const Operand d(state, whole(p, p.m, p.n, p.strides.d), p.result);
-    const ProductPlan plan(p);
+    const GemmPlan plan(p);
     const auto time = [&, &p = p, beta = beta](const cublasLtMatmulAlgo_t& algorithm) {
       std::vector<double> seconds;
       for (int i = 0; i < repeats + 2; ++i) {
         Event before(true), after(true);
         before.record(state);
-        if (!maker.try_algorithm(stream, plan, algorithm, 1, a.data(), b.data(), beta,
-                                 p.in_place ? d.data() : c.data(), d.data()))
+        if (!runner.try_algorithm(stream, plan, algorithm, 1, a.data(), b.data(), beta,
+                                  p.in_place ? d.data() : c.data(), d.data()))
           return 1e9;
         after.record(state);
         if (i >= 2) seconds.push_back(after.seconds_since(before));
@@ -80,7 +80,7 @@ std::vector<TuningResult> tune_products(State& state) {
       return seconds[seconds.size() / 2];
     };
     TuningResult result{.m = p.m, .n = p.n, .k = p.k, .batches = p.batches};
-    const auto found = maker.suggest(plan, suggestions);
+    const auto found = runner.suggest(plan, suggestions);
     result.tried = static_cast<int>(found.size());
     const cublasLtMatmulAlgo_t* best = nullptr;
     for (const auto& algorithm : found) {
@@ -90,7 +90,7 @@ std::vector<TuningResult> tune_products(State& state) {
       if (best == nullptr || seconds < 0.98 * result.best_seconds)
         best = &algorithm, result.best_seconds = seconds;
     }
-    if (best) result.line = table_line(maker.library_version(), maker.gpu(), p, *best);
+    if (best) result.line = table_line(runner.library_version(), runner.gpu(), p, *best);
     result.changed = best != nullptr && best != &found.front();
     results.push_back(std::move(result));
   }

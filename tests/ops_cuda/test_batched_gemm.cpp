@@ -6,7 +6,7 @@
 
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
-#include "fairway/ops/cuda_products.h"
+#include "fairway/ops/cuda_gemm.h"
 #include "fairway/ops/cuda_work.h"
 #include "fairway/tensor/buffer.h"
 #include "fairway/tensor/cuda.h"
@@ -51,12 +51,12 @@ class BatchedProducts : public ::testing::Test {
   void SetUp() override {
     if (const auto reason = tensor::cuda_unavailable_reason(); !reason.empty())
       GTEST_SKIP() << "needs a GPU: " << reason;
-    if (const auto reason = products_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const auto reason = gemm_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
   }
 };
 
 /// |got - expected| / |expected| over all matrices of the batch; what lies between them must not change.
-double error_of(State& state, const BatchedProduct& p, bool in_place) {
+double error_of(State& state, const BatchedGemm& p, bool in_place) {
   const auto room = [&](std::int64_t stride, std::int64_t size) {
     return stride * (p.batches - 1) + size + 5;
   };
@@ -99,20 +99,20 @@ TEST_F(BatchedProducts, AgreeWithTheDefinition) {
         for (const bool in_place : {false, true})
           for (const auto& [operands, result] :
                {std::pair{DType::bf16, DType::bf16}, {DType::bf16, DType::f32}, {DType::f32, DType::f32}}) {
-            BatchedProduct p{.m = m,
-                             .n = n,
-                             .k = k,
-                             .batches = 3,
-                             .transpose_a = ta,
-                             .transpose_b = tb,
-                             .operands = operands,
-                             .result = result,
-                             .stride_a = m * k + 16,
-                             .stride_b = k * n,
-                             .stride_c = m * n + 32,
-                             .stride_d = in_place ? m * n + 32 : m * n + 8,
-                             .alpha = 1.5f,
-                             .beta = -0.75f};
+            BatchedGemm p{.m = m,
+                          .n = n,
+                          .k = k,
+                          .batches = 3,
+                          .transpose_a = ta,
+                          .transpose_b = tb,
+                          .operands = operands,
+                          .result = result,
+                          .stride_a = m * k + 16,
+                          .stride_b = k * n,
+                          .stride_c = m * n + 32,
+                          .stride_d = in_place ? m * n + 32 : m * n + 8,
+                          .alpha = 1.5f,
+                          .beta = -0.75f};
             EXPECT_LE(error_of(state, p, in_place), result == DType::bf16 ? 4e-3 : 1e-5)
                 << m << "x" << n << "x" << k << " " << ta << tb << in_place;
           }
@@ -120,7 +120,7 @@ TEST_F(BatchedProducts, AgreeWithTheDefinition) {
 
 TEST_F(BatchedProducts, OneMatrixForAll) {
   State state({tensor::DeviceKind::cuda, 0});
-  BatchedProduct p{.m = 32, .n = 40, .k = 24, .batches = 4, .operands = DType::f32, .result = DType::f32};
+  BatchedGemm p{.m = 32, .n = 40, .k = 24, .batches = 4, .operands = DType::f32, .result = DType::f32};
   p.stride_b = p.k * p.n;
   p.stride_c = p.stride_d = p.m * p.n;
   EXPECT_LE(error_of(state, p, false), 1e-5);
@@ -128,7 +128,7 @@ TEST_F(BatchedProducts, OneMatrixForAll) {
 
 TEST_F(BatchedProducts, RecordedAfterOneCall) {
   State state({tensor::DeviceKind::cuda, 0});
-  BatchedProduct p{.m = 64, .n = 64, .k = 64, .batches = 2, .stride_a = 4096, .stride_b = 4096};
+  BatchedGemm p{.m = 64, .n = 64, .k = 64, .batches = 2, .stride_a = 4096, .stride_b = 4096};
   p.stride_c = p.stride_d = 4096;
   const Operand a(state, DType::bf16, 8192, "a"), b(state, DType::bf16, 8192, "b");
   Operand once(state, DType::bf16, 8192, "x"), again(state, DType::bf16, 8192, "y");
@@ -143,7 +143,7 @@ TEST_F(BatchedProducts, RecordedAfterOneCall) {
 TEST_F(BatchedProducts, RefuseWhatIsMeaningless) {
   State state({tensor::DeviceKind::cuda, 0});
   const Operand x(state, DType::f32, 64, "x");
-  BatchedProduct p{.m = 4, .n = 4, .k = 4, .operands = DType::f32, .result = DType::f32, .beta = 1.0f};
+  BatchedGemm p{.m = 4, .n = 4, .k = 4, .operands = DType::f32, .result = DType::f32, .beta = 1.0f};
   EXPECT_THROW(multiply(state, p, x.memory.data(), x.memory.data(), nullptr, x.memory.data()), base::Error);
   p.operands = DType::i32;
   EXPECT_THROW(multiply(state, p, x.memory.data(), x.memory.data(), x.memory.data(), x.memory.data()),

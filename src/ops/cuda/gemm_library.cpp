@@ -1,11 +1,11 @@
-#include "cuda/product_library.h"
+#include "cuda/gemm_library.h"
 
 #include <dlfcn.h>
 
 #include "fairway/base/error.h"
 
 namespace fairway::ops::cuda {
-ProductLibrary::ProductLibrary() {
+GemmLibrary::GemmLibrary() {
   const std::string versioned = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
   void* library = nullptr;
   // Beside what the loader finds: where the toolkit's installer puts it.
@@ -51,8 +51,8 @@ std::uint32_t common_alignment(std::initializer_list<std::uintptr_t> addresses) 
   return static_cast<std::uint32_t>(bits & (~bits + 1));
 }
 
-const ProductLibrary& product_library() {
-  static const ProductLibrary library;  // constant once made; made only where a product asks for it
+const GemmLibrary& gemm_library() {
+  static const GemmLibrary library;  // constant once made; made only where a product asks for it
   return library;
 }
 

@@ -1,9 +1,9 @@
-#include "cuda/product_maker.h"
+#include "cuda/gemm_runner.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "cuda/product_table.h"
+#include "cuda/gemm_table.h"
 #include "fairway/base/error.h"
 
 namespace fairway::ops::cuda {
@@ -23,11 +23,11 @@ std::string current_gpu() {
 
 }  // namespace
 
-ProductMaker::ProductMaker() : gpu_(current_gpu()) {
-  const auto& lib = product_library();
+GemmRunner::GemmRunner() : gpu_(current_gpu()) {
+  const auto& lib = gemm_library();
   if (!lib.problem.empty()) base::fail_input("{}", lib.problem);
   version_ = lib.version();
-  check_product(lib.create(&handle_), "cannot start cuBLASLt");
+  check_cublas(lib.create(&handle_), "cannot start cuBLASLt");
   if (cudaMalloc(&workspace_, workspace_bytes) != cudaSuccess) {
     cudaGetLastError();
     lib.destroy(handle_);
@@ -35,28 +35,28 @@ ProductMaker::ProductMaker() : gpu_(current_gpu()) {
   }
 }
 
-ProductMaker::~ProductMaker() {
+GemmRunner::~GemmRunner() {
   plans_.clear();
   cudaFree(workspace_);
-  product_library().destroy(handle_);
+  gemm_library().destroy(handle_);
 }
 
-std::vector<std::pair<Product, float>> ProductMaker::products() const {
-  std::vector<std::pair<Product, float>> all;
-  for (const auto& [product, plan] : plans_) all.emplace_back(product, plan->beta);
+std::vector<std::pair<Gemm, float>> GemmRunner::gemms() const {
+  std::vector<std::pair<Gemm, float>> all;
+  for (const auto& [gemm, plan] : plans_) all.emplace_back(gemm, plan->beta);
   return all;
 }
 
-std::vector<cublasLtMatmulAlgo_t> ProductMaker::suggest(const ProductPlan& plan, int most) const {
-  const auto& lib = product_library();
+std::vector<cublasLtMatmulAlgo_t> GemmRunner::suggest(const GemmPlan& plan, int most) const {
+  const auto& lib = gemm_library();
   cublasLtMatmulPreference_t preference = nullptr;
-  check_product(lib.preference_create(&preference), "cannot ask for a product's algorithm");
+  check_cublas(lib.preference_create(&preference), "cannot ask for a product's algorithm");
   const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>,
                         cublasStatus_t (*)(cublasLtMatmulPreference_t)>
       owner(preference, lib.preference_destroy);
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-    check_product(lib.preference_set(preference, attribute, &value, sizeof value),
-                  "cannot ask for a product's algorithm");
+    check_cublas(lib.preference_set(preference, attribute, &value, sizeof value),
+                 "cannot ask for a product's algorithm");
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
   // Split-K only through partial results in the workspace, joined in order; never by adding into d.
@@ -77,21 +77,21 @@ std::vector<cublasLtMatmulAlgo_t> ProductMaker::suggest(const ProductPlan& plan,
   return usable;
 }
 
-bool ProductMaker::take_tuned(const Product& p, ProductPlan& plan) const {
+bool GemmRunner::take_tuned(const Gemm& p, GemmPlan& plan) const {
   const auto* entry = find_tuned(version_, gpu_, p);
   if (!entry) return false;
   static_assert(sizeof entry->algorithm == sizeof plan.algorithm);
   std::memcpy(&plan.algorithm, entry->algorithm, sizeof plan.algorithm);
   cublasLtMatmulHeuristicResult_t result{};
-  return product_library().algorithm_check(handle_, plan.desc, plan.b, plan.a, plan.c, plan.d,
-                                           &plan.algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+  return gemm_library().algorithm_check(handle_, plan.desc, plan.b, plan.a, plan.c, plan.d, &plan.algorithm,
+                                        &result) == CUBLAS_STATUS_SUCCESS &&
          result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_bytes;
 }
 
-ProductPlan& ProductMaker::plan(const Product& p) {
+GemmPlan& GemmRunner::plan(const Gemm& p) {
   auto& entry = plans_[p];
   if (entry) return *entry;
-  auto plan = std::make_unique<ProductPlan>(p);
+  auto plan = std::make_unique<GemmPlan>(p);
   if (!take_tuned(p, *plan)) {
     const auto found = suggest(*plan, 8);
     if (found.empty())
@@ -102,21 +102,20 @@ ProductPlan& ProductMaker::plan(const Product& p) {
   return *entry;
 }
 
-bool ProductMaker::try_algorithm(cudaStream_t stream, const ProductPlan& plan,
-                                 const cublasLtMatmulAlgo_t& algorithm, float alpha, const void* a,
-                                 const void* b, float beta, const void* c, void* d) const {
-  return product_library().matmul(handle_, plan.desc, &alpha, b, plan.b, a, plan.a, &beta, c, plan.c, d,
-                                  plan.d, &algorithm, workspace_, workspace_bytes,
-                                  stream) == CUBLAS_STATUS_SUCCESS;
+bool GemmRunner::try_algorithm(cudaStream_t stream, const GemmPlan& plan,
+                               const cublasLtMatmulAlgo_t& algorithm, float alpha, const void* a,
+                               const void* b, float beta, const void* c, void* d) const {
+  return gemm_library().matmul(handle_, plan.desc, &alpha, b, plan.b, a, plan.a, &beta, c, plan.c, d, plan.d,
+                               &algorithm, workspace_, workspace_bytes, stream) == CUBLAS_STATUS_SUCCESS;
 }
 
-void ProductMaker::multiply(cudaStream_t stream, const Product& p, float alpha, const void* a, const void* b,
-                            float beta, const void* c, void* d) {
+void GemmRunner::multiply(cudaStream_t stream, const Gemm& p, float alpha, const void* a, const void* b,
+                          float beta, const void* c, void* d) {
   auto& plan = this->plan(p);
   plan.beta = beta;
-  check_product(product_library().matmul(handle_, plan.desc, &alpha, b, plan.b, a, plan.a, &beta, c, plan.c,
-                                         d, plan.d, &plan.algorithm, workspace_, workspace_bytes, stream),
-                "a matrix product failed");
+  check_cublas(gemm_library().matmul(handle_, plan.desc, &alpha, b, plan.b, a, plan.a, &beta, c, plan.c, d,
+                                     plan.d, &plan.algorithm, workspace_, workspace_bytes, stream),
+               "a matrix product failed");
 }
 
 }  // namespace fairway::ops::cuda

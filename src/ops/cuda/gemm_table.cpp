@@ -1,4 +1,4 @@
-#include "cuda/product_table.h"
+#include "cuda/gemm_table.h"
 
 #include <cmath>
 #include <cstddef>
@@ -12,8 +12,8 @@ using tensor::DType;
 constexpr std::int64_t long_side = 16'384;
 
 // Written by `fairway bench RECIPE --tune-products FILE`; see docs/performance.md.
-constexpr TunedProduct table[] = {
-#include "cuda/product_table.inc"
+constexpr TunedGemm table[] = {
+#include "cuda/gemm_table.inc"
     {},
 };
 
@@ -24,8 +24,8 @@ double distance(std::int64_t a, std::int64_t b) {
   return std::abs(std::log(static_cast<double>(a) / static_cast<double>(b)));
 }
 
-double distance(const Product& a, const Product& b) {
-  Product like = a;
+double distance(const Gemm& a, const Gemm& b) {
+  Gemm like = a;
   like.m = b.m, like.n = b.n, like.k = b.k;
   if (like != b) return std::numeric_limits<double>::infinity();
   return distance(a.m, b.m) + distance(a.n, b.n) + distance(a.k, b.k);
@@ -33,12 +33,12 @@ double distance(const Product& a, const Product& b) {
 
 }  // namespace
 
-const TunedProduct* find_tuned(std::size_t library, std::string_view gpu, const Product& product) {
-  const TunedProduct* best = nullptr;
+const TunedGemm* find_tuned(std::size_t library, std::string_view gpu, const Gemm& gemm) {
+  const TunedGemm* best = nullptr;
   double nearest = std::numeric_limits<double>::infinity();
   for (const auto& entry : table) {
     if (entry.library != library || entry.gpu != gpu) continue;
-    const double d = distance(entry.product, product);
+    const double d = distance(entry.gemm, gemm);
     if (d < nearest) nearest = d, best = &entry;
   }
   return best;

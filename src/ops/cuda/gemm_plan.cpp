@@ -1,4 +1,4 @@
-#include "cuda/product_plan.h"
+#include "cuda/gemm_plan.h"
 
 #include "fairway/base/error.h"
 
@@ -12,34 +12,33 @@ cudaDataType_t data_type(tensor::DType t) {
 }
 
 void set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, cublasOperation_t value) {
-  check_product(product_library().desc_set(desc, attribute, &value, sizeof value),
-                "cannot describe a product");
+  check_cublas(gemm_library().desc_set(desc, attribute, &value, sizeof value), "cannot describe a product");
 }
 
 void layout(cublasLtMatrixLayout_t& l, tensor::DType t, std::int64_t rows, std::int64_t columns,
             std::int64_t batches, std::int64_t stride) {
-  const auto& lib = product_library();
-  check_product(lib.layout_create(&l, data_type(t), static_cast<std::uint64_t>(rows),
-                                  static_cast<std::uint64_t>(columns), rows),
-                "cannot describe a matrix");
+  const auto& lib = gemm_library();
+  check_cublas(lib.layout_create(&l, data_type(t), static_cast<std::uint64_t>(rows),
+                                 static_cast<std::uint64_t>(columns), rows),
+               "cannot describe a matrix");
   if (batches == 1) return;
   const auto count = static_cast<std::int32_t>(batches);
-  check_product(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
-                "cannot describe a batch");
-  check_product(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
-                "cannot describe a batch");
+  check_cublas(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+               "cannot describe a batch");
+  check_cublas(lib.layout_set(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride),
+               "cannot describe a batch");
 }
 
 }  // namespace
 
-void check_product(cublasStatus_t status, std::string_view what) {
+void check_cublas(cublasStatus_t status, std::string_view what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  base::fail("{}: {}", what, product_library().status_text(status));
+  base::fail("{}: {}", what, gemm_library().status_text(status));
 }
 
-ProductPlan::ProductPlan(const Product& p) : alignment(p.alignment) {
-  check_product(product_library().desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-                "cannot describe a product");
+GemmPlan::GemmPlan(const Gemm& p) : alignment(p.alignment) {
+  check_cublas(gemm_library().desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+               "cannot describe a product");
   set(desc, CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(desc, CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
   layout(b, p.operands, p.transpose_b ? p.k : p.n, p.transpose_b ? p.n : p.k, p.batches, p.strides.b);
@@ -48,8 +47,8 @@ ProductPlan::ProductPlan(const Product& p) : alignment(p.alignment) {
   layout(d, p.result, p.n, p.m, p.batches, p.strides.d);
 }
 
-ProductPlan::~ProductPlan() {
-  const auto& lib = product_library();
+GemmPlan::~GemmPlan() {
+  const auto& lib = gemm_library();
   for (cublasLtMatrixLayout_t l : {a, b, c, d})
     if (l) lib.layout_destroy(l);
   if (desc) lib.desc_destroy(desc);

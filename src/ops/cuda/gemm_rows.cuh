@@ -27,7 +27,7 @@ inline constexpr int kMostSteps = 8;
 inline constexpr int kStepBytes = kRows * kDepth * 2, kWeightBytes = kColumns * kDepth * 2;
 
 /// How blocks share the work.
-struct Cut {
+struct Tiling {
   int steps = 0;      ///< k / 64
   int row_tiles = 0;  ///< tiles along m
   int slices = 0;     ///< n / 128; block b has slice b % slices
@@ -57,7 +57,7 @@ struct Place {
 
 /// One thread: the slice of the weight, then `a` for all tiles.
 template <bool ByColumns, int Stages, class S>
-__device__ void load(S& s, const Cut& w, const CUtensorMap* map_a, const CUtensorMap* map_w, int slice,
+__device__ void load(S& s, const Tiling& w, const CUtensorMap* map_a, const CUtensorMap* map_w, int slice,
                      int first_tile) {
   s.weight_full.arrive_expect(w.steps * kWeightBytes);
   for (int k = 0; k < w.steps; ++k) {
@@ -184,7 +184,7 @@ __device__ void multiply(S& s, int steps, int first_step, float (&d)[64], const 
 
 /// One warpgroup: every Groups-th tile of the block.
 template <int Groups, int Stages, class S, class Epilogue>
-__device__ void compute(S& s, const Cut& w, const Epilogue& e, int slice, int first_tile, int group) {
+__device__ void compute(S& s, const Tiling& w, const Epilogue& e, int slice, int first_tile, int group) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int tiles = (w.row_tiles - first_tile + w.stride - 1) / w.stride;
   float d[64];
@@ -207,7 +207,7 @@ __device__ void compute(S& s, const Cut& w, const Epilogue& e, int slice, int fi
 template <int Groups, int Stages, class Epilogue>
 __global__ void __launch_bounds__(Groups * 128 + 128, 1)
     kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_w,
-           const __grid_constant__ Cut w, const __grid_constant__ Epilogue e) {
+           const __grid_constant__ Tiling w, const __grid_constant__ Epilogue e) {
   using S = Shared<Groups, Stages>;
   extern __shared__ char raw[];
   S& s = *reinterpret_cast<S*>(raw + (-shared_address(raw) & 1023));
@@ -237,7 +237,7 @@ template <int Groups, int Stages, class Epilogue>
 cudaError_t launch(int m, int n, int k, const void* a, const void* weight, const Epilogue& e,
                    cudaStream_t stream) {
   if (m == 0) return cudaSuccess;
-  Cut w{.steps = k / kDepth, .row_tiles = (m + kRows - 1) / kRows, .slices = n / kColumns};
+  Tiling w{.steps = k / kDepth, .row_tiles = (m + kRows - 1) / kRows, .slices = n / kColumns};
   int device = 0, processors = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess)
