@@ -1,5 +1,5 @@
 #pragma once
-// Algorithms of the cuBLASLt library that were measured to be faster than its first suggestion, by library
+// Algorithms of cuBLASLt that were measured to be faster than its first suggestion, by library
 // version, GPU and shape. Never chosen by timing at run time: the same program makes the same bytes.
 
 #include <cstdint>

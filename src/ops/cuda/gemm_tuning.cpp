@@ -1,4 +1,4 @@
-// Which algorithm of the cuBLASLt library is fastest for the shapes that a program used: a tool for the
+// Which algorithm of cuBLASLt is fastest for the shapes that a program used: a tool for the
 // table's author, not for run time.
 #include <algorithm>
 #include <vector>

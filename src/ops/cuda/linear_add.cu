@@ -81,7 +81,7 @@ void add_by_library(const KernelArgs& a) {
 
 void linear_add(const KernelArgs& a) {
   if (!a.out[0]) return;
-  check_writes_set(a);
+  base::check(a.write[0] == Write::set, "linear_add: its result is not added to");
   if (a.out[0].elements() == 0) return;
   const bool squares = a.out.size() > 1 && a.out[1];
   if (fused_linear_fits(a.in[0].meta, a.out[0].meta) &&
