@@ -462,6 +462,9 @@ class OptionEntries : public Options {
       EXPECT_NE(print({"--type", "unigram", "--vocab-size", "400"}, demo),
                 print({"--type", "bpe", "--vocab-size", "400"}, demo));
     });
+    add("tokenizer train", "--transform", [] {
+      EXPECT_EQ(tokenizer({"--transform", "caseops"})["transform"], "caseops_lossless_v1");
+    });
     add("tokenizer train", "--split-on", [=] {
       EXPECT_NE(print({"--split-on", "line"}, {"a.txt"}), print({"--split-on", "file"}, {"a.txt"}));
     });

@@ -509,10 +509,6 @@ std::vector<Line> lines(const Folder& folder) {
        FAIRWAY_DATA_DIR "/tokenizers/fineweb_4096_bpe.model",
        also({"corpus.tokenizer"}, words),
        {"model.vocab_size=4096"}},
-      {"data.case_operators",
-       "true",
-       also({"corpus.tokenizer"}, words),
-       {"data.tokenizer=", "model.vocab_size=320", "data.split_on=blank-line"}},
       {"data.split_on", "blank-line", words},
       {"data.field", "body", words, {"data.train=[\"" + folder("b.jsonl") + "\"]"}},
       {"data.holdout_every", "7", words},
@@ -728,10 +724,19 @@ TEST_F(Keys, BadLinesAreLeftOutWhereTheKeySaysSo) {
             prepare_corpus(recipe_of({"data.train=[\"" + folder_("b.jsonl") + "\"]"}), engine_).train.size());
 }
 
+TEST_F(Keys, ATokenizerThatIsTrainedHasCaseOperators) {
+  for (const bool wanted : {false, true}) {
+    const auto recipe =
+        recipe_of({"data.tokenizer=", "model.vocab_size=310", fmt::format("data.case_operators={}", wanted)});
+    EXPECT_EQ(text::has_case_operators(prepare_corpus(recipe, engine_).tokenizer.transform()), wanted);
+  }
+}
+
 TEST_F(Keys, HaveALineEach) {
-  // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo, those of the timer of
-  // saves.
-  std::set<std::string> known = {"budget.enforce", "data.skip_bad_lines", "train.checkpoint_seconds"};
+  // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo,
+  // ATokenizerThatIsTrainedHasCaseOperators, those of the timer of saves.
+  std::set<std::string> known = {"budget.enforce", "data.skip_bad_lines", "data.case_operators",
+                                 "train.checkpoint_seconds"};
   for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
     for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
   for (const auto& key : recipe_keys())
