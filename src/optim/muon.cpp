@@ -16,6 +16,30 @@ double cost(const MuonMatrix& matrix, int steps) {
   return newton_schulz_flops(matrix.rows, matrix.columns, steps);
 }
 
+using tensor::round_to_bf16;
+
+/// B <- bf16(bf16(mu B) + g), U = bf16(g + mu B), of gradients in bf16 (docs/spec/caseops_training.md section
+/// 4.1).
+void nesterov_bf16(std::span<const float> gradient, std::span<float> momentum, std::span<float> out, float mu,
+                   float scale) {
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    const float g = round_to_bf16(scale * gradient[i]);
+    momentum[i] = round_to_bf16(round_to_bf16(mu * momentum[i]) + g);
+    out[i] = round_to_bf16(g + mu * momentum[i]);
+  }
+}
+
+/// Each row over its length, or over 1e-7 where it is shorter; `narrow`: length and quotient in bf16.
+void normalise_rows(std::span<float> x, std::int64_t columns, bool narrow) {
+  for (std::size_t at = 0; at < x.size(); at += static_cast<std::size_t>(columns)) {
+    auto length = static_cast<float>(std::sqrt(kernels::sum_of_squares(x.data() + at, columns)));
+    if (narrow) length = round_to_bf16(length);
+    const float by = std::max(length, 1e-7f);
+    for (float& v : x.subspan(at, static_cast<std::size_t>(columns)))
+      v = narrow ? round_to_bf16(v / by) : v / by;
+  }
+}
+
 }  // namespace
 
 Muon::Muon(const UpdateRule& rule, std::vector<MuonMatrix> matrices, base::ThreadPool& pool)
@@ -61,9 +85,15 @@ void Muon::update(std::size_t index, double lr, double momentum, float gradient_
   NewtonSchulz& workspace = workspaces_[static_cast<std::size_t>(base::ThreadPool::thread_index())];
 
   const auto nesterov = workspace.input(rows, columns);
-  kernels::nesterov(matrix.gradient.data(), momentum_.data() + offsets_[index], nesterov.data(), n,
-                    static_cast<float>(momentum), gradient_scale);
-  const auto direction = workspace.run(rows, columns, rule_.ns_steps, rule_.ns_dtype);
+  const bool narrow = rule_.momentum_dtype == tensor::DType::bf16;
+  if (narrow)
+    nesterov_bf16(matrix.gradient, std::span(momentum_).subspan(offsets_[index]), nesterov,
+                  static_cast<float>(momentum), gradient_scale);
+  else
+    kernels::nesterov(matrix.gradient.data(), momentum_.data() + offsets_[index], nesterov.data(), n,
+                      static_cast<float>(momentum), gradient_scale);
+  if (rule_.row_norm) normalise_rows(nesterov, columns, narrow);
+  const auto direction = workspace.run(rows, columns, rule_.ns_steps, rule_.ns_dtype, rule_.ns_coefficients);
 
   const double shape = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
   const auto decay = static_cast<float>(1.0 - lr * rule_.weight_decay);

@@ -11,11 +11,10 @@
 namespace fairway::optim {
 namespace {
 
-// Coefficients of the quintic, chosen by Jordan et al. for the steepest slope at 0.
-constexpr float coefficient_a = 3.4445f, coefficient_b = -4.7750f, coefficient_c = 2.0315f;
 constexpr float norm_eps = 1e-7f;
 
-// On the Gram matrix errors grow about 12-fold a step, so that it only serves short iterations.
+// On the Gram matrix errors grow about 12-fold a step (faster with Polar Express, whose first slope is 8.2),
+// so that it only serves short iterations.
 constexpr int most_gram_steps = 5;
 
 double product_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
@@ -42,6 +41,12 @@ bool use_gram(std::int64_t side, std::int64_t length, int steps) {
 
 void add_to_diagonal(std::vector<float>& square, std::int64_t side, float value) {
   for (std::int64_t i = 0; i < side; ++i) square[static_cast<std::size_t>(i * side + i)] += value;
+}
+
+/// The rounded values times c, rounded.
+void scale_rounded(std::vector<float>& values, float c, std::int64_t n) {
+  kernels::round_bf16(values.data(), n);
+  kernels::scale_bf16(values.data(), c, values.data(), n);
 }
 
 }  // namespace
@@ -84,8 +89,9 @@ std::span<float> NewtonSchulz::input(std::int64_t rows, std::int64_t columns) {
 }
 
 std::span<const float> NewtonSchulz::run(std::int64_t rows, std::int64_t columns, int steps,
-                                         tensor::DType dtype) {
+                                         tensor::DType dtype, NsCoefficients coefficients) {
   const Problem problem{rows, columns};
+  coefficients_ = coefficients;
   const auto x = input(rows, columns);
   if (dtype == tensor::DType::bf16) {
     start_bf16(problem);
@@ -96,7 +102,7 @@ std::span<const float> NewtonSchulz::run(std::int64_t rows, std::int64_t columns
   } else {
     const auto norm = static_cast<float>(std::sqrt(kernels::sum_of_squares(x.data(), problem.elements())));
     kernels::divide(x.data(), problem.elements(), norm + norm_eps);
-    if (use_gram(problem.side(), problem.length(), steps))
+    if (coefficients == NsCoefficients::fixed && use_gram(problem.side(), problem.length(), steps))
       run_gram(problem, steps);
     else
       run_direct(problem, steps);
@@ -107,10 +113,11 @@ std::span<const float> NewtonSchulz::run(std::int64_t rows, std::int64_t columns
 void NewtonSchulz::run_direct(const Problem& p, int steps) {
   const std::int64_t side = p.side();
   for (int step = 0; step < steps; ++step) {
+    const Quintic q = quintic(coefficients_, step);
     p.gram(x_.data(), a_.data());
     gemm_symmetric<float>(false, false, side, side, {a_.data(), side}, {a_.data(), side}, b_.data());
-    kernels::combine(a_.data(), coefficient_b, b_.data(), coefficient_c, b_.data(), side * side);
-    add_to_diagonal(b_, side, coefficient_a);
+    kernels::combine(a_.data(), q.b, b_.data(), q.c, b_.data(), side * side);
+    add_to_diagonal(b_, side, q.a);
     p.multiply(b_.data(), x_.data(), y_.data());
     x_.swap(y_);
   }
@@ -124,9 +131,10 @@ void NewtonSchulz::run_gram(const Problem& p, int steps) {
   };
   p.gram(x_.data(), a_.data());
   for (int step = 0; step < steps; ++step) {
+    const Quintic q = quintic(coefficients_, step);
     square(a_, a_, b_);
-    kernels::combine(a_.data(), coefficient_b, b_.data(), coefficient_c, b_.data(), side * side);
-    add_to_diagonal(b_, side, coefficient_a);  // b = P
+    kernels::combine(a_.data(), q.b, b_.data(), q.c, b_.data(), side * side);
+    add_to_diagonal(b_, side, q.a);  // b = P
     if (step == 0) {
       std::copy_n(b_.data(), side * side, q_.data());
     } else {
@@ -155,15 +163,19 @@ void NewtonSchulz::run_bf16(const Problem& p, int steps) {
   x16_.resize(x_.size()), a16_.resize(a_.size()), scaled16_.resize(a_.size());
   kernels::to_bf16(x_.data(), x16_.data(), n);
   for (int step = 0; step < steps; ++step) {
+    const Quintic q = quintic(coefficients_, step);
     p.gram(x16_.data(), a_.data());
-    kernels::to_bf16_scaled(a_.data(), coefficient_c, a16_.data(), scaled16_.data(), side * side);
-    // (c A) A: c A is rounded first, so that the product is not quite symmetric. Computed in full: taking one
-    // half for both would leave the original by 0.029 instead of 0.015 (tests/golden/muon).
+    // (c A) A with fixed coefficients, c (A A) with Polar Express. c A is rounded first, so that the product
+    // is not quite symmetric. Computed in full: taking one half for both would leave the original by 0.029
+    // instead of 0.015 (tests/golden/muon).
+    const bool factor_last = coefficients_ == NsCoefficients::polar_express;
+    kernels::to_bf16_scaled(a_.data(), factor_last ? 1.0f : q.c, a16_.data(), scaled16_.data(), side * side);
     gemm(false, false, side, side, side, Matrix<tensor::bf16>{scaled16_.data(), side},
          Matrix<tensor::bf16>{a16_.data(), side}, b_.data(), side);
-    kernels::combine_to_bf16(a16_.data(), coefficient_b, b_.data(), a16_.data(), side * side);
+    if (factor_last) scale_rounded(b_, q.c, side * side);
+    kernels::combine_to_bf16(a16_.data(), q.b, b_.data(), a16_.data(), side * side);
     p.multiply(a16_.data(), x16_.data(), y_.data());
-    kernels::combine_to_bf16(x16_.data(), coefficient_a, y_.data(), x16_.data(), n);
+    kernels::combine_to_bf16(x16_.data(), q.a, y_.data(), x16_.data(), n);
   }
   kernels::from_bf16(x16_.data(), x_.data(), n);
 }
@@ -172,16 +184,19 @@ void NewtonSchulz::run_bf16(const Problem& p, int steps) {
 void NewtonSchulz::run_rounded(const Problem& p, int steps) {
   const std::int64_t side = p.side(), n = p.elements();
   for (int step = 0; step < steps; ++step) {
+    const Quintic q = quintic(coefficients_, step);
     p.gram(x_.data(), a_.data());
     kernels::round_bf16(a_.data(), side * side);
-    kernels::scale_bf16(a_.data(), coefficient_c, scratch_.data(), side * side);
+    const bool factor_last = coefficients_ == NsCoefficients::polar_express;
+    kernels::scale_bf16(a_.data(), factor_last ? 1.0f : q.c, scratch_.data(), side * side);
     gemm(false, false, side, side, side, Matrix<float>{scratch_.data(), side}, Matrix<float>{a_.data(), side},
          b_.data(), side);
     kernels::round_bf16(b_.data(), side * side);
-    kernels::combine_bf16(a_.data(), coefficient_b, b_.data(), b_.data(), side * side);
+    if (factor_last) scale_rounded(b_, q.c, side * side);
+    kernels::combine_bf16(a_.data(), q.b, b_.data(), b_.data(), side * side);
     p.multiply(b_.data(), x_.data(), y_.data());
     kernels::round_bf16(y_.data(), n);
-    kernels::combine_bf16(x_.data(), coefficient_a, y_.data(), x_.data(), n);
+    kernels::combine_bf16(x_.data(), q.a, y_.data(), x_.data(), n);
   }
 }
 

@@ -17,10 +17,21 @@ double lr_scale_by_clock(const Progress& progress, double limit_ms, std::int64_t
   return left <= decay ? left / std::max(decay, 1e-9) : 1.0;
 }
 
-double lr_scale(const LrSchedule& schedule, const Progress& progress) {
-  if (schedule.kind == ScheduleKind::wall_clock)
-    return lr_scale_by_clock(progress, schedule.limit_ms, schedule.warmdown_steps);
-  return lr_scale_by_steps(progress.step, schedule.total_steps, schedule.warmdown_steps);
+double part_done(const LrSchedule& schedule, const Progress& progress) {
+  if (schedule.kind == ScheduleKind::wall_clock) return progress.elapsed_ms / schedule.limit_ms;
+  return static_cast<double>(progress.step) /
+         static_cast<double>(std::max<std::int64_t>(schedule.total_steps, 1));
+}
+
+double lr_scale(const LrSchedule& s, const Progress& progress) {
+  double scale = 1;
+  if (s.warmdown_fraction > 0)
+    scale = std::min(1.0, (1 - part_done(s, progress)) / s.warmdown_fraction);
+  else if (s.kind == ScheduleKind::wall_clock)
+    scale = lr_scale_by_clock(progress, s.limit_ms, s.warmdown_steps);
+  else
+    scale = lr_scale_by_steps(progress.step, s.total_steps, s.warmdown_steps);
+  return std::max(scale, s.floor);
 }
 
 double momentum_at(const MomentumWarmup& warmup, std::int64_t step) {

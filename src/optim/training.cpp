@@ -12,15 +12,20 @@ OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameter
   const UpdateRule muon{.kind = RuleKind::muon,
                         .weight_decay = c.muon_weight_decay,
                         .ns_steps = c.ns_steps,
-                        .ns_dtype = c.ns_dtype};
+                        .ns_dtype = c.ns_dtype,
+                        .ns_coefficients = c.ns_coefficients,
+                        .row_norm = c.muon_row_norm,
+                        .momentum_dtype = c.muon_momentum_dtype};
   const UpdateRule adamw{.kind = RuleKind::adamw,
                          .beta1 = c.beta1,
                          .beta2 = c.beta2,
                          .eps = c.eps,
                          .weight_decay = c.adam_weight_decay};
+  auto scalars = adamw;
+  if (c.scalar_weight_decay >= 0) scalars.weight_decay = c.scalar_weight_decay;
   return {.groups = {{muon, matrix_rate, tensor::DType::f32, parameters.matrices},
                      {adamw, embedding_rate, c.embeddings, parameters.embeddings},
-                     {adamw, scalar_rate, tensor::DType::f32, parameters.scalars}},
+                     {scalars, scalar_rate, tensor::DType::f32, parameters.scalars}},
           .grad_clip = c.grad_clip,
           .averages = averages};
 }

@@ -56,5 +56,20 @@ TEST(Schedule, MomentumRampsFromTheFirstStep) {
   EXPECT_DOUBLE_EQ(momentum_at({0.9, 0.95, 0}, 0), 0.95);
 }
 
+TEST(Schedule, AFractionOfTheRunAndAFloor) {  // docs/spec/caseops_training.md section 2
+  LrSchedule clock{
+      .kind = ScheduleKind::wall_clock, .limit_ms = 1000, .warmdown_fraction = 0.85, .floor = 0.1};
+  const auto at = [&](double ms) { return lr_scale(clock, {7, ms}); };
+  EXPECT_EQ(at(0), 1);
+  EXPECT_EQ(at(149), 1);
+  EXPECT_NEAR(at(575), 0.5, 1e-12);
+  EXPECT_NEAR(at(900), 0.1 / 0.85, 1e-12);
+  EXPECT_EQ(at(920), 0.1);
+  EXPECT_EQ(at(2000), 0.1);
+  LrSchedule steps{.total_steps = 100, .warmdown_fraction = 0.5};
+  EXPECT_NEAR(lr_scale(steps, {75, 0}), 0.5, 1e-12);
+  EXPECT_EQ(lr_scale(steps, {100, 0}), 0);
+}
+
 }  // namespace
 }  // namespace fairway::optim

@@ -150,6 +150,12 @@ class Keys : public ::testing::Test {
     add("momentum.steps", static_cast<double>(c.muon_momentum.steps));
     add("ns_steps", c.ns_steps);
     add("ns_precision", static_cast<double>(c.ns_dtype));
+    add("ns_coefficients", static_cast<double>(c.ns_coefficients));
+    add("muon_row_norm", c.muon_row_norm);
+    add("muon_momentum_dtype", static_cast<double>(c.muon_momentum_dtype));
+    add("scalar_weight_decay", c.scalar_weight_decay);
+    add("schedule.fraction", schedule.warmdown_fraction);
+    add("schedule.floor", schedule.floor);
     add("muon_weight_decay", c.muon_weight_decay);
     add("adam_weight_decay", c.adam_weight_decay);
     add("beta1", c.beta1);
@@ -518,6 +524,10 @@ std::vector<Line> lines(const Folder& folder) {
       {"data.order", "windows", also({"corpus.batch"}, step)},
       // The update.
       {"optim.matrix_lr", "0.01", also({"optim.matrix_lr"})},
+      {"optim.ns_coefficients", "polar_express", also({"optim.ns_coefficients"})},
+      {"optim.muon_row_norm", "true", also({"optim.muon_row_norm"})},
+      {"optim.muon_momentum_dtype", "bf16", also({"optim.muon_momentum_dtype"})},
+      {"optim.scalar_weight_decay", "0.5", also({"optim.scalar_weight_decay"})},
       {"optim.table_lr", "0.01", also({"optim.table_lr"})},
       {"optim.scalar_lr", "0.01", also({"optim.scalar_lr"})},
       {"optim.muon_momentum_start", "0.5", also({"optim.momentum.start"})},
@@ -538,6 +548,9 @@ std::vector<Line> lines(const Folder& folder) {
       {"train.steps", "10", also({"optim.schedule.steps", "optim.reference_steps", "loop.*"})},
       {"train.schedule", "wall_clock", also({"optim.schedule.kind", "loop.scales"})},
       {"train.seconds", "300", {"optim.schedule.limit_ms"}},
+      {"train.reserve_seconds", "5", {"optim.schedule.limit_ms"}},
+      {"train.warmdown_fraction", "1", also({"optim.schedule.fraction", "loop.scales"})},
+      {"train.lr_floor", "0.9", also({"optim.schedule.floor", "loop.scales"})},
       {"train.planned_steps", "50", {"optim.reference_steps"}, {"train.schedule=wall_clock"}},
       {"train.warmdown_steps", "6", also({"optim.schedule.warmdown", "loop.scales"})},
       {"train.log_every", "3", {"loop.logged"}},

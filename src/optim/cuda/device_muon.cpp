@@ -11,15 +11,20 @@
 namespace fairway::optim::cuda {
 namespace {
 
-// Coefficients of the quintic, as in newton_schulz.cpp.
-constexpr float coefficient_a = 3.4445f, coefficient_b = -4.7750f, coefficient_c = 2.0315f;
 constexpr std::int64_t batch_alignment = 128;  // elements: 256 bytes of bf16
 
 }  // namespace
 
 DeviceMuon::DeviceMuon(ops::cuda::State& state, const ParamGroup& group, tensor::View values,
                        tensor::View gradients, const StepValues* scheduled, const StepState* step_state)
-    : state_(&state), steps_(group.rule.ns_steps), parameters_(group.parameters) {
+    : state_(&state),
+      steps_(group.rule.ns_steps),
+      coefficients_(group.rule.ns_coefficients),
+      parameters_(group.parameters) {
+  if (group.rule.row_norm || group.rule.momentum_dtype == tensor::DType::bf16)
+    base::fail_input(
+        "optim.muon_row_norm and optim.muon_momentum_dtype = \"bf16\" have no kernel for a GPU yet; use "
+        "--device cpu or leave them off");
   pass_.scheduled = scheduled;
   pass_.state = step_state;
   pass_.rate = group.rate;
@@ -97,7 +102,7 @@ void DeviceMuon::enqueue_iterations() {
   for (const Batch& batch : batches_) {
     std::byte *x = x_.data() + batch.workspace * width, *y = y_.data() + batch.workspace * width;
     for (int step = 0; step < steps_; ++step) {
-      iterate(batch, x, y);
+      iterate(batch, quintic(coefficients_, step), x, y);
       std::swap(x, y);
     }
   }
@@ -106,7 +111,7 @@ void DeviceMuon::enqueue_iterations() {
 /// y = x's next iterate: A = X X^T, B = c A A + b A, Y = B X + a X; on the other side for tall matrices, with
 /// the transpose of B, which in bf16 is not quite symmetric. Sums and linear combinations are in fp32, each
 /// result is rounded once.
-void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
+void DeviceMuon::iterate(const Batch& batch, const Quintic& q, const std::byte* x, std::byte* y) {
   using ops::cuda::BatchedGemm;
   const auto type = pass_.bf16 ? tensor::DType::bf16 : tensor::DType::f32;
   const std::int64_t side = batch.side(), square = padded(side * side);
@@ -128,8 +133,8 @@ void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
   factor.k = side;
   factor.transpose_a = factor.transpose_b = false;
   factor.stride_a = factor.stride_b = square;
-  factor.alpha = coefficient_c;
-  factor.beta = coefficient_b;
+  factor.alpha = q.c;
+  factor.beta = q.b;
   ops::cuda::multiply(*state_, factor, gram_.data(), gram_.data(), gram_.data(), factor_.data());
 
   BatchedGemm next = factor;
@@ -140,7 +145,7 @@ void DeviceMuon::iterate(const Batch& batch, const std::byte* x, std::byte* y) {
   next.stride_b = batch.tall() ? square : batch.stride;
   next.stride_c = next.stride_d = batch.stride;
   next.alpha = 1.0f;
-  next.beta = coefficient_a;
+  next.beta = q.a;
   const void* f = factor_.data();
   const void* left = batch.tall() ? x : f;
   const void* right = batch.tall() ? f : x;

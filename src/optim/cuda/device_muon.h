@@ -40,10 +40,11 @@ class DeviceMuon {
     std::int64_t length() const { return tall() ? rows : columns; }
   };
   void place_matrices();
-  void iterate(const Batch& batch, const std::byte* x, std::byte* y);
+  void iterate(const Batch& batch, const Quintic& q, const std::byte* x, std::byte* y);
 
   ops::cuda::State* state_;
   int steps_;
+  const NsCoefficients coefficients_;
   std::vector<ParamRange> parameters_;
   std::vector<std::int64_t> momentum_offsets_;  // of parameters_
   std::vector<Batch> batches_;

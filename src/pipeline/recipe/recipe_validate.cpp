@@ -54,6 +54,9 @@ void validate_batch(const Recipe& recipe) {
   if (train.micro_batch > 0 && windows % train.micro_batch != 0)
     fail_input("train.micro_batch = {}: does not divide the {} windows of a {}", train.micro_batch, windows,
                train.packed ? "slice" : "step");
+  if (train.by_clock() && train.reserve_seconds >= train.seconds)
+    fail_input("train.reserve_seconds = {}: nothing is left of train.seconds = {}", train.reserve_seconds,
+               train.seconds);
   if (train.packed && !recipe.model.documents)
     fail_input("train.packed = true: needs model.documents = true, which says what attention sees of a row");
   if (train.packed && recipe.data.order != data::Order::sequence)

@@ -26,16 +26,11 @@ AverageAction TrainSchedule::average_after(std::int64_t step, double lr_scale) c
   return AverageAction::none;
 }
 
-double TrainSchedule::part_done(const optim::Progress& p) const {
-  if (lr_.kind == optim::ScheduleKind::wall_clock) return p.elapsed_ms / lr_.limit_ms;
-  return static_cast<double>(p.step) / static_cast<double>(std::max<std::int64_t>(lr_.total_steps, 1));
-}
-
 bool TrainSchedule::qat_begins(const optim::Progress& progress) const {
   const auto& q = recipe_.qat;
   if (!q.any()) return false;
   if (q.below > 0 && optim::lr_scale(lr_, progress) < q.below) return true;
-  return q.last_fraction > 0 && part_done(progress) >= 1 - q.last_fraction;
+  return q.last_fraction > 0 && optim::part_done(lr_, progress) >= 1 - q.last_fraction;
 }
 
 StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const {
@@ -43,7 +38,7 @@ StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const
   plan.progress = progress;
   plan.lr_scale = optim::lr_scale(lr_, progress);
   plan.average = average_after(progress.step + 1, plan.lr_scale);
-  plan.looped = part_done(progress) >= recipe_.train.loop_start;
+  plan.looped = optim::part_done(lr_, progress) >= recipe_.train.loop_start;
   plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < sensitivity_below;
   plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
   return plan;

@@ -21,7 +21,6 @@ class TrainSchedule {
 
  private:
   AverageAction average_after(std::int64_t step, double lr_scale) const;
-  double part_done(const optim::Progress& progress) const;
 
   const Recipe recipe_;
   optim::LrSchedule lr_;

@@ -7,7 +7,9 @@
 namespace fairway::pipeline {
 
 optim::LrSchedule lr_schedule(const Recipe& r) {
-  return {r.train.schedule, r.train.steps, r.train.seconds * 1000.0, r.train.warmdown_steps};
+  const auto& t = r.train;
+  return {t.schedule,          t.steps,   (t.seconds - t.reserve_seconds) * 1000.0, t.warmdown_steps,
+          t.warmdown_fraction, t.lr_floor};
 }
 
 optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {

@@ -23,7 +23,8 @@ struct MuonMatrix {
 };
 
 /// Muon over a list of matrices (docs/spec/training.md section 4), for each with gradient g after clipping:
-///   B <- mu B + g;  O = NS(g + mu B) sqrt(max(1, rows / columns));  W <- W (1 - lr wd);  W <- W - lr O.
+///   B <- mu B + g;  U = g + mu B, its rows divided by their lengths where UpdateRule::row_norm says so;
+///   O = NS(U) sqrt(max(1, rows / columns));  W <- W (1 - lr wd);  W <- W - lr O.
 /// One thread per matrix, the costliest first: results do not depend on the number of threads.
 class Muon {
  public:

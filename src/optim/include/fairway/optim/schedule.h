@@ -17,12 +17,16 @@ struct Progress {
 enum class ScheduleKind { steps, wall_clock };
 constexpr auto names_of(ScheduleKind) { return base::names<ScheduleKind>("steps", "wall_clock"); }
 
-/// What the learning rate is scaled by: constant, then linear to 0 over the last `warmdown_steps` steps.
+/// What the learning rate is scaled by: constant, then linear to 0 over the last `warmdown_steps` steps, or
+/// over a part of the training.
 struct LrSchedule {
   ScheduleKind kind = ScheduleKind::steps;
   std::int64_t total_steps = 0;     ///< N, for `steps`
   double limit_ms = 600'000.0;      ///< T, for `wall_clock`
   std::int64_t warmdown_steps = 0;  ///< K; 0: no warm-down
+  /// W: the last part of the run, in time or steps, instead of K (docs/spec/caseops_training.md section 2).
+  double warmdown_fraction = 0;
+  double floor = 0;  ///< the scale never falls below it
 };
 
 /// min(1, (N - s) / K), not below 0.
@@ -33,6 +37,9 @@ double lr_scale_by_steps(std::int64_t step, std::int64_t total_steps, std::int64
 /// early.
 double lr_scale_by_clock(const Progress& progress, double limit_ms, std::int64_t warmdown_steps);
 
+/// How much of the run is done: time or steps over the limit.
+double part_done(const LrSchedule& schedule, const Progress& progress);
+/// With a fraction W: max((1 - part) / W, floor) from part 1 - W on.
 double lr_scale(const LrSchedule& schedule, const Progress& progress);
 
 /// Muon's momentum: start + (end - start) min(s / steps, 1).

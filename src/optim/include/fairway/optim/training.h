@@ -17,8 +17,12 @@ struct TrainingConfig {
   MomentumWarmup muon_momentum;
   int ns_steps = 5;
   tensor::DType ns_dtype = tensor::DType::f32;
+  NsCoefficients ns_coefficients = NsCoefficients::fixed;
+  bool muon_row_norm = false;
+  tensor::DType muon_momentum_dtype = tensor::DType::f32;
   double muon_weight_decay = 0.04;
   double adam_weight_decay = 0.04;
+  double scalar_weight_decay = -1;  ///< of the scalars; -1: adam_weight_decay
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;

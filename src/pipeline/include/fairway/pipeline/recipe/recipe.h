@@ -46,6 +46,9 @@ struct TrainConfig {
   double seconds = 600;  ///< length of a "wall_clock" run
   int planned_steps =
       0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
+  double reserve_seconds = 0;      ///< of a "wall_clock" run that training leaves for what follows
+  double warmdown_fraction = 0;    ///< linear decay over the last part of the training; 0: warmdown_steps
+  double lr_floor = 0;             ///< the learning rate's scale never falls below it
   int warmdown_steps = 3'500;      ///< linear decay to 0 over the last steps; 0: none
   int log_every = 1;               ///< metrics line every so many steps
   int validate_every = 0;          ///< 0: only at the end
