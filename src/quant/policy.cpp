@@ -23,7 +23,7 @@ QuantizedTensor search(std::string name, std::span<const float> values, tensor::
   return quantize_search(std::move(name), values, shape, q_max, by, pool);
 }
 
-constexpr std::array<Rule, 11> rules = {{
+constexpr std::array<Rule, 14> rules = {{
     {"int6_rowmax", Kind::int6, rowmax<31>},
     {"int6_search", Kind::int6, search<31, ClipSearch::per_matrix>},
     {"int6_row_search", Kind::int6, search<31, ClipSearch::per_row>},
@@ -33,6 +33,9 @@ constexpr std::array<Rule, 11> rules = {{
     {"int7_rowmax", Kind::int7, rowmax<63>},
     {"int7_search", Kind::int7, search<63, ClipSearch::per_matrix>},
     {"int7_row_search", Kind::int7, search<63, ClipSearch::per_row>},
+    {"int6_gptq", Kind::int6, nullptr, 31},
+    {"int5_gptq", Kind::int5, nullptr, 15},
+    {"int7_gptq", Kind::int7, nullptr, 63},
     {"int8", Kind::int8, quantize_int8},
     {"fp16", Kind::fp16, store_fp16},
 }};
@@ -125,24 +128,40 @@ void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<c
   policy.overrides.insert(policy.overrides.end(), guided.begin(), guided.end());
 }
 
+double QuantPolicy::clip_for(Category category) const {
+  return category == Category::attention ? attention_clip : category == Category::mlp ? mlp_clip : table_clip;
+}
+
 QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
-                         bool bf16, base::ThreadPool& pool) {
-  const auto& [name, shape, category] = tensor;
+                         bool bf16, const Hessians* hessians, base::ThreadPool& pool) {
+  const auto& name = tensor.name;
+  const auto& shape = tensor.shape;
   const Rule& rule = policy.rule_for(tensor);
-  if (!policy.prunes(shape)) return rule.quantize(name, values, shape, pool);
+  const auto by_rule = [&](std::span<const float> from) {
+    if (rule.quantize) return rule.quantize(name, from, shape, pool);
+    const auto found = hessians ? hessians->find(name) : Hessians::const_iterator{};
+    if (!hessians || found == hessians->end())
+      base::fail_input(
+          "{}: {} needs the Hessian of what it multiplies, and there is none; quantise it in `fairway "
+          "run`, which calibrates, or by another rule",
+          name, rule.name);
+    return quantize_gptq(name, from, shape, found->second,
+                         {.q_max = rule.q_max, .clip = policy.clip_for(tensor.category)}, pool);
+  };
+  if (!policy.prunes(shape)) return by_rule(values);
 
   const auto& prune = policy.prune;
   const float threshold =
       std::max(prune_threshold(values, prune.share, bf16), static_cast<float>(prune.below));
   if (prune.when == PruneWhen::after && rule.kind != Kind::fp16) {
-    auto result = rule.quantize(name, values, shape, pool);
+    auto result = by_rule(values);
     for (std::size_t i = 0; i < values.size(); ++i)
       if (std::fabs(values[i]) < threshold) result.q[i] = 0;
     return result;
   }
   std::vector<float> pruned(values.begin(), values.end());
   prune_below(pruned, threshold);
-  return rule.quantize(name, pruned, shape, pool);
+  return by_rule(pruned);
 }
 
 }  // namespace fairway::quant

@@ -20,8 +20,8 @@ struct Scene {
         model(fresh_model(recipe, corpus.tokenizer, engine)) {
     for (auto& v : model.weights->flat_values().span<float>()) v *= 9.0f;  // beyond the floor of the grids
   }
-  artifact::Artifact pack(const quant::Sensitivity* sensitivity = nullptr) {
-    return make_artifact(recipe, *model.weights, corpus.tokenizer, corpus.manifest, engine, sensitivity);
+  artifact::Artifact pack(const Measured& measured = {}) {
+    return make_artifact(recipe, *model.weights, corpus.tokenizer, corpus.manifest, engine, measured);
   }
   Engine engine{with_threads(2)};
   Recipe recipe;
@@ -31,6 +31,7 @@ struct Scene {
 
 TEST(Packing, WhatIsLoadedIsExactlyTheGrid) {
   for (const auto& rule : quant::rule_names()) {
+    if (!quant::find_rule("quant.matrix", rule).quantize) continue;  // Gptq, below
     Scene s({"quant.matrix=" + rule, "quant.table=" + rule, "quant.passthrough_limit=0"});
     const auto packed = s.pack();
     for (const auto coder : artifact::all_coders()) {
@@ -72,7 +73,7 @@ TEST(Packing, GuidedBitsNeedWhatTrainingCollected) {
     sensitivity[name] = static_cast<double>(sensitivity.size() + 1);
   const auto read = parse_sensitivity(sensitivity_text(sensitivity), "x");
   EXPECT_EQ(read, sensitivity);
-  const auto packed = s.pack(&read);
+  const auto packed = s.pack({read});
   EXPECT_EQ(packed.find("blocks.0.mlp.fc.weight")->kind, artifact::TensorKind::int5);
   EXPECT_EQ(packed.find("blocks.0.mlp.proj.weight")->kind, artifact::TensorKind::int6);
   EXPECT_EQ(packed.find("blocks.1.mlp.proj.weight")->kind, artifact::TensorKind::int8) << "seven bits";
@@ -89,6 +90,54 @@ TEST(Packing, BadRulesAreErrorsOfTheRecipe) {
               }),
               HasSubstr("more than all matrices"));
   EXPECT_THAT(input_error([] { small_recipe({"quant.coder=brotly"}); }), HasSubstr("did you mean 'brotli'"));
+}
+
+TEST(Gptq, IsCalibratedOnTheTrainingText) {
+  const std::vector<std::string> set = {"quant.matrix=int5_gptq",       "quant.table=int7_gptq",
+                                        "model.bigram_rows=0",          "model.ve_dim=0",
+                                        "model.ve_layers=[]",           "quant.calibration_batches=2",
+                                        "quant.calibration_tokens=1024"};
+  Scene s(set);
+  const auto& layout = s.model.weights->layout();
+  EXPECT_TRUE(needs_hessians(s.recipe, layout));
+  EXPECT_FALSE(needs_hessians(Scene({}).recipe, layout));
+  EXPECT_THAT(input_error([&] { s.pack(); }), HasSubstr("tok_emb.weight: int7_gptq needs the Hessian"));
+  const auto calibrated = [&](const Recipe& recipe) {
+    return Measured{{}, calibrate(recipe, *s.model.weights, s.corpus.train, s.engine)};
+  };
+  const auto measured = calibrated(s.recipe);
+  const auto packed = s.pack(measured);
+  EXPECT_EQ(packed.find("blocks.0.mlp.fc.weight")->kind, artifact::TensorKind::int5);
+  EXPECT_EQ(s.pack(calibrated(s.recipe)).find("blocks.1.mlp.proj.weight")->q,
+            packed.find("blocks.1.mlp.proj.weight")->q);
+  // What is lost of the products is less than by rounding on the same grid: tr(E H E^T).
+  const auto lost = [&](const artifact::Artifact& a, const char* name) {
+    const auto loaded = from_artifact(a, "x");
+    const auto w = s.model.weights->value(name).span<const float>(),
+               q = loaded.weights->value(name).span<const float>();
+    const auto& h = measured.hessians.at(name);
+    const auto n = static_cast<std::size_t>(layout.find(name).shape.columns());
+    double sum = 0;
+    for (std::size_t row = 0; row < w.size(); row += n)
+      for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t j = 0; j < n; ++j)
+          sum += double{w[row + i] - q[row + i]} * h[i * n + j] * (w[row + j] - q[row + j]);
+    return sum;
+  };
+  auto rounding = measured;
+  for (auto& [name, h] : rounding.hessians) {
+    const auto n = static_cast<std::size_t>(layout.find(name).shape.columns());
+    std::ranges::fill(h, 0.0f);
+    for (std::size_t i = 0; i < n; ++i) h[i * n + i] = 1;
+  }
+  const auto rounded = s.pack(rounding);
+  for (const char* name : {"blocks.0.attn.c_q.weight", "blocks.1.mlp.fc.weight", "tok_emb.weight"})
+    EXPECT_LT(lost(packed, name), 0.9 * lost(rounded, name)) << name;
+  for (const auto* key : {"quant.calibration_batches=1", "quant.calibration_tokens=512"}) {
+    auto other = set;
+    other.push_back(key);
+    EXPECT_NE(calibrated(Scene(other).recipe).hessians, measured.hessians) << key;
+  }
 }
 
 }  // namespace

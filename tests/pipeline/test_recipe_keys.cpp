@@ -316,7 +316,15 @@ class Keys : public ::testing::Test {
     quant::Sensitivity sensitivity;
     for (const auto& p : weights_->layout().parameters())
       if (p.group == graph::Group::matrix) sensitivity[p.name] = static_cast<double>(sensitivity.size() + 1);
-    const auto packed = make_artifact(r, *weights_, fixed_corpus_->tokenizer, "{}", engine_, &sensitivity);
+    Measured measured{sensitivity};
+    for (const auto& p : weights_->layout().parameters()) {  // no correlations
+      if (!p.multiplied && p.group != graph::Group::embedding) continue;
+      const auto n = static_cast<std::size_t>(p.shape.columns());
+      auto& h = measured.hessians[p.name];
+      h.resize(n * n);
+      for (std::size_t i = 0; i < n; ++i) h[i * n + i] = 1;
+    }
+    const auto packed = make_artifact(r, *weights_, fixed_corpus_->tokenizer, "{}", engine_, measured);
     std::string kinds;
     std::vector<std::string> values;
     for (const auto& t : packed.tensors) {
@@ -326,7 +334,7 @@ class Keys : public ::testing::Test {
     seen["pack.kinds"] = kinds;
     seen["pack.values"] = fmt::format("{}", values);
     const auto ledger =
-        pack(r, *weights_, fixed_corpus_->tokenizer, "{}", folder_ / "p.fairway", engine_, &sensitivity);
+        pack(r, *weights_, fixed_corpus_->tokenizer, "{}", folder_ / "p.fairway", engine_, measured);
     seen["pack.bytes"] = fmt::format("{}", ledger.weights_bytes);
     // A bf16 table is read back as it was in training.
     auto same_model = r;
@@ -595,6 +603,9 @@ std::vector<Line> lines(const Folder& folder) {
       {"quant.guided_low",
        "0.3",
        {"pack.values", "pack.bytes", "pack.kinds", "pack.read", "loop.sensitivity"}},
+      {"quant.clip_attention", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.matrix=int6_gptq"}},
+      {"quant.clip_mlp", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.mlp=int6_gptq"}},
+      {"quant.clip_table", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.table=int7_gptq"}},
       // Scores.
       {"score.stride", "4", {"score.stride", "score.nll", "entered.stride", "entered.nll"}},
       {"score.tail",
@@ -747,9 +758,10 @@ TEST_F(Keys, ATokenizerThatIsTrainedHasCaseOperators) {
 
 TEST_F(Keys, HaveALineEach) {
   // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo,
-  // ATokenizerThatIsTrainedHasCaseOperators, those of the timer of saves.
-  std::set<std::string> known = {"budget.enforce", "data.skip_bad_lines", "data.case_operators",
-                                 "train.checkpoint_seconds"};
+  // ATokenizerThatIsTrainedHasCaseOperators, Gptq.* of test_packing.cpp, those of the timer of saves.
+  std::set<std::string> known = {
+      "budget.enforce",           "data.skip_bad_lines",       "data.case_operators",
+      "train.checkpoint_seconds", "quant.calibration_batches", "quant.calibration_tokens"};
   for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
     for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
   for (const auto& key : recipe_keys())

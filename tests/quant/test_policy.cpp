@@ -105,7 +105,11 @@ TEST(Policy, EveryRuleStoresAndGivesBack) {
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(3.0 * random.normal(i));
   for (const auto& name : rule_names()) {
     const auto& rule = find_rule("quant.matrix", name);
-    const auto q = rule.quantize("w", values, {60, 70}, pool);
+    std::vector<float> uncorrelated(70 * 70);
+    for (std::size_t i = 0; i < 70; ++i) uncorrelated[i * 70 + i] = 1;
+    const auto q = rule.quantize ? rule.quantize("w", values, {60, 70}, pool)
+                                 : quantize_gptq("w", values, {60, 70}, uncorrelated,
+                                                 {.q_max = rule.q_max, .clip = 4}, pool);
     EXPECT_EQ(q.kind, rule.kind) << name;
     EXPECT_TRUE(name.starts_with(kind_name(rule.kind))) << name;
     std::vector<float> back(values.size());
@@ -181,7 +185,7 @@ TEST(Policy, PruningTouchesOnlyTheExportedCopyOfLargeMatrices) {
     return std::count(q.q.begin(), q.q.end(), std::int8_t{0});
   };
   const auto stored = [&](const QuantPolicy& policy) {
-    return quantize(policy, matrix, values, false, pool);
+    return quantize(policy, matrix, values, false, nullptr, pool);
   };
   const auto pruned = stored(with), plain = stored(without);
   EXPECT_EQ(values, kept);
@@ -200,9 +204,9 @@ TEST(Policy, PruningByThresholdBeforeAndAfter) {
   const auto stored = [&](PruneWhen when, const char* rule) {
     auto policy = policy_with(rule);
     policy.prune = {.share = 0.0, .below = 2.5, .when = when};
-    return quantize(policy, matrix, values, false, pool);
+    return quantize(policy, matrix, values, false, nullptr, pool);
   };
-  const auto plain = quantize(policy_with("int6_search"), matrix, values, false, pool);
+  const auto plain = quantize(policy_with("int6_search"), matrix, values, false, nullptr, pool);
   const auto before = stored(PruneWhen::before, "int6_search"),
              after = stored(PruneWhen::after, "int6_search");
   for (std::size_t i = 0; i < values.size(); ++i) {

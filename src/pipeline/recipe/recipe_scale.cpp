@@ -85,6 +85,8 @@ void shrink_work(Recipe& recipe, const Limits& limits) {
   train.batch_tokens = std::max(unit, std::min(train.batch_tokens, limits.batch_tokens) / unit * unit);
   train.micro_batch = 0;
   limit_to(recipe.data.train_bytes, limits.train_bytes);
+  recipe.quant.calibration_batches = std::min(recipe.quant.calibration_batches, 4);
+  limit_to(recipe.quant.calibration_tokens, 4096);
   limit_to(recipe.score.tokens, limits.score_tokens);
   if (recipe.score.stride > 0)
     recipe.score.stride =

@@ -291,6 +291,15 @@ void add_after_training(std::vector<RecipeKey>& keys) {
       choice<q, p, &Policy::prune, &quant::Pruning::when>(
           "quant.prune_when",
           "prune before quantising, or the integers once scales and clips were chosen from all weights"),
+      number<q, p, &Policy::attention_clip>("quant.clip_attention", {0.1, 1000},
+                                            "int*_gptq: a row's scale is this times its standard deviation "
+                                            "over the largest integer; attention"),
+      number<q, p, &Policy::mlp_clip>("quant.clip_mlp", {0.1, 1000}, "the same for the MLP"),
+      number<q, p, &Policy::table_clip>("quant.clip_table", {0.1, 1000}, "the same for embedding tables"),
+      number<q, &QuantConfig::calibration_batches>("quant.calibration_batches", {1, 100000},
+                                                   "int*_gptq: batches of training text behind each Hessian"),
+      number<q, &QuantConfig::calibration_tokens>("quant.calibration_tokens", {1, 1e9},
+                                                  "tokens of each, in whole windows"),
       number<q, &QuantConfig::guided_high>("quant.guided_high", {0, 1},
                                            "gradient-guided bits: part of the matrices, those with the "
                                            "largest mean squared gradient, with one bit more"),

@@ -176,10 +176,15 @@ class RunStages {
     result_["memory"] = memory;
     if (o_.train_only) return;
     const auto exported = trainer.exported_weights();
-    const auto sensitivity = trainer.sensitivity();
+    Measured measured{trainer.sensitivity()};
+    if (needs_hessians(recipe_, exported->layout()))
+      times_.time("calibrating", [&] {
+        engine_.progress().note("calibrating the quantiser");
+        measured.hessians = calibrate(recipe_, *exported, corpus_->train, engine_);
+      });
     times_.time("quantising and packing", [&] {
       packing_ = start_packing(recipe_, *exported, corpus_->tokenizer, corpus_->manifest, folder_.artifact(),
-                               engine_, &sensitivity);
+                               engine_, measured);
     });
     const ScorePlan plain{recipe_.score.plain, 0, {}};
     times_.time("scoring the trained weights", [&] {
@@ -290,13 +295,12 @@ RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std:
   const auto file = artifact::Checkpoint::open(checkpoint);
   const auto metadata = Json::parse(file.metadata());
   const auto manifest = metadata.contains("data") ? metadata["data"].dump() : "{}";
-  quant::Sensitivity sensitivity;
+  Measured measured;
   if (const auto* saved = file.buffer(kSensitivityBuffer)) {
     const std::string_view text(reinterpret_cast<const char*>(saved->bytes.data()), saved->bytes.size());
-    sensitivity = parse_sensitivity(text, checkpoint.string());
+    measured.sensitivity = parse_sensitivity(text, checkpoint.string());
   }
-  const auto ledger =
-      pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, &sensitivity);
+  const auto ledger = pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, measured);
   auto json = ledger.to_json();
   json["path"] = out.string();
   return {report::json_text(json), false};

@@ -1,7 +1,9 @@
 #include "fairway/pipeline/stages/packing.h"
 
+#include "fairway/exec/calibration.h"
 #include "fairway/pipeline/stages/model_file.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include <map>
@@ -19,18 +21,18 @@ quant::TensorInfo tensor_info(const graph::Parameter& p) {
 }
 
 quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
-                             const quant::Sensitivity* sensitivity) {
+                             const quant::Sensitivity& sensitivity) {
   auto policy = c.policy;
   for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
   if (c.guided_high > 0 || c.guided_low > 0) {
-    if (!sensitivity || sensitivity->empty())
+    if (sensitivity.empty())
       base::fail_input(
           "quant.guided_high = {}, quant.guided_low = {}: the training collected no '{}'; train again "
           "with these keys set and to a learning-rate scale below 0.5, or set them to 0",
           c.guided_high, c.guided_low, kSensitivityBuffer);
     std::vector<quant::TensorInfo> tensors;
     for (const auto& p : layout.parameters()) tensors.push_back(tensor_info(p));
-    quant::guide_bits(policy, *sensitivity, tensors, c.guided_high, c.guided_low);
+    quant::guide_bits(policy, sensitivity, tensors, c.guided_high, c.guided_low);
   }
   return policy;
 }
@@ -80,16 +82,40 @@ quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& w
   return result;
 }
 
+bool needs_hessians(const Recipe& recipe, const graph::ParameterLayout& layout) {
+  auto policy = recipe.quant.policy;
+  for (const auto& rule : recipe.quant.rules)
+    policy.overrides.push_back(quant::parse_override("quant.rules", rule));
+  return std::ranges::any_of(layout.parameters(),
+                             [&](const auto& p) { return !policy.rule_for(tensor_info(p)).quantize; });
+}
+
+quant::Hessians calibrate(const Recipe& recipe, graph::ParameterStore& weights, const data::TokenStream& text,
+                          const exec::Engine& engine) {
+  const auto window = std::int64_t{recipe.model.window};
+  const auto rows = std::max<std::int64_t>(1, recipe.quant.calibration_tokens / window);
+  data::BatchLoader loader(
+      text, {rows * window, window, 1, recipe.data.order, static_cast<std::uint64_t>(recipe.seed)});
+  exec::ModelRunner runner(recipe.model, weights, engine);
+  std::vector<std::int32_t> targets(static_cast<std::size_t>(rows * window));
+  return exec::collect_hessians(runner, static_cast<int>(rows), recipe.quant.calibration_batches,
+                                [&](int, std::span<std::int32_t> tokens) {
+                                  loader.next_step();
+                                  loader.rows(0, tokens, targets);
+                                });
+}
+
 artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
                                  const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                                 exec::Engine& engine, const quant::Sensitivity* sensitivity) {
-  const auto policy = policy_of(recipe.quant, weights.layout(), sensitivity);
+                                 exec::Engine& engine, const Measured& measured) {
+  const auto policy = policy_of(recipe.quant, weights.layout(), measured.sensitivity);
   artifact::Artifact result;
   for (const auto& p : weights.layout().parameters()) {
     engine.throw_if_stopped();
     const bool bf16 = p.group == graph::Group::embedding && recipe.optim.embeddings == tensor::DType::bf16;
-    result.tensors.push_back(stored(quant::quantize(
-        policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16, engine.pool())));
+    result.tensors.push_back(
+        stored(quant::quantize(policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16,
+                               &measured.hessians, engine.pool())));
   }
   result.tokenizer = tokenizer_section(tokenizer);
   result.recipe_text = to_portable_toml(recipe);
@@ -102,19 +128,18 @@ std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::Par
                                                 const text::Tokenizer& tokenizer,
                                                 const std::string& data_manifest,
                                                 const std::filesystem::path& out, exec::Engine& engine,
-                                                const quant::Sensitivity* sensitivity) {
+                                                const Measured& measured) {
   engine.progress().note("quantising and packing");
   const artifact::WriteOptions options{recipe.quant.coder, recipe.quant.level};
   return std::async(std::launch::async,
-                    [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, sensitivity),
-                     out, options] { return artifact::write_artifact(out, packed, options); });
+                    [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, measured), out,
+                     options] { return artifact::write_artifact(out, packed, options); });
 }
 
 artifact::SizeLedger pack(const Recipe& recipe, graph::ParameterStore& weights,
                           const text::Tokenizer& tokenizer, const std::string& data_manifest,
-                          const std::filesystem::path& out, exec::Engine& engine,
-                          const quant::Sensitivity* sensitivity) {
-  return start_packing(recipe, weights, tokenizer, data_manifest, out, engine, sensitivity).get();
+                          const std::filesystem::path& out, exec::Engine& engine, const Measured& measured) {
+  return start_packing(recipe, weights, tokenizer, data_manifest, out, engine, measured).get();
 }
 
 }  // namespace fairway::pipeline

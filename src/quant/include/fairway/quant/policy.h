@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fairway/base/enum_names.h"
+#include "fairway/quant/gptq.h"
 #include "fairway/quant/quantize.h"
 
 namespace fairway::quant {
@@ -19,8 +20,10 @@ namespace fairway::quant {
 struct Rule {
   std::string_view name;  ///< "int6_search", "fp16", ...
   Kind kind;
+  /// Null: GPTQ on integers up to q_max, which needs the tensor's Hessian.
   QuantizedTensor (*quantize)(std::string name, std::span<const float> values, tensor::Shape shape,
                               base::ThreadPool& pool);
+  int q_max = 0;
 };
 std::vector<std::string> rule_names();
 /// An input error that names `key` and the choices when there is no such rule.
@@ -61,9 +64,12 @@ struct QuantPolicy {
   /// By category; `mlp` null: as `attention`.
   const Rule *attention = nullptr, *mlp = nullptr, *table = nullptr;
   std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
+  /// GPTQ: a row's scale is this times its standard deviation over q_max (GptqOptions::clip), by category.
+  double attention_clip = 13.0, mlp_clip = 11.5, table_clip = 14.0;
   Pruning prune;
 
   const Rule& rule_for(const TensorInfo& tensor) const;
+  double clip_for(Category category) const;
   /// Whether magnitude pruning touches it: 2-D and above the pass-through limit.
   bool prunes(const tensor::Shape& shape) const;
 };
@@ -84,8 +90,9 @@ using Sensitivity = std::map<std::string, double>;
 void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<const TensorInfo> tensors,
                 double high, double low);
 
-/// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16.
+/// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16. An input
+/// error where its rule is GPTQ's and `hessians` (null: none) does not have it.
 QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
-                         bool bf16, base::ThreadPool& pool);
+                         bool bf16, const Hessians* hessians, base::ThreadPool& pool);
 
 }  // namespace fairway::quant
