@@ -166,7 +166,7 @@ std::optional<std::uint64_t> Tokenizer::Impl::aligned_bytes(std::string_view doc
   return std::min(end + begun, character);
 }
 
-Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name) {
+Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name, bool plain) {
   if (model.empty()) fail_input("{}: empty file; give a SentencePiece .model file", name);
   if (model.size() > kMaxModelBytes)
     fail_input("{}: {} bytes is too large for a tokenizer (at most {})", name, model.size(), kMaxModelBytes);
@@ -181,7 +181,7 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
       fail_input("{}: unknown transform '{}'; a newer Fairway made this tokenizer", name,
                  one_line(impl->model.transform));
     impl->transform = *transform;
-  } else if (holds_case_operators(impl->model)) {
+  } else if (!plain && holds_case_operators(impl->model)) {
     impl->transform = Transform::caseops;
   }
   if (has_case_operators(impl->transform) && !holds_case_operators(impl->model))

@@ -102,6 +102,19 @@ TEST(CaseOpsTraining, GeneratingBeginsAnewWithADocument) {
   EXPECT_NE(logits({40, 41, 6, 42}), logits({6, 42}));
 }
 
+TEST(CaseOpsTraining, ADocumentsBeginningThatIsNotTheTokenizersIsSaid) {
+  for (const bool other : {false, true}) {
+    const auto recipe = caseops_recipe({other ? "model.bos_id=5" : "model.bos_id=1"});
+    Said said;
+    Engine engine(with_threads(2, &said));
+    prepare_corpus(recipe, engine);
+    EXPECT_EQ(said.warnings, other
+                                 ? std::vector<std::string>{"model.bos_id = 5 is not the tokenizer's 1: the "
+                                                            "model does not see where documents begin"}
+                                 : std::vector<std::string>{});
+  }
+}
+
 TEST(CaseOpsTraining, BadRecipesAreNamed) {
   const auto refused = [](std::vector<std::string> more) {
     return input_error([&] { caseops_recipe(std::move(more)); });

@@ -2,6 +2,7 @@
 #include "fairway/text/caseops.h"
 
 #include <gmock/gmock.h>
+#include <sentencepiece_processor.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -107,6 +108,14 @@ TEST_P(Published, GivesBackTheCase) {
                            "x\xEE\x80\x81y", "\xEE\x80\x84"})
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   EXPECT_FALSE(tokenizer.lossless()) << "white space is folded";
+}
+
+TEST_P(Published, FilesFromBeforeHaveItAsItIs) {
+  const auto plain = Tokenizer::from_bytes(tokenizer.model_bytes(), "older", true);
+  EXPECT_EQ(plain.transform(), Transform::none);
+  sentencepiece::SentencePieceProcessor model;
+  ASSERT_TRUE(model.Load(path()).ok());
+  EXPECT_EQ(plain.encode("The NASA Launch"), model.EncodeAsIds("The NASA Launch"));
 }
 
 /// docs/spec/caseops_tokenizer.md section 6.2: by token alone.

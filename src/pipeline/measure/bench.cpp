@@ -50,7 +50,7 @@ void measure_program(const TrainingModel& model, int repeats, const exec::Engine
   const std::vector<std::int32_t> ids(tokens.begin(), tokens.end());
   model.runner->prepare();
   const auto fill = [&] {
-    program.write<std::int32_t>("tokens", ids);
+    model.runner->write_tokens(program, ids);
     program.write<std::int32_t>("targets", ids);
     program.fill("weights", 1.0f / static_cast<float>(report.step_tokens));
   };

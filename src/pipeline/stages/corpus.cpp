@@ -109,12 +109,16 @@ text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Docu
   return text::train_tokenizer(views, options);
 }
 
-void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe) {
+void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe, exec::Engine& engine) {
   if (tokenizer.vocab_size() > recipe.model.vocab_size)
     fail_input("{}: the tokenizer has {} pieces, the model only model.vocab_size = {}", recipe.data.tokenizer,
                tokenizer.vocab_size(), recipe.model.vocab_size);
   if (tokenizer.bos_id() < 0)
     fail_input("{}: the tokenizer has no <s> to begin documents with", recipe.data.tokenizer);
+  if ((recipe.model.documents || recipe.model.smear_channels) && tokenizer.bos_id() != recipe.model.bos_id)
+    engine.progress().warning(fmt::format(
+        "model.bos_id = {} is not the tokenizer's {}: the model does not see where documents begin",
+        recipe.model.bos_id, tokenizer.bos_id()));
   score_bytes(recipe.score, tokenizer,
               recipe.model.vocab_size);  // the rule must work before anything is trained
 }
@@ -253,7 +257,7 @@ Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine) {
   Json manifest;
   if (all_shards(c.train, "data.train")) {
     auto tokenizer = train_or_load(recipe, {}, engine);
-    check_vocabulary(tokenizer, recipe);
+    check_vocabulary(tokenizer, recipe, engine);
     if (c.train.size() != 1) fail_input("data.train: one pattern of shards, not {}", c.train.size());
     auto stream = data::TokenStream::open(c.train.front(), recipe.model.vocab_size, &tokenizer);
     ScoredText validation;
@@ -275,7 +279,7 @@ Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine) {
   const base::Stopwatch making;
   auto tokenizer = train_or_load(recipe, documents, engine);
   const double tokenizer_seconds = making.seconds();
-  check_vocabulary(tokenizer, recipe);
+  check_vocabulary(tokenizer, recipe, engine);
   auto tokens = data::tokenize_documents(documents, tokenizer, engine.pool());
   auto validation = c.validation.empty()
                         ? (held.empty() ? ScoredText{} : scored_documents(held, tokenizer, engine))

@@ -126,7 +126,9 @@ artifact::TokenizerSection tokenizer_section(const text::Tokenizer& tokenizer) {
 }
 
 text::Tokenizer tokenizer_from(const artifact::TokenizerSection& section, const std::string& what) {
-  auto tokenizer = text::Tokenizer::from_bytes(base::as_bytes(section.model), what + " (tokenizer)");
+  // Files from before CaseOps models were known by their pieces have them without a transform.
+  const bool plain = section.transform == text::transform_name(text::Transform::none);
+  auto tokenizer = text::Tokenizer::from_bytes(base::as_bytes(section.model), what + " (tokenizer)", plain);
   if (text::transform_name(tokenizer.transform()) != section.transform)
     fail_input("{}: tokenizer with transform '{}' in a file that names '{}'", what,
                text::transform_name(tokenizer.transform()), section.transform);

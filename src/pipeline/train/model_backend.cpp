@@ -54,7 +54,8 @@ ModelBackend::ModelBackend(const Recipe& r, const exec::Engine& engine)
       optimizer_->enqueue();
     });
   }
-  roofline_seconds_ = roofline_seconds();
+  roofline_seconds_[1] = roofline_seconds(*model_.program);
+  roofline_seconds_[0] = model_.early ? roofline_seconds(*model_.early) : roofline_seconds_[1];
 }
 
 ModelBackend::~ModelBackend() {
@@ -66,10 +67,10 @@ ModelBackend::~ModelBackend() {
 }
 
 /// Of a step without fake quantisation; 0 where no rates are known.
-double ModelBackend::roofline_seconds() const {
+double ModelBackend::roofline_seconds(const graph::Program& micro_batch) const {
   if (!rates_) return 0;
   const auto& runner = *model_.runner;
-  double seconds = static_cast<double>(micro_batches()) * rates_->roofline_seconds(model_.program->graph());
+  double seconds = static_cast<double>(micro_batches()) * rates_->roofline_seconds(micro_batch.graph());
   for (const auto* program : {runner.refresh_program(ComputeWeights::plain),
                               runner.unfold_program(*model_.program, ComputeWeights::plain)})
     if (program) seconds += rates_->roofline_seconds(program->graph());
@@ -86,6 +87,7 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
   optimizer_->prepare(step_values(recipe_, plan));
   begin_[kind].run();
   auto& program = model_.early && !plan.looped ? *model_.early : *model_.program;
+  queued_.push_back(roofline_seconds_[plan.looped]);
   runner.forward_backward(program, micro_batches(), [&](std::int64_t i, const exec::MicroBatch& batch) {
     loader.rows(i * model_.rows, batch.tokens, batch.targets);
     target_weights(recipe_, batch.weights);
@@ -100,7 +102,9 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
 
 StepOutcome ModelBackend::collect() {
   const auto step = model_.runner->take_step();
-  return {step.loss, optimizer_->report(), step.seconds, roofline_seconds_};
+  const double roofline = queued_.front();
+  queued_.pop_front();
+  return {step.loss, optimizer_->report(), step.seconds, roofline};
 }
 
 double ModelBackend::measure_update(int repeats) {

@@ -7,6 +7,7 @@
 #include "fairway/pipeline/train/train_backend.h"
 
 #include <array>
+#include <deque>
 
 namespace fairway::pipeline {
 
@@ -29,7 +30,7 @@ class ModelBackend final : public TrainBackend {
   std::int64_t micro_batches() const {
     return recipe_.train.batch_tokens / recipe_.model.window / model_.rows;
   }
-  double roofline_seconds() const;
+  double roofline_seconds(const graph::Program& micro_batch) const;
 
   const Recipe recipe_;
   const exec::Engine& engine_;
@@ -37,7 +38,8 @@ class ModelBackend final : public TrainBackend {
   const TrainingModel model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   std::array<exec::Recorded, 2> begin_, finish_;  ///< by exec::ComputeWeights
-  double roofline_seconds_ = 0;
+  std::array<double, 2> roofline_seconds_ = {};   ///< of a step: before the loop runs again, and since
+  std::deque<double> queued_;                     ///< of the steps not yet collected
 };
 
 }  // namespace fairway::pipeline

@@ -47,7 +47,10 @@ class Tokenizer {
  public:
   /// Parses a SentencePiece `.model`; `name` stands in error messages. The bytes may be hostile: everything
   /// SentencePiece would trust is checked first. Throws an input error in one line.
-  static Tokenizer from_bytes(std::span<const std::byte> model, const std::string& name = "tokenizer");
+  /// `plain`: a published CaseOps model is run as it is, on text as it stands (Transform::none), as files
+  /// from before the transform was known here have it.
+  static Tokenizer from_bytes(std::span<const std::byte> model, const std::string& name = "tokenizer",
+                              bool plain = false);
   static Tokenizer load(const std::filesystem::path& path);
 
   /// Appends the ids of `text` (no BOS). Throws an input error that names `what` when the text is empty or
