@@ -46,9 +46,11 @@ class FamilyBuilder {
     if (decoding() && (c_.bigram_rows || c_.smear_channels))
       previous_ = b_.input("previous", {DType::i32, {B_}});
     if (c_.documents && !decoding()) segments_ = b_.input("segments", {DType::i32, {B_, S_}});
-    // Windows restart at position 0; the rescaled base follows the window, not the cache's capacity.
+    // Windows and packed documents restart at position 0, so that no token looks back further than the
+    // window: the rescaled base follows it, not a packed row's length or the cache's capacity.
     const int positions = decoding() ? capacity() : S_;
-    rope_ = b_.constant("rope", rope_table(c_, positions, decoding() ? c_.window : S_, b_.wide()));
+    const int context = decoding() ? c_.window : std::min(S_, c_.window);
+    rope_ = b_.constant("rope", rope_table(c_, positions, context, b_.wide()));
     const auto x0 = input_stage();
     const auto loss = head(blocks(x0));
     for (const auto& [matrix, hessian] : hessians_) b_.output(hessian, hessian_of(matrix));
@@ -59,7 +61,7 @@ class FamilyBuilder {
   static std::string program_name(const BuildOptions& o) {
     switch (o.mode) {
       case Mode::train:
-        return "train";
+        return o.looped ? "train" : "train-unlooped";
       case Mode::score:
         return o.last ? fmt::format("score-last-{}", o.last) : "score";
       case Mode::logits:

@@ -106,7 +106,7 @@ tensor::f16 row_scale(std::span<const float> row, const GptqOptions& o) {
 void quantize_row(std::span<const float> values, const Columns& c, float scale, const GptqOptions& o,
                   std::int8_t* q) {
   const auto n = static_cast<std::int64_t>(values.size());
-  std::vector<float> w, errors(static_cast<std::size_t>(n));
+  std::vector<float> w;
   for (const auto j : c.order)
     w.push_back(c.dead[static_cast<std::size_t>(j)] ? 0 : values[static_cast<std::size_t>(j)]);
   std::vector<float> later(static_cast<std::size_t>(n));

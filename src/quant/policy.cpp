@@ -133,14 +133,14 @@ double QuantPolicy::clip_for(Category category) const {
 }
 
 QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
-                         bool bf16, const Hessians* hessians, base::ThreadPool& pool) {
+                         bool bf16, base::ThreadPool& pool, const Hessians& hessians) {
   const auto& name = tensor.name;
   const auto& shape = tensor.shape;
   const Rule& rule = policy.rule_for(tensor);
   const auto by_rule = [&](std::span<const float> from) {
     if (rule.quantize) return rule.quantize(name, from, shape, pool);
-    const auto found = hessians ? hessians->find(name) : Hessians::const_iterator{};
-    if (!hessians || found == hessians->end())
+    const auto found = hessians.find(name);
+    if (found == hessians.end())
       base::fail_input(
           "{}: {} needs the Hessian of what it multiplies, and there is none; quantise it in `fairway "
           "run`, which calibrates, or by another rule",

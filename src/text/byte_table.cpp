@@ -43,6 +43,17 @@ void decoded(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
 
 }  // namespace
 
+std::vector<std::int32_t> ByteTable::counts(std::span<const std::uint16_t> tokens) const {
+  std::vector<std::int32_t> result(tokens.size());
+  bool escaped = !tokens.empty() && tokens[0] == escape;  // the token to come is meant as it is
+  for (std::size_t i = 1; i < tokens.size(); ++i) {
+    const bool meant = escaped && literal[tokens[i]] > 0;
+    result[i] = static_cast<std::int32_t>(meant ? literal[tokens[i]] : count(tokens[i], tokens[i - 1]));
+    escaped = !escaped && tokens[i] == escape;
+  }
+  return result;
+}
+
 ByteRule default_byte_rule(const Tokenizer& tokenizer) {
   return tokenizer.lossless() ? ByteRule::exact : ByteRule::challenge;
 }

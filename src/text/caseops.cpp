@@ -92,11 +92,10 @@ class Decoder {
     } else if (op == CaseOperator::cap_next) {
       if (cap_) drop("two operators for one letter");
       cap_ = true;
-    } else if (word_ || in_word_ || cap_) {
-      drop(in_word_ ? "an operator of a word inside it" : "two operators for one word");
-      if (!in_word_) word_ = op == CaseOperator::title ? Word::title : Word::all_caps;
     } else {
-      word_ = op == CaseOperator::title ? Word::title : Word::all_caps;
+      if (word_ || in_word_ || cap_)
+        drop(in_word_ ? "an operator of a word inside it" : "two operators for one word");
+      if (!in_word_) word_ = op == CaseOperator::title ? Word::title : Word::all_caps;
     }
     at_ += kOperatorBytes;
   }

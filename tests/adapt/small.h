@@ -1,10 +1,10 @@
 #pragma once
 // A model and a text of a second's work.
 
+#include "exec/small.h"
 #include "fairway/adapt/evaluate.h"
 #include "fairway/base/error.h"
 #include "fairway/base/random.h"
-#include "fairway/model/family.h"
 
 #include <cstring>
 #include <string>
@@ -12,29 +12,7 @@
 
 namespace fairway::adapt::testing {
 
-inline model::ModelConfig small_config() {
-  model::ModelConfig c;
-  c.vocab_size = 48;
-  c.layers = 3;
-  c.width = 32;
-  c.heads = 2;
-  c.kv_heads = 1;
-  c.window = 16;
-  c.rope_dims = 8;
-  c.rope_rescale_length = 0;
-  c.bigram_rows = 32;
-  c.bigram_dim = 8;
-  c.ve_dim = 8;
-  c.ve_layers = {2};
-  c.xsa_layers = {2};
-  return c;
-}
-
-inline exec::ExecutionOptions with_threads(int threads) {
-  exec::ExecutionOptions options;
-  options.threads = threads;
-  return options;
-}
+using exec::testing::small_config, exec::testing::with_threads;
 
 inline const exec::Engine& engine() {
   static const exec::Engine two_threads(with_threads(2));

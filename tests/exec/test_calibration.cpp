@@ -1,6 +1,7 @@
 // Hessians of what matrices multiply, held against what is known of their inputs without looking inside.
 #include "fairway/exec/calibration.h"
 
+#include "exec/small.h"
 #include "fairway/base/random.h"
 #include "support/compare.h"
 
@@ -12,18 +13,9 @@ namespace fairway::exec {
 namespace {
 
 model::ModelConfig looped() {
-  model::ModelConfig c;
-  c.vocab_size = 48;
-  c.layers = 3;
-  c.width = 32;
-  c.heads = 2;
-  c.kv_heads = 1;
-  c.window = 16;
-  c.rope_dims = 8;
-  c.rope_rescale_length = 0;
+  auto c = testing::small_config();
   c.bigram_rows = c.ve_dim = 0;
   c.ve_layers = {};
-  c.xsa_layers = {2};
   c.loop_layers = {1};
   c.loop_runs = 3;
   c.bos_id = 0;
@@ -32,16 +24,11 @@ model::ModelConfig looped() {
 
 class Calibration : public ::testing::Test {
  protected:
-  Calibration() : engine_(two_threads()), weights_(model::make_layout(config_), {}, false) {
+  Calibration() : engine_(testing::with_threads(2)), weights_(model::make_layout(config_), {}, false) {
     model::initialise(weights_, 3, engine_.pool());
     const base::Random noise(1, "noise");
     std::uint64_t i = 0;
     for (auto& v : weights_.flat_values().span<float>()) v += 0.1f * static_cast<float>(noise.normal(i++));
-  }
-  static ExecutionOptions two_threads() {
-    ExecutionOptions options;
-    options.threads = 2;
-    return options;
   }
   static void fill(int batch, std::span<std::int32_t> tokens) {
     const base::Random random(static_cast<std::uint64_t>(batch), "tokens");

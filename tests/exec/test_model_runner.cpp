@@ -4,6 +4,7 @@
 #include "fairway/exec/micro_batch.h"
 #include "fairway/exec/window_programs.h"
 
+#include "exec/small.h"
 #include "fairway/base/random.h"
 
 #include <gtest/gtest.h>
@@ -13,40 +14,19 @@
 namespace fairway::exec {
 namespace {
 
-model::ModelConfig small_config() {
-  model::ModelConfig c;
-  c.vocab_size = 48;
-  c.layers = 3;
-  c.width = 32;
-  c.heads = 2;
-  c.kv_heads = 1;
-  c.window = 16;
-  c.rope_dims = 8;
-  c.rope_rescale_length = 0;
-  c.bigram_rows = 32;
-  c.bigram_dim = 8;
-  c.ve_dim = 8;
-  c.ve_layers = {2};
-  c.xsa_layers = {2};
-  return c;
-}
+using testing::small_config, testing::with_threads;
 
 const Form folded = {tensor::DType::f32, graph::all_passes()};
 int int6(const graph::Parameter&) { return 31; }
 
 class Runner : public ::testing::Test {
  protected:
-  Runner() : engine_(two_threads()), weights_(model::make_layout(config_), {}, false) {
+  Runner() : engine_(with_threads(2)), weights_(model::make_layout(config_), {}, false) {
     model::initialise(weights_, 3, engine_.pool());
     move(weights_, 0);
     const base::Random random(7, "tokens");
     for (std::uint64_t i = 0; i < 4 * 16 + 1; ++i)
       text_.push_back(static_cast<std::int32_t>(random.below(i, 48)));
-  }
-  static ExecutionOptions two_threads() {
-    ExecutionOptions options;
-    options.threads = 2;
-    return options;
   }
   /// Other weights, none of them zero.
   void move(graph::ParameterStore& store, std::uint64_t seed) const {

@@ -16,18 +16,24 @@ inline GoldenFile golden(const std::string& name) {
   return read_safetensors(std::string(FAIRWAY_GOLDEN_DIR) + "/" + name + ".safetensors");
 }
 
-inline model::ModelConfig golden_config(const GoldenFile& file, const std::string& activation) {
+/// The sizes that every file's metadata names.
+inline void set_golden_sizes(model::ModelConfig& c, const GoldenFile& file) {
   const auto j = file.json("config");
-  model::ModelConfig c;
   c.vocab_size = j["vocab_size"];
   c.layers = j["num_layers"];
   c.width = j["model_dim"];
   c.heads = j["num_heads"];
   c.kv_heads = j["num_kv_heads"];
   c.mlp_mult = j["mlp_mult"];
-  c.activation = base::parse_name<model::Activation>(activation).value();
   c.window = j["T"];
   c.rope_dims = j["rope_dims"];
+}
+
+inline model::ModelConfig golden_config(const GoldenFile& file, const std::string& activation) {
+  const auto j = file.json("config");
+  model::ModelConfig c;
+  set_golden_sizes(c, file);
+  c.activation = base::parse_name<model::Activation>(activation).value();
   c.bigram_rows = j["bigram_vocab_size"];
   c.bigram_dim = j["bigram_dim"];
   c.xsa_layers.clear();

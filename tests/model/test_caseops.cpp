@@ -21,9 +21,8 @@ std::vector<int> range(int first, int end) {
 }
 
 /// What both systems have in common at any size.
-ModelConfig caseops(int layers) {
+ModelConfig caseops() {
   ModelConfig c;
-  c.layers = layers;
   c.rope_rescale_length = 0;
   c.smear = false;
   c.smear_channels = 12;
@@ -36,14 +35,8 @@ ModelConfig caseops(int layers) {
 
 ModelConfig golden_caseops(const GoldenFile& file, model::Parallel parallel) {
   const auto j = file.json("config");
-  auto c = caseops(j["num_layers"]);
-  c.vocab_size = j["vocab_size"];
-  c.width = j["model_dim"];
-  c.heads = j["num_heads"];
-  c.kv_heads = j["num_kv_heads"];
-  c.mlp_mult = j["mlp_mult"];
-  c.window = j["T"];
-  c.rope_dims = j["rope_dims"];
+  auto c = caseops();
+  set_golden_sizes(c, file);
   c.attn_gate_scale = j["sparse_attn_gate_scale"];
   c.loop_layers = range(j["loop_start"], j["loop_end"].get<int>() + 1);
   c.loop_runs = j["num_loops"].get<int>() + 1;
@@ -179,7 +172,8 @@ std::string case_name(const ::testing::TestParamInfo<Case>& test) {
 INSTANTIATE_TEST_SUITE_P(Systems, CaseOpsGolden, ::testing::ValuesIn(all_cases()), case_name);
 
 ModelConfig pr2143() {
-  auto c = caseops(12);
+  auto c = caseops();
+  c.layers = 12;
   c.vocab_size = 12288;
   c.mlp_mult = 4;
   c.loop_layers = {3, 4, 5};
@@ -230,7 +224,8 @@ TEST(CaseOps, LayersRunAndSkipAsPublished) {  // docs/spec/caseops_model.md sect
 
 /// Small, with every part: three runs of a layer, lanes, gates.
 ModelConfig tiny() {
-  auto c = caseops(5);
+  auto c = caseops();
+  c.layers = 5;
   c.vocab_size = 64;
   c.width = 48;
   c.heads = 6;
@@ -289,6 +284,24 @@ TEST_F(CaseOpsPrograms, DocumentsOfAPackedRowDoNotSeeEachOther) {
   EXPECT_EQ(std::vector<float>(changed.begin() + 9, changed.end() - 1), behind);
   c.documents = false;  // as PR 2143 trains: across documents
   EXPECT_NE(nll(c, store, ids, {})[15], changed[15]);
+}
+
+TEST_F(CaseOpsPrograms, APackedRowsLengthDoesNotRescaleItsAngles) {
+  auto c = tiny();
+  c.documents = true;
+  c.rope_dims = 8;
+  c.rope_rescale_length = c.window / 2;
+  auto store = disturbed(c);
+  const auto n = static_cast<std::size_t>(c.window);
+  auto ids = tokens(2 * c.window, c.vocab_size);
+  std::ranges::replace(ids, c.bos_id, 2);
+  ids[0] = ids[n] = c.bos_id;
+  std::vector<std::int32_t> segments(2 * n, 0);
+  std::fill(segments.begin() + c.window, segments.end(), c.window);
+  const auto packed = nll(c, store, ids, segments);
+  ids.resize(n);
+  const auto alone = nll(c, store, ids, std::vector<std::int32_t>(n, 0));
+  EXPECT_LE(max_relative(std::span(packed).first(n - 1), std::span(alone).first(n - 1)), 1e-6);
 }
 
 TEST_F(CaseOpsPrograms, ScoringTheLastPositionsEqualsScoringAll) {

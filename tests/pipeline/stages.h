@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -64,6 +66,26 @@ inline OpenModel fresh_model(const Recipe& recipe, const text::Tokenizer& tokeni
       std::make_unique<graph::ParameterStore>(model::make_layout(recipe.model), tensor::Device{}, false);
   if (!zero) model::initialise(*model.weights, 1, engine.pool());
   return model;
+}
+
+/// Trains and is stopped from outside behind `step`, as Ctrl-C does it; what is left goes to `checkpoint`.
+template <class MakeBackend>
+TrainOutcome train_until(std::int64_t step, const Recipe& recipe, const Corpus& corpus,
+                         const std::filesystem::path& checkpoint, MakeBackend&& make_backend) {
+  std::stop_source source;
+  auto options = with_threads(2);
+  options.stop = source.get_token();
+  Engine engine(options);
+  Trainer trainer(recipe, corpus, engine, make_backend(engine));
+  return trainer.run({[&](const StepMetrics& m) {
+                       if (m.step == step) source.request_stop();
+                     }},
+                     checkpoint);
+}
+inline TrainOutcome train_until(std::int64_t step, const Recipe& recipe, const Corpus& corpus,
+                                const std::filesystem::path& checkpoint) {
+  return train_until(step, recipe, corpus, checkpoint,
+                     [](Engine&) { return std::unique_ptr<TrainBackend>(); });
 }
 
 inline std::vector<std::byte> weights_of(const graph::ParameterStore& store) {

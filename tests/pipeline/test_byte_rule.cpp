@@ -87,9 +87,8 @@ std::vector<data::Document> documents(std::uint64_t seed) {
 score::ScoreLedger entered(const ScoredText& text, const text::Tokenizer& tokenizer, text::ByteRule rule,
                            std::int64_t targets) {
   const auto table = text::make_byte_table(tokenizer, rule);
-  std::vector<std::int32_t> bytes;
-  for (std::size_t t = 0; t < static_cast<std::size_t>(targets); ++t)
-    bytes.push_back(static_cast<std::int32_t>(table.count_at(text.tokens, t + 1)));
+  auto bytes = table.counts(std::span(text.tokens).first(static_cast<std::size_t>(targets) + 1));
+  bytes.erase(bytes.begin());
   score::ScoreLedger ledger({.targets = targets, .text = text.reference(tokenizer, targets)});
   const std::vector<float> nll(bytes.size(), 1.0f);
   ledger.commit(0, nll, bytes);

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 namespace fairway::pipeline::testing {
 namespace {
@@ -262,9 +263,8 @@ TEST_F(ScoreFile, TheRuleCountsItsBytesAndIsNamed) {
     const auto score = scored([&](auto& r) { r.rule = rule; })["sliding"];
     EXPECT_EQ(score["rule"], name);
     const auto table = text::make_byte_table(corpus->tokenizer, rule, recipe.model.vocab_size);
-    std::int64_t expected = 0;
-    const auto ids = tokens();
-    for (std::size_t i = 1; i < ids.size(); ++i) expected += table.count_at(ids, i);
+    const auto counts = table.counts(tokens());
+    const auto expected = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
     EXPECT_EQ(score["bytes"], expected) << name;
     EXPECT_NEAR(score["bits_per_byte"].get<double>(),
                 score["nll"].get<double>() / std::log(2.0) / static_cast<double>(expected), 1e-12);

@@ -109,20 +109,10 @@ TEST_P(Resume, GivesTheBytesOfARunThatWasNeverStopped) {
   whole.run({}, {});
 
   // Stopped from outside after step 4, as Ctrl-C does it.
-  std::stop_source source;
-  auto options = with_threads(2);
-  options.stop = source.get_token();
-  Engine stopped(options);
   const auto checkpoint = folder / "c.fwck";
-  {
-    Trainer first(recipe, run.corpus, stopped);
-    const auto outcome = first.run({[&](const StepMetrics& m) {
-                                     if (m.step == 4) source.request_stop();
-                                   }},
-                                   checkpoint);
-    EXPECT_TRUE(outcome.interrupted);
-    EXPECT_EQ(outcome.steps, 4) << "the step in progress is finished";
-  }
+  const auto stopped = train_until(4, recipe, run.corpus, checkpoint);
+  EXPECT_TRUE(stopped.interrupted);
+  EXPECT_EQ(stopped.steps, 4) << "the step in progress is finished";
   Trainer second(recipe, run.corpus, run.engine);
   second.restore(checkpoint);
   EXPECT_EQ(second.steps_done(), 4);

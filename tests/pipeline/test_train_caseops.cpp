@@ -56,17 +56,7 @@ TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
     const auto checkpoint = folder / "c.fwck";
     Engine engine(with_threads(2));
     const auto corpus = prepare_corpus(recipe, engine);
-    std::stop_source source;
-    auto options = with_threads(2);
-    options.stop = source.get_token();
-    Engine stopped(options);
-    {
-      Trainer first(recipe, corpus, stopped);
-      first.run({[&](const StepMetrics& m) {
-                  if (m.step == until) source.request_stop();
-                }},
-                checkpoint);
-    }
+    train_until(until, recipe, corpus, checkpoint);
     Trainer second(recipe, corpus, engine);
     second.restore(checkpoint);
     EXPECT_EQ(second.steps_done(), until);

@@ -109,21 +109,12 @@ TEST_F(Depth, AStopFinishesTheStepsInFlightAndGoesOnToTheSameBytes) {
   const auto expected = train(recipe, 0);
   Engine engine(with_threads(2));
   const auto corpus = prepare_corpus(recipe, engine);
-  std::stop_source source;
-  auto options = with_threads(2);
-  options.stop = source.get_token();
-  Engine stopped(options);
   Folder folder;
-  {
-    Trainer first(recipe, corpus, stopped,
-                  std::make_unique<DelayedBackend>(make_train_backend(recipe, stopped), 1));
-    const auto outcome = first.run({[&](const StepMetrics& m) {
-                                     if (m.step == 4) source.request_stop();
-                                   }},
-                                   folder / "c.fwck");
-    EXPECT_TRUE(outcome.interrupted);
-    EXPECT_EQ(outcome.steps, 5);
-  }
+  const auto outcome = train_until(4, recipe, corpus, folder / "c.fwck", [&](Engine& stopped) {
+    return std::make_unique<DelayedBackend>(make_train_backend(recipe, stopped), 1);
+  });
+  EXPECT_TRUE(outcome.interrupted);
+  EXPECT_EQ(outcome.steps, 5);
   Trainer second(recipe, corpus, engine,
                  std::make_unique<DelayedBackend>(make_train_backend(recipe, engine), 1));
   second.restore(folder / "c.fwck");

@@ -81,15 +81,7 @@ TEST(Guided, AResumeBetweenTheStepsKeepsEveryByte) {
   const auto corpus = prepare_corpus(recipe, engine);
   Trainer(recipe, corpus, engine).run({}, folder / "whole.fwck");
 
-  std::stop_source source;
-  auto options = with_threads(2);
-  options.stop = source.get_token();
-  Engine stopped(options);
-  Trainer(recipe, corpus, stopped)
-      .run({[&](const StepMetrics& m) {
-             if (m.step == 5) source.request_stop();
-           }},
-           folder / "c.fwck");
+  train_until(5, recipe, corpus, folder / "c.fwck");
   const auto first = buffer_of(folder / "c.fwck", kSensitivityBuffer);
   ASSERT_FALSE(first.empty()) << "one of the two steps is done";
   Trainer second(recipe, corpus, engine);

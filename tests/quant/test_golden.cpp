@@ -35,7 +35,7 @@ void compare(const std::string& file, const QuantPolicy& policy) {
     const std::string name = key.substr(std::strlen("in/"));
     const auto values = array.as<float>();
     const bool table = name.find("tok_emb") != name.npos;
-    const auto result = quantize(policy, named(name, shape_of(array)), values, table, nullptr, pool);
+    const auto result = quantize(policy, named(name, shape_of(array)), values, table, pool);
     const std::string kind = kinds.at(name);
     ASSERT_EQ(kind == "passthrough" ? "fp16" : kind, kind_name(result.kind)) << name;
     if (kind == "passthrough") {

@@ -185,7 +185,7 @@ TEST(Policy, PruningTouchesOnlyTheExportedCopyOfLargeMatrices) {
     return std::count(q.q.begin(), q.q.end(), std::int8_t{0});
   };
   const auto stored = [&](const QuantPolicy& policy) {
-    return quantize(policy, matrix, values, false, nullptr, pool);
+    return quantize(policy, matrix, values, false, pool);
   };
   const auto pruned = stored(with), plain = stored(without);
   EXPECT_EQ(values, kept);
@@ -204,9 +204,9 @@ TEST(Policy, PruningByThresholdBeforeAndAfter) {
   const auto stored = [&](PruneWhen when, const char* rule) {
     auto policy = policy_with(rule);
     policy.prune = {.share = 0.0, .below = 2.5, .when = when};
-    return quantize(policy, matrix, values, false, nullptr, pool);
+    return quantize(policy, matrix, values, false, pool);
   };
-  const auto plain = quantize(policy_with("int6_search"), matrix, values, false, nullptr, pool);
+  const auto plain = quantize(policy_with("int6_search"), matrix, values, false, pool);
   const auto before = stored(PruneWhen::before, "int6_search"),
              after = stored(PruneWhen::after, "int6_search");
   for (std::size_t i = 0; i < values.size(); ++i) {

@@ -52,7 +52,7 @@ TEST(Prune, AWeightAtTheThresholdStays) {
     auto policy = policy_with("int8");
     policy.passthrough_limit = 0;
     policy.prune = {0, 0.5, when};
-    const auto q = quantize(policy, named(kMatrix.name, {2, 4}), values, false, nullptr, pool());
+    const auto q = quantize(policy, named(kMatrix.name, {2, 4}), values, false, pool());
     for (std::size_t i = 0; i < values.size(); ++i)
       EXPECT_EQ(q.q[i] == 0, std::abs(values[i]) < 0.5f) << base::name_of(when) << " " << values[i];
   }

@@ -63,24 +63,17 @@ TEST(ByteTable, CountsSpacesByTheRule) {
   EXPECT_EQ(exact.count(our_the, 1), 4u);
 }
 
-std::uint64_t counted(const Tokenizer& tokenizer, const ByteTable& table, const std::string& text) {
-  auto ids = tokenizer.encode(text);
-  ids.insert(ids.begin(), tokenizer.bos_id());
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 1; i < ids.size(); ++i) bytes += table.count_at(ids, i);
-  return bytes;
-}
-
 TEST(ByteTable, ExactCountsOfOursSumToTheText) {
   const ByteTable table = make_byte_table(ours(), ByteRule::exact);
   EXPECT_EQ(default_byte_rule(ours()), ByteRule::exact);
   for (const std::string& text : testing::nasty_strings())
-    EXPECT_EQ(counted(ours(), table, text), text.size()) << ::testing::PrintToString(text.substr(0, 40));
+    EXPECT_EQ(testing::counted(ours(), table, text), text.size())
+        << ::testing::PrintToString(text.substr(0, 40));
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     const std::string text = testing::random_text(seed);
-    ASSERT_EQ(counted(ours(), table, text), text.size()) << seed;
+    ASSERT_EQ(testing::counted(ours(), table, text), text.size()) << seed;
   }
-  EXPECT_EQ(counted(ours(), table, testing::demo_text()), testing::demo_text().size());
+  EXPECT_EQ(testing::counted(ours(), table, testing::demo_text()), testing::demo_text().size());
 }
 
 // Each token alone adds what the table says, whatever comes before it.
@@ -104,17 +97,18 @@ TEST(ByteTable, ExactCountsOfPublishedSumToTheDecodedText) {
     const auto told = [](const std::string& text) { return text.find("\xE2\x96\x81") == std::string::npos; };
     for (const std::string& text : testing::nasty_strings()) {
       if (!told(text)) continue;
-      EXPECT_EQ(counted(tokenizer, table, text), tokenizer.decode(tokenizer.encode(text)).size())
+      EXPECT_EQ(testing::counted(tokenizer, table, text), tokenizer.decode(tokenizer.encode(text)).size())
           << file << ::testing::PrintToString(text.substr(0, 40));
     }
     for (std::uint64_t seed = 0; seed < 500; ++seed) {
       const std::string text = testing::random_text(seed);
       if (!told(text)) continue;
-      ASSERT_EQ(counted(tokenizer, table, text), tokenizer.decode(tokenizer.encode(text)).size())
+      ASSERT_EQ(testing::counted(tokenizer, table, text), tokenizer.decode(tokenizer.encode(text)).size())
           << file << seed;
     }
     const std::string prose = testing::demo_text().substr(0, 100'000);
-    EXPECT_EQ(counted(tokenizer, table, prose), tokenizer.decode(tokenizer.encode(prose)).size()) << file;
+    EXPECT_EQ(testing::counted(tokenizer, table, prose), tokenizer.decode(tokenizer.encode(prose)).size())
+        << file;
   }
 }
 

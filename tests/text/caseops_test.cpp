@@ -121,13 +121,7 @@ TEST_P(Published, FilesFromBeforeHaveItAsItIs) {
 /// docs/spec/caseops_tokenizer.md section 6.2: by token alone.
 TEST_P(Published, OperatorsCountNothing) {
   const auto table = make_byte_table(tokenizer, ByteRule::challenge);
-  const auto count = [&](const char* text) {
-    auto ids = tokenizer.encode(text);
-    ids.insert(ids.begin(), tokenizer.bos_id());
-    std::uint32_t sum = 0;
-    for (std::size_t i = 1; i < ids.size(); ++i) sum += table.count_at(ids, i);
-    return sum;
-  };
+  const auto count = [&](const char* text) { return testing::counted(tokenizer, table, text); };
   EXPECT_EQ(count("The NASA Launch"), 15u);
   EXPECT_EQ(count("iPhone OpenAI"), 13u);
   EXPECT_EQ(count("The quick brown FOX."), 20u);
@@ -182,12 +176,8 @@ TEST_F(Ours, KeepsEveryTextAndCountsItsBytes) {
   texts.push_back(E + E + E + E + T + " " + E + A + "NASA" + E);
   for (const auto& text : texts) {
     if (text.empty()) continue;
-    auto ids = tokenizer().encode(text);
-    ASSERT_EQ(tokenizer().decode(ids), text);
-    ids.insert(ids.begin(), tokenizer().bos_id());
-    std::uint64_t sum = 0;
-    for (std::size_t i = 1; i < ids.size(); ++i) sum += table.count_at(ids, i);
-    ASSERT_EQ(sum, text.size()) << text;
+    ASSERT_EQ(tokenizer().decode(tokenizer().encode(text)), text);
+    ASSERT_EQ(testing::counted(tokenizer(), table, text), text.size()) << text;
   }
 }
 

@@ -73,12 +73,16 @@ void validate_quant(const Recipe& recipe) {
   if (recipe.quant.guided_high + recipe.quant.guided_low > 1)
     fail_input("quant.guided_high = {}: with quant.guided_low = {} more than all matrices",
                recipe.quant.guided_high, recipe.quant.guided_low);
-  // The last step's scale is 1 / warmdown_steps.
-  if (recipe.quant.guided_high + recipe.quant.guided_low > 0 && recipe.train.warmdown_steps < 3)
+  if (recipe.quant.guided_high + recipe.quant.guided_low == 0) return;
+  // The last step's scale is 1 / (steps of the warmdown).
+  const auto& train = recipe.train;
+  const bool by_part = train.warmdown_fraction > 0;
+  if ((by_part ? train.warmdown_fraction * static_cast<double>(train.steps) : train.warmdown_steps) <= 2)
     fail_input(
         "quant.guided_high = {}, quant.guided_low = {}: need gradients of steps with a learning-rate scale "
-        "below 0.5, and with train.warmdown_steps = {} there are none",
-        recipe.quant.guided_high, recipe.quant.guided_low, recipe.train.warmdown_steps);
+        "below 0.5, and with train.warmdown_{} = {} there are none",
+        recipe.quant.guided_high, recipe.quant.guided_low, by_part ? "fraction" : "steps",
+        by_part ? train.warmdown_fraction : train.warmdown_steps);
 }
 
 /// A grid needs a sign and a digit.

@@ -20,7 +20,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   const auto table = score_bytes(recipe.score, tokenizer, recipe.model.vocab_size);
   const auto tokens = scored_tokens(recipe.score, text);
   adapt::EvaluateOptions options;
-  options.count = byte_counter(table);
+  options.count = byte_counter(table, tokens);
   options.byte_rule = std::string(base::name_of(table.rule));
   options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
   options.stride = recipe.score.stride;

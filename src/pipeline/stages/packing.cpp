@@ -20,10 +20,16 @@ quant::TensorInfo tensor_info(const graph::Parameter& p) {
   return {p.name, p.shape, attends ? attention : p.role == graph::Role::mlp ? mlp : table};
 }
 
-quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
-                             const quant::Sensitivity& sensitivity) {
+/// As the recipe says it, without guided bits.
+quant::QuantPolicy written_policy(const QuantConfig& c) {
   auto policy = c.policy;
   for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
+  return policy;
+}
+
+quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
+                             const quant::Sensitivity& sensitivity) {
+  auto policy = written_policy(c);
   if (c.guided_high > 0 || c.guided_low > 0) {
     if (sensitivity.empty())
       base::fail_input(
@@ -83,9 +89,7 @@ quant::Sensitivity parse_sensitivity(std::string_view text, const std::string& w
 }
 
 bool needs_hessians(const Recipe& recipe, const graph::ParameterLayout& layout) {
-  auto policy = recipe.quant.policy;
-  for (const auto& rule : recipe.quant.rules)
-    policy.overrides.push_back(quant::parse_override("quant.rules", rule));
+  const auto policy = written_policy(recipe.quant);
   return std::ranges::any_of(layout.parameters(),
                              [&](const auto& p) { return !policy.rule_for(tensor_info(p)).quantize; });
 }
@@ -115,7 +119,7 @@ artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& we
     const bool bf16 = p.group == graph::Group::embedding && recipe.optim.embeddings == tensor::DType::bf16;
     result.tensors.push_back(
         stored(quant::quantize(policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16,
-                               &measured.hessians, engine.pool())));
+                               engine.pool(), measured.hessians)));
   }
   result.tokenizer = tokenizer_section(tokenizer);
   result.recipe_text = to_portable_toml(recipe);

@@ -18,9 +18,9 @@ text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& t
   return text::make_byte_table(tokenizer, rule, vocab_size);
 }
 
-score::ByteCounter byte_counter(const text::ByteTable& table) {
-  return [&table](const score::TokenView& tokens, std::int64_t t) {
-    return static_cast<std::int32_t>(table.count_at(tokens, t + 1));
+score::ByteCounter byte_counter(const text::ByteTable& table, std::span<const std::uint16_t> tokens) {
+  return [counts = table.counts(tokens)](const score::TokenView&, std::int64_t t) {
+    return counts[static_cast<std::size_t>(t) + 1];
   };
 }
 
@@ -61,7 +61,7 @@ score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenize
     score_options.ppm_weight = options.ppm_weight;
     score_options.vocab_size = config.vocab_size;
   }
-  auto result = score::score(plan, tokens, scorer, byte_counter(table), score_options);
+  auto result = score::score(plan, tokens, scorer, byte_counter(table, tokens), score_options);
   note_byte_rule(table.rule, tokenizer, result.verdict);
   return result;
 }

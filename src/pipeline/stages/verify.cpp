@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <numeric>
 
 namespace fairway::pipeline {
 
@@ -57,9 +58,9 @@ class Verification {
     const auto table =
         score_bytes(subject_.recipe.score, subject_.tokenizer, subject_.recipe.model.vocab_size);
     const auto targets = std::ssize(result_.run.nll);
-    const auto& tokens = subject_.text.tokens;
-    std::int64_t counted = 0;
-    for (std::size_t t = 0; t < result_.run.nll.size(); ++t) counted += table.count_at(tokens, t + 1);
+    const auto tokens = std::span(subject_.text.tokens).first(static_cast<std::size_t>(targets) + 1);
+    const auto counts = table.counts(tokens);
+    const auto counted = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
     return check_bytes(result_.run, counted, subject_.text.reference(subject_.tokenizer, targets));
   }
 

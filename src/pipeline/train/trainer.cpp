@@ -217,7 +217,8 @@ std::optional<std::vector<float>> Trainer::State::average() {
 
 void Trainer::State::show(const StepMetrics& m) const {
   std::optional<double> left;
-  if (recipe.train.by_clock() && !replayed) left = recipe.train.seconds - clock.seconds();
+  if (recipe.train.by_clock() && !replayed)
+    left = recipe.train.seconds - recipe.train.reserve_seconds - clock.seconds();
   if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
     left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
   auto total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps;

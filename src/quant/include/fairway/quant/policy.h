@@ -91,8 +91,8 @@ void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<c
                 double high, double low);
 
 /// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16. An input
-/// error where its rule is GPTQ's and `hessians` (null: none) does not have it.
+/// error where its rule is GPTQ's and `hessians` does not have it.
 QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
-                         bool bf16, const Hessians* hessians, base::ThreadPool& pool);
+                         bool bf16, base::ThreadPool& pool, const Hessians& hessians = {});
 
 }  // namespace fairway::quant

@@ -2,6 +2,7 @@
 // How many bytes of text a token stands for (docs/spec/evaluation.md section 1; docs/data.md).
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "fairway/base/enum_names.h"
@@ -38,18 +39,8 @@ struct ByteTable {
   std::uint32_t count(std::uint32_t target, std::uint32_t previous) const noexcept {
     return base[target] + static_cast<std::uint32_t>(lead[target] & (1 - bound[previous]));
   }
-  /// Of token i > 0 of a sequence: behind an odd number of escapes it is meant as it is.
-  template <class Tokens, class Index>
-  std::uint32_t count_at(const Tokens& tokens, Index i) const {
-    const auto token = [&](Index k) { return static_cast<std::uint32_t>(tokens[k]); };
-    const auto target = token(i);
-    if (!literal.empty() && literal[target] > 0) {
-      Index before = i;
-      while (before > 0 && token(before - 1) == escape) --before;
-      if ((i - before) % 2 == 1) return literal[target];
-    }
-    return count(target, token(i - 1));
-  }
+  /// Of every token of a sequence; of the first 0, for nothing predicts it.
+  std::vector<std::int32_t> counts(std::span<const std::uint16_t> tokens) const;
   std::int32_t vocab_size() const noexcept { return static_cast<std::int32_t>(base.size()); }
 };
 

@@ -12,7 +12,8 @@ std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& 
 
 /// The byte table that score.rule names. Input errors as text::make_byte_table.
 text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size);
-score::ByteCounter byte_counter(const text::ByteTable& table);  ///< the table must outlive it
+/// Of `tokens`, which it is to be asked about and nothing else.
+score::ByteCounter byte_counter(const text::ByteTable& table, std::span<const std::uint16_t> tokens);
 /// Says what helps where the published table counts more bytes than the text has.
 void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict);
 
