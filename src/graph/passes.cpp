@@ -16,6 +16,9 @@ constexpr Pass residual_norm{"residual_norm", "a residual sum and the norm of it
 constexpr Pass fuse_mlp{"fuse_mlp", "the activation of the MLP inside its products", passes::fuse_mlp};
 constexpr Pass fuse_heads{"fuse_heads", "norm, rotation and gain of heads inside their projection",
                           passes::fuse_heads};
+constexpr Pass fuse_gated_xsa{"fuse_gated_xsa",
+                              "exclusive self attention and the gates of its heads in one step",
+                              passes::fuse_gated_xsa};
 constexpr Pass defer_norms{"defer_norms", "normed rows are never stored: products apply the factor of a row",
                            passes::defer_norms};
 
@@ -33,7 +36,9 @@ void find_gradients(Graph& graph) {
 
 }  // namespace
 
-Passes all_passes() { return {&fold_scales, &residual_norm, &fuse_mlp, &fuse_heads, &defer_norms}; }
+Passes all_passes() {
+  return {&fold_scales, &residual_norm, &fuse_mlp, &fuse_heads, &fuse_gated_xsa, &defer_norms};
+}
 Passes cpu_passes() { return {&residual_norm}; }
 
 void rewrite(Graph& graph, const Passes& passes) {

@@ -258,7 +258,8 @@ class FamilyBuilder {
       q = b_.reshape(b_.op1<ops::TakeLast>({b_.reshape(q, {B_, S_, c_.width})}, queries),
                      {B_, queries, shape_.heads, shape_.head_dim});
     auto o = decoding() ? decode_attention(slot.cache, q, p[1], p[2])
-                        : b_.op1<ops::Attention>({q, p[1], p[2], segments_}, shape_, true);
+                        : b_.op1<ops::Attention>({q, p[1], p[2], segments_}, shape_, true,
+                                                 segments_ == graph::absent ? 0 : c_.window);
     if (std::ranges::count(c_.xsa_layers, slot.layer)) o = b_.op1<ops::Xsa>({o, p[2]}, shape_);
     if (c_.attn_gate != AttentionGate::none)
       o = b_.op1<ops::HeadGate>({o, y, b_.parameter(name + "attn.attn_gate_w")}, c_.attn_gate_scale,

@@ -40,9 +40,11 @@ void check_qkv(const Operator& op, rule::Metas in, const HeadShape& h) {
   rule::require(op, q[1] <= k[1], "more queries than positions");
 }
 
-/// Query-key pairs of the whole batch, all heads.
-double visible_pairs(const HeadShape& h, const Shape& q, std::int64_t positions) {
+/// Query-key pairs of the whole batch, all heads: at most so many where segments have a `longest`.
+double visible_pairs(const HeadShape& h, const Shape& q, std::int64_t positions, std::int64_t longest) {
   const auto n = static_cast<double>(q[1]), before = static_cast<double>(positions - q[1]);
+  if (longest > 0 && longest < positions)
+    return static_cast<double>(q[0]) * h.heads * n * static_cast<double>(longest + 1) / 2;
   return static_cast<double>(q[0]) * h.heads * (n * before + n * (n + 1) / 2);
 }
 
@@ -80,12 +82,12 @@ AttentionTiling tile_attention_backward(const HeadShape& heads, const Shape& q, 
   return tiling;
 }
 
-std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q) {
+std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q, std::int64_t positions) {
   constexpr std::int64_t tile = 128;
   const std::int64_t tiles = ceil_div(q[1], tile), rows = q[0] * heads.heads * tiles;
   const std::int64_t floats = rows * tile * (bf16_head_dim + 2);  // dq, lse, delta
-  const std::int64_t integers = q[0] * tiles * (tile + 2) + rows * 2 + 2;
-  return static_cast<std::size_t>(floats + integers) * 4 + 8 * 256;
+  const std::int64_t integers = q[0] * (tiles * (tile + 2) + ceil_div(positions, tile)) + rows * 2 + 2;
+  return static_cast<std::size_t>(floats + integers) * 4 + 9 * 256;
 }
 
 BackwardLayout layout_backward(const HeadShape& heads, const AttentionTiling& tiling) {
@@ -129,12 +131,12 @@ std::vector<Meta> Attention::infer(std::span<const Meta> in) const {
 
 Cost Attention::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   Cost cost = Operator::cost(in, out);
-  cost.flops = 4.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1]);
+  cost.flops = 4.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1], longest);
   return cost;
 }
 
 std::vector<BackwardStep> Attention::backward() const {
-  return {{std::make_shared<AttentionBackward>(shape),
+  return {{std::make_shared<AttentionBackward>(shape, longest),
            {input(0), input(1), input(2), input(3), output(0), output(1), grad(0)},
            {0, 1, 2}}};
 }
@@ -164,7 +166,7 @@ std::vector<Meta> AttentionBackward::infer(std::span<const Meta> in) const {
 /// Five products of the forward's two: scores again, do v^T, and one for each gradient.
 Cost AttentionBackward::cost(std::span<const Meta> in, std::span<const Meta> out) const {
   Cost cost = Operator::cost(in, out);
-  cost.flops = 10.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1]);
+  cost.flops = 10.0 * shape.head_dim * visible_pairs(shape, in[0].shape, in[1].shape[1], longest);
   return cost;
 }
 
@@ -173,7 +175,7 @@ std::size_t AttentionBackward::workspace_bytes(std::span<const Meta> in, std::sp
   const std::int64_t end = layout_backward(shape, tiling).end;
   if (in[0].dtype == DType::f64) return static_cast<std::size_t>(end) * sizeof(double);
   const std::size_t spare = spare_bytes(infer(in));
-  if (in[0].dtype == DType::bf16) return spare + device_backward_bytes(shape, in[0].shape);
+  if (in[0].dtype == DType::bf16) return spare + device_backward_bytes(shape, in[0].shape, in[1].shape[1]);
   return std::max(spare + whole_lines(in[5].bytes()),
                   static_cast<std::size_t>(layout_rounded(shape, tiling, end).end) * sizeof(float));
 }

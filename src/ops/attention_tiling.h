@@ -39,7 +39,7 @@ struct RoundedLayout {
 RoundedLayout layout_rounded(const HeadShape& heads, const AttentionTiling& tiling, std::int64_t begin);
 
 /// Upper bound of cuda::attention_backward_workspace: shares of dq in fp32, and numbers per query and tile.
-std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q);
+std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q, std::int64_t positions);
 
 /// Refuses a decode step that the cache has no room for.
 void check_cache_room(const std::int32_t* length, std::int64_t batch, std::int64_t fresh,

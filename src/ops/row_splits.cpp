@@ -11,8 +11,8 @@ RowSplits split_rows(std::int64_t rows, std::int64_t columns) {
   return {rows, each, ceil_div(rows, each)};
 }
 
-RowSplits split_rows_on_device(std::int64_t rows) {
-  constexpr std::int64_t most = 512, least_rows = 8;  // a row for each warp of a block
+RowSplits split_rows_on_device(std::int64_t rows, std::int64_t most) {
+  constexpr std::int64_t least_rows = 8;  // a row for each warp of a block
   const auto each = std::max(ceil_div(rows, most), least_rows);
   return {rows, each, ceil_div(rows, each)};
 }

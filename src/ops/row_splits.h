@@ -14,7 +14,7 @@ struct RowSplits {
 };
 /// At most 64 splits. Not inline: kernel sources of several instruction sets use it.
 RowSplits split_rows(std::int64_t rows, std::int64_t columns);
-/// For a GPU: up to 512 splits, which its multiprocessors take in turn.
-RowSplits split_rows_on_device(std::int64_t rows);
+/// For a GPU: up to `most` splits (at most 512), which its multiprocessors take in turn.
+RowSplits split_rows_on_device(std::int64_t rows, std::int64_t most = 512);
 
 }  // namespace fairway::ops

@@ -3,6 +3,8 @@
 #include "fairway/graph/passes.h"
 #include "random_graph.h"
 
+#include "fairway/ops/attention.h"
+#include "fairway/ops/gates.h"
 #include "fairway/ops/qkv.h"
 
 #include <gmock/gmock.h>
@@ -123,6 +125,36 @@ TEST(Passes, HeadsAtOffsetsStayPlain) {
   EXPECT_THAT(why(heads(true), "fuse_heads"), HasSubstr("offsets"));
   EXPECT_THAT(why(heads(false), "fuse_heads"), HasSubstr("its kernel does not take heads of 64"))
       << "one key head: kernels take pairs";
+}
+
+TEST(Passes, GatesOfHeadsJoinTheXsaBeforeThem) {
+  const auto l = layout();
+  constexpr auto bf16 = tensor::DType::bf16;
+  struct Gates {
+    std::int64_t channels = 12;
+    int heads = 8;
+    bool xsa = true, read_between = false;
+  };
+  const auto gated = [&](const Gates& form) {
+    const ops::HeadShape shape{form.heads, 4, 64};
+    Builder b("gates", l, bf16);
+    const auto o = b.input("o", {bf16, {B, S, form.heads, 64}}), v = b.input("v", {bf16, {B, S, 4, 64}}),
+               n = b.input("n", {bf16, {B, S, D}}),
+               w = b.input("w", {tensor::DType::f32, {form.heads, form.channels}});
+    const auto y = form.xsa ? b.op1<ops::Xsa>({o, v}, shape) : o;
+    if (form.read_between) b.output(y, "between");
+    b.output(b.op1<ops::HeadGate>({y, n, w}, 0.5f, 1.0f), "y");
+    return b.finish(all_passes());
+  };
+  EXPECT_THAT(names(gated({})), ElementsAre("gated_xsa"));
+  EXPECT_EQ(why(gated({}), "fuse_gated_xsa"), "");
+  EXPECT_EQ(why(gated({.channels = D}), "fuse_gated_xsa"),
+            "its kernel does not take 128 channels for 4 of 8 heads");
+  EXPECT_EQ(why(gated({.heads = 12}), "fuse_gated_xsa"),
+            "its kernel does not take 12 channels for 4 of 12 heads");
+  EXPECT_EQ(why(gated({.xsa = false}), "fuse_gated_xsa"), "what it opens does not come from xsa");
+  EXPECT_EQ(why(gated({.read_between = true}), "fuse_gated_xsa"), "the result of xsa is read by the host");
+  EXPECT_THAT(names(gated({.read_between = true})), ElementsAre("xsa", "head_gate"));
 }
 
 /// The rewritten graph against the plain one, in double.

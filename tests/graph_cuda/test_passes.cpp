@@ -3,8 +3,10 @@
 #include "fairway/graph/compute_weights.h"
 #include "fairway/graph/program.h"
 #include "fairway/ops/activation.h"
+#include "fairway/ops/attention.h"
 #include "fairway/ops/cross_entropy.h"
 #include "fairway/ops/embedding.h"
+#include "fairway/ops/gates.h"
 #include "fairway/ops/matmul.h"
 #include "fairway/ops/norm.h"
 #include "fairway/ops/qkv.h"
@@ -31,6 +33,7 @@ struct Sizes {
   int rope_dims = 16;
   bool value_embedding = false;
   float slope = 0.5f;
+  int gate_channels = 0;  ///< xsa and a gate on the heads
 };
 
 ParameterLayout layout_of(const Sizes& s) {
@@ -45,6 +48,7 @@ ParameterLayout layout_of(const Sizes& s) {
   matrix("qkv", s.heads.qkv_width(), s.width), matrix("out", s.width, s.heads.q_width());
   vector("scale", {s.width}), vector("out_scale", {s.width}), vector("mix", {2, s.width});
   vector("gain", {s.heads.heads}), vector("vs", {1}), vector("w", {1});
+  if (s.gate_channels) vector("gate", {s.heads.heads, s.gate_channels});
   l.finish();
   return l;
 }
@@ -77,7 +81,11 @@ Graph block(const ParameterLayout& l, const Sizes& s, const Passes& passes) {
        s.value_embedding ? b.parameter("vs") : absent, s.value_embedding ? b.parameter("w") : absent},
       s.heads, s.rope_dims, 1e-6f, s.value_embedding);
   const tensor::Shape flat{s.batch, s.length, s.heads.q_width()};
-  auto attended = b.reshape(q[0], flat);
+  auto opened = q[0];
+  if (s.gate_channels)
+    opened = b.op1<ops::HeadGate>({b.op1<ops::Xsa>({q[0], q[2]}, s.heads), mixed[1], b.parameter("gate")},
+                                  0.2f, 2.0f);
+  auto attended = b.reshape(opened, flat);
   if (s.heads.kv_heads == s.heads.heads)
     attended = b.op1<ops::Add>({attended, b.op1<ops::Add>({b.reshape(q[1], flat), b.reshape(q[2], flat)})});
   const auto x1 = b.op1<ops::ScaledResidual>({mixed[0], linear(attended, "out"), b.parameter("out_scale")});
@@ -175,8 +183,10 @@ TEST_P(PassesOnGpu, RewrittenAndPlainGraphsAgree) {
     some.push_back(pass);  // each with those before it, which make its pattern
     std::vector<std::string> fired;
     const auto rewritten = run(s, some, gpu, fired);
-    const bool residual = pass->name == std::string_view("residual_norm");  // nothing is left for it
-    EXPECT_EQ(std::ranges::count(fired, std::string(pass->name)) > 0, !residual) << pass->name;
+    const bool place = pass->name == std::string_view("fuse_gated_xsa")
+                           ? s.gate_channels > 0
+                           : pass->name != std::string_view("residual_norm");  // nothing is left for it
+    EXPECT_EQ(std::ranges::count(fired, std::string(pass->name)) > 0, place) << pass->name;
     for (const auto& [name, want] : plain) {
       const auto& got = rewritten.at(name);
       std::vector<float> apart(want.size());
@@ -191,13 +201,17 @@ TEST_P(PassesOnGpu, RewrittenAndPlainGraphsAgree) {
 }
 
 // Rows: less than a tile, a rest, tiles that begin within a window, more tiles than blocks; sums of 2 to 8
-// steps; every number of turned columns; both slopes; with and without a value embedding.
+// steps; every number of turned columns; both slopes; with and without a value embedding, with and without
+// gates (4, 2 and 2 KV heads of 2, 4 and 1 query heads).
 INSTANTIATE_TEST_SUITE_P(Shapes, PassesOnGpu,
                          ::testing::Values(Sizes{1, 1, 128, 256},
                                            Sizes{7, 9, 512, 1536, {8, 4, 64}, 16, true},
                                            Sizes{5, 200, 192, 384, {4, 2, 64}, 32, true, 0.0f},
                                            Sizes{3, 1001, 256, 128, {2, 2, 64}, 64, false, 0.5f},
-                                           Sizes{2, 65, 448, 1408, {6, 2, 64}, 16, false, 0.0f}));
+                                           Sizes{2, 65, 448, 1408, {6, 2, 64}, 16, false, 0.0f},
+                                           Sizes{7, 97, 512, 1536, {8, 4, 64}, 16, true, 0.5f, 12},
+                                           Sizes{3, 1001, 256, 128, {8, 2, 64}, 64, false, 0.5f, 16},
+                                           Sizes{2, 65, 192, 384, {2, 2, 64}, 16, false, 0.0f, 5}));
 
 }  // namespace
 }  // namespace fairway::graph

@@ -140,7 +140,7 @@ InputSpec segments(std::int64_t batch, std::int64_t positions, std::int64_t leng
 
 TEST_F(CudaParity, Attention) {
   for (const auto& [batch, queries, positions] :
-       {std::tuple{1, 3, 3}, {2, 130, 130}, {1, 64, 333}, {2, 300, 300}}) {
+       {std::tuple{1, 3, 3}, {2, 130, 130}, {1, 64, 333}, {2, 300, 300}, {2, 1500, 1700}}) {
     const HeadShape h{4, 2, 64};
     auto c =
         op_case(fmt::format("attention {} {} {}", batch, queries, positions), std::make_shared<Attention>(h),
@@ -152,6 +152,8 @@ TEST_F(CudaParity, Attention) {
     EXPECT_EQ(check_cuda(c), "");
     c.name += " in segments";
     c.inputs.push_back(segments(batch, positions, 37));
+    EXPECT_EQ(check_cuda(c), "");
+    c.inputs.back() = segments(batch, positions, 400);  // across blocks of keys and queries
     EXPECT_EQ(check_cuda(c), "");
   }
 }

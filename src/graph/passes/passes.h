@@ -13,6 +13,8 @@ void residual_norm(Rewriter& rewriter);
 void fuse_mlp(Rewriter& rewriter);
 /// Linear, QkvPrepare -> QkvProduct (ops/qkv_product.h), where its kernel fits.
 void fuse_heads(Rewriter& rewriter);
+/// Xsa, HeadGate -> GatedXsa (ops/gated_xsa.h), where its kernel fits.
+void fuse_gated_xsa(Rewriter& rewriter);
 /// A norm that only fused products read keeps its rows to itself (ops/norm.h, "deferred").
 void defer_norms(Rewriter& rewriter);
 

@@ -106,7 +106,7 @@ void attention_backward(const KernelArgs& a) {
   const Results to(a, scratch, 3);
   if (is_narrow(a, h)) {
     const std::size_t bytes = attention_backward_workspace(s),
-                      room = device_backward_bytes(h, a.in[0].shape());
+                      room = device_backward_bytes(h, a.in[0].shape(), a.in[1].shape()[1]);
     base::check(bytes <= room, "{}: the kernel wants {} bytes of workspace, the rule gives {}", a.op.name(),
                 bytes, room);
     check_cuda(attention_backward(s, data(a, 0), data(a, 1), data(a, 2), integers(a, 3), data(a, 4),

@@ -400,9 +400,21 @@ __global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, 
   bounds[blockIdx.x] = r;
 }
 
+/// One warp for each block of keys: the first query block behind the last that sees them.
+__global__ void ends_kernel(BackwardArgs a, int* ends) {
+  const int i = int((blockIdx.x * blockDim.x + threadIdx.x) / 32);
+  if (i >= a.batch * a.tiles_k) return;
+  const int batch = i / a.tiles_k, n = i % a.tiles_k;
+  int end = 0;
+  for (int m = int(threadIdx.x % 32); m < a.tiles_q; m += 32)
+    if (first_block(a, batch, m) <= n) end = m + 1;
+  end = __reduce_max_sync(0xFFFFFFFF, end);
+  if (threadIdx.x % 32 == 0) ends[i] = end;
+}
+
 /// Places of the pieces in the workspace.
 struct Layout {
-  std::size_t sums, lse2, delta, segment, bounds, counters, counter_count, bytes;
+  std::size_t sums, lse2, delta, segment, bounds, ends, counters, counter_count, bytes;
   explicit Layout(const AttentionShape& s) {
     const std::size_t tiles = (s.queries + kQueries - 1) / kQueries,
                       rows = std::size_t(s.batch) * s.heads * tiles;
@@ -417,6 +429,7 @@ struct Layout {
     delta = take(rows * kQueries * sizeof(float));
     segment = take(s.batch * tiles * kQueries * sizeof(std::int32_t));
     bounds = take(s.batch * tiles * sizeof(int2));
+    ends = take(s.batch * std::size_t((s.keys + kKeys - 1) / kKeys) * sizeof(int));
     counter_count = rows * kConsumers + 1;
     counters = take(counter_count * sizeof(int));
     bytes = at;
@@ -468,6 +481,9 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
     segment_kernel<<<shape.batch * a.tiles_q, kQueries, 0, stream>>>(segment_start, copy, bounds,
                                                                      shape.queries, shape.keys, a.tiles_q);
     a.segment = int((layout.segment - layout.lse2) / 4), a.bounds = bounds;
+    auto* ends = reinterpret_cast<int*>(base + layout.ends);
+    ends_kernel<<<(shape.batch * a.tiles_k + 3) / 4, 128, 0, stream>>>(a, ends);
+    a.ends = ends;
   }
   CUtensorMap maps[7];
   cudaError_t e = cudaGetLastError();

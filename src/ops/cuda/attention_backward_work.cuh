@@ -18,6 +18,7 @@ constexpr float kLog2E = 1.4426950408889634F;
 
 struct BackwardArgs {
   const int2* bounds;  ///< least and greatest segment start by [batch, tiles_q], or null
+  const int* ends;     ///< by [batch, tiles_k]: no query block from here on sees the keys; null: all do
   /// First words, counted from lse2's, of delta and of the padded copy of segments [batch, tiles_q * 128] (0:
   /// none); lse2 and delta are [batch, heads, tiles_q * 128], lse in units of log2, +inf for padding.
   int delta, segment;
@@ -81,17 +82,17 @@ __device__ Work work_at(const BackwardArgs& a, int t) {
 struct Steps {
   const BackwardArgs& a;
   const Work& w;
-  int m, g = 0;
-  __device__ Steps(const BackwardArgs& args, const Work& work) : a(args), w(work), m(work.first - 1) {}
+  int m, g = 0, end;
+  __device__ Steps(const BackwardArgs& args, const Work& work)
+      : a(args),
+        w(work),
+        m(work.first - 1),
+        end(args.ends == nullptr ? args.tiles_q : args.ends[work.batch * args.tiles_k + work.n]) {}
   __device__ bool next() {
-    for (++m;; ++m) {
-      if (m == a.tiles_q) {
-        if (++g == a.group) return false;
-        m = w.first;
-      }
-      if (first_block(a, w.batch, m) <= w.n) return true;
-      if (m == a.tiles_q - 1 && g == a.group - 1) return false;
-    }
+    for (++m; g < a.group; ++g, m = w.first)
+      for (; m < end; ++m)
+        if (first_block(a, w.batch, m) <= w.n) return true;
+    return false;
   }
   __device__ int head() const { return w.head * a.group + g; }
   /// Shares that go into dQ of this query block before this one.

@@ -19,13 +19,21 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-/// Tokens as frequent as those of text: their gradients collide as much.
-std::vector<std::uint16_t> random_tokens(std::int64_t count, int vocab) {
-  const base::Random random(1, "bench tokens");
+/// FineWeb's documents in tokens of 8,192 pieces.
+constexpr double mean_document = 700;
+
+/// Tokens as frequent as those of text, so that their gradients collide as much, in documents of random
+/// lengths.
+std::vector<std::uint16_t> random_tokens(std::int64_t count, const model::ModelConfig& model) {
+  const base::Random random(1, "bench tokens"), begins(1, "bench documents");
+  const int vocab = model.vocab_size, bos = model.documents ? model.bos_id : -1;
   std::vector<std::uint16_t> tokens(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const double u = random.uniform(i);
-    tokens[i] = static_cast<std::uint16_t>(std::min(vocab - 1, static_cast<int>(vocab * u * u * u)));
+    auto token = std::min(vocab - 1, static_cast<int>(vocab * u * u * u));
+    if (token == bos) token = vocab - 1;
+    if (bos >= 0 && begins.uniform(i) * mean_document < 1) token = bos;
+    tokens[i] = static_cast<std::uint16_t>(token);
   }
   return tokens;
 }
@@ -46,7 +54,7 @@ std::vector<BenchLine> by_kind(const std::vector<graph::StepReport>& steps, cons
 void measure_program(const TrainingModel& model, int repeats, const exec::Engine& engine,
                      BenchReport& report) {
   auto& program = *model.program;
-  const auto tokens = random_tokens(report.micro_batch_tokens, model.runner->config().vocab_size);
+  const auto tokens = random_tokens(report.micro_batch_tokens, model.runner->config());
   const std::vector<std::int32_t> ids(tokens.begin(), tokens.end());
   model.runner->prepare();
   const auto fill = [&] {
@@ -110,7 +118,7 @@ BenchReport bench(const Recipe& recipe, int repeats, exec::Engine& engine) {
   report.step_tokens = recipe.train.batch_tokens;
   report.machine = exec::measure_rates(exec::Form::on(engine, recipe.model).dtype, engine);
   const auto stream = data::TokenStream::from_tokens(
-      random_tokens(std::max<std::int64_t>(1 << 20, 2 * recipe.train.batch_tokens), recipe.model.vocab_size));
+      random_tokens(std::max<std::int64_t>(1 << 20, 2 * recipe.train.batch_tokens), recipe.model));
   data::BatchLoader loader(stream, batch_shape(recipe));
   const auto free_before = free_device_bytes(engine);
   base::Stopwatch start;

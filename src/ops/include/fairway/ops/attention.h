@@ -15,11 +15,14 @@ inline constexpr int bf16_head_dim = 64;
 /// Scores are never stored beyond one block of queries. FLOPs 2 * 2 * dh * (visible pairs) per head.
 /// unit_keys: each key's mean square is at most 1 up to bf16's rounding (QkvPrepare's are), so |score| <=
 /// |q|; a GPU then needs no running maximum. Wrong results if it does not hold.
+/// longest: segments are at most so long (0: not known); only the count of FLOPs, then an upper bound, asks.
 class Attention final : public Operator {
  public:
-  explicit Attention(HeadShape shape, bool unit_keys = false) : shape(shape), unit_keys(unit_keys) {}
+  explicit Attention(HeadShape shape, bool unit_keys = false, std::int64_t longest = 0)
+      : shape(shape), unit_keys(unit_keys), longest(longest) {}
   const HeadShape shape;
   const bool unit_keys;
+  const std::int64_t longest;
   std::string_view name() const override { return "attention"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
@@ -35,8 +38,9 @@ class Attention final : public Operator {
 ///   in: q, k, v, segment_start (may be absent), o, lse, do;  out: dq, dk, dv (each may be unwanted)
 class AttentionBackward final : public Operator {
  public:
-  explicit AttentionBackward(HeadShape shape) : shape(shape) {}
+  explicit AttentionBackward(HeadShape shape, std::int64_t longest = 0) : shape(shape), longest(longest) {}
   const HeadShape shape;
+  const std::int64_t longest;
   std::string_view name() const override { return "attention_backward"; }
   std::vector<Meta> infer(std::span<const Meta> in) const override;
   Cost cost(std::span<const Meta> in, std::span<const Meta> out) const override;
