@@ -191,6 +191,7 @@ Graph Builder::finish(const Passes& passes, ValueId loss) {
   if (loss != absent) Derivation(*this).run(loss);
   drop_gradient_only(graph_);
   drop_dead_steps(graph_);
+  rewrite_derived(graph_, passes);
   Graph result = std::move(graph_);
   graph_ = {};
   parameters_.clear();

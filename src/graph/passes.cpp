@@ -21,6 +21,9 @@ constexpr Pass fuse_gated_xsa{"fuse_gated_xsa",
                               passes::fuse_gated_xsa};
 constexpr Pass defer_norms{"defer_norms", "normed rows are never stored: products apply the factor of a row",
                            passes::defer_norms};
+constexpr Pass recompute_activations{"recompute_activations",
+                                     "what an activation alone made is made again for its backward, not kept",
+                                     passes::recompute_activations, false, true};
 
 /// Which values stand above a trainable parameter: passes have moved the steps between them.
 void find_gradients(Graph& graph) {
@@ -37,15 +40,25 @@ void find_gradients(Graph& graph) {
 }  // namespace
 
 Passes all_passes() {
-  return {&fold_scales, &residual_norm, &fuse_mlp, &fuse_heads, &fuse_gated_xsa, &defer_norms};
+  return {&fold_scales, &residual_norm,        &fuse_mlp, &fuse_heads, &fuse_gated_xsa,
+          &defer_norms, &recompute_activations};
 }
 Passes cpu_passes() { return {&residual_norm}; }
 
 void rewrite(Graph& graph, const Passes& passes) {
   for (const auto* pass : passes) {
+    if (pass->after_derivation) continue;
     Rewriter rewriter(graph, pass->name);
     pass->run(rewriter);
     find_gradients(graph);
+  }
+}
+
+void rewrite_derived(Graph& graph, const Passes& passes) {
+  for (const auto* pass : passes) {
+    if (!pass->after_derivation) continue;
+    Rewriter rewriter(graph, pass->name);
+    pass->run(rewriter);
   }
 }
 

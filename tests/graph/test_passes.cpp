@@ -192,6 +192,37 @@ TEST(Passes, FoldedScalesGiveTheSameGradients) {
   EXPECT_GT(norm, 1);
 }
 
+TEST(Passes, AnActivationMadeAgainIsTheSameAndNotKept) {
+  const auto l = layout();
+  base::ThreadPool pool(1);
+  const Passes all = all_passes();
+  const auto again = std::ranges::find(all, std::string_view("recompute_activations"), &Pass::name);
+  ASSERT_NE(again, all.end());
+  std::vector<std::vector<std::byte>> gradients;
+  for (const auto& passes : {Passes{}, Passes{*again}}) {
+    ParameterStore store(l, {}, true);
+    fill_random<float>(store.flat_values(), 1, 0.5);
+    Plan plan(store, {{}, base::best_isa(), {}, &pool});
+    auto graph = mlp(l, {.dtype = tensor::DType::f32}, passes);
+    EXPECT_EQ(why(graph, "recompute_activations"), passes.empty() ? "-" : "");
+    EXPECT_EQ(std::ranges::count(names(graph), "leaky_relu_squared"), passes.empty() ? 1 : 2);
+    const auto act = std::ranges::find(graph.steps, "leaky_relu_squared", [](const Step& s) {
+                       return s.op->name();
+                     })->out[0];
+    for (const auto& s : graph.steps)
+      if (std::ranges::find(s.in, act) != s.in.end()) {
+        EXPECT_TRUE(passes.empty() || !s.is_backward) << s.op->name();
+      }
+    auto& program = plan.add(std::move(graph));
+    plan.allocate();
+    for (const auto* name : {"x", "weights"}) fill_random<float>(program.view(name), 3);
+    program.run();
+    const auto flat = std::as_bytes(store.flat_gradients().span<float>());
+    gradients.emplace_back(flat.begin(), flat.end());
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
 TEST(Passes, ProgramsOfAPlanAgreeOnWhatAComputeWeightHolds) {
   const auto l = layout();
   base::ThreadPool pool(1);

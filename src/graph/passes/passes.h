@@ -17,5 +17,9 @@ void fuse_heads(Rewriter& rewriter);
 void fuse_gated_xsa(Rewriter& rewriter);
 /// A norm that only fused products read keeps its rows to itself (ops/norm.h, "deferred").
 void defer_norms(Rewriter& rewriter);
+/// After derivation: a squared leaky ReLU of its own is made again where its backward begins and not kept
+/// from the forward on; its input is kept anyway (activation checkpointing, Chen et al. 2016, of one
+/// operator).
+void recompute_activations(Rewriter& rewriter);
 
 }  // namespace fairway::graph::passes

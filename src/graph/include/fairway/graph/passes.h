@@ -1,8 +1,8 @@
 #pragma once
-// Passes: between recording and derivation they replace a few plain steps by an operator that does the same
-// in fewer trips through memory. Where a pattern does not match, the plain steps stay, right and slower; a
-// note says why. Which passes run is the device's matter (exec), not the model's. A new pass is a file in
-// passes/ and a line in the table of passes.cpp.
+// Passes: between recording and derivation (few: after it) they replace a few plain steps by an operator that
+// does the same in fewer trips through memory. Where a pattern does not match, the plain steps stay, right
+// and slower; a note says why. Which passes run is the device's matter (exec), not the model's. A new pass is
+// a file in passes/ and a line in the table of passes.cpp.
 
 #include "fairway/graph/graph.h"
 
@@ -17,7 +17,8 @@ struct Pass {
   std::string_view name;
   std::string_view what;  ///< one line for people
   void (*run)(Rewriter&);
-  bool changes_weights = false;  ///< products read something else than the weights afterwards (Graph::folds)
+  bool changes_weights = false;   ///< products read something else than the weights afterwards (Graph::folds)
+  bool after_derivation = false;  ///< it looks at the backward, too
 };
 /// In the order in which they run.
 using Passes = std::vector<const Pass*>;
@@ -27,7 +28,9 @@ Passes all_passes();
 /// What a CPU gains from.
 Passes cpu_passes();
 
-/// Runs them and works out again which values have a gradient.
+/// Runs those before derivation and works out again which values have a gradient.
 void rewrite(Graph& graph, const Passes& passes);
+/// Runs the others.
+void rewrite_derived(Graph& graph, const Passes& passes);
 
 }  // namespace fairway::graph
