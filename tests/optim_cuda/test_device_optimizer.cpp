@@ -26,8 +26,12 @@ void expect_same_elements(const std::vector<ParamRange>& parameters, std::span<c
 
 class DeviceOptimizerTest : public OnGpu {};
 
-void follows_the_cpu(const Layout& layout, int steps, bool narrow) {
-  const auto config = short_run(DType::f32, narrow ? DType::bf16 : DType::f32);
+using Change = void (*)(TrainingConfig&);
+
+void follows_the_cpu(
+    const Layout& layout, int steps, bool narrow, Change change = [](TrainingConfig&) {}) {
+  auto config = short_run(DType::f32, narrow ? DType::bf16 : DType::f32);
+  change(config);
   const auto averages = all_averages(narrow ? DType::bf16 : DType::f32);
   CpuRun cpu(layout, config, averages);
   GpuRun gpu(layout, config, averages);
@@ -59,6 +63,29 @@ void follows_the_cpu(const Layout& layout, int steps, bool narrow) {
 TEST_F(DeviceOptimizerTest, FollowsTheCpuAtOddShapes) { follows_the_cpu(odd_layout(), 20, false); }
 TEST_F(DeviceOptimizerTest, FollowsTheCpuWithBf16Storage) { follows_the_cpu(odd_layout(), 20, true); }
 TEST_F(DeviceOptimizerTest, FollowsTheCpuAtTheModelsShapes) { follows_the_cpu(model_layout(2), 20, true); }
+
+// Rows of 1, 7, 33 and more columns, some of whose beginnings suit four elements at once.
+TEST_F(DeviceOptimizerTest, FollowsTheCpuWithRowsOfLengthOne) {
+  const Change rows = [](TrainingConfig& c) {
+    c.muon_row_norm = true;
+    c.ns_coefficients = NsCoefficients::polar_express;
+  };
+  follows_the_cpu(odd_layout(), 20, false, rows);
+  follows_the_cpu(model_layout(2), 20, true, rows);
+}
+// Without a clip, whose last bit may differ and tip a rounding.
+TEST_F(DeviceOptimizerTest, FollowsTheCpuWithMomentumInBf16) {
+  const Change narrow = [](TrainingConfig& c) {
+    c.muon_momentum_dtype = DType::bf16;
+    c.grad_clip = 0;
+  };
+  follows_the_cpu(odd_layout(), 20, false, narrow);
+  follows_the_cpu(odd_layout(), 20, false, [](TrainingConfig& c) {
+    c.muon_momentum_dtype = DType::bf16;
+    c.muon_row_norm = true;
+    c.grad_clip = 0;
+  });
+}
 
 TEST_F(DeviceOptimizerTest, AveragesOfTheSameValuesAreTheCpusBytes) {
   const Layout layout = odd_layout();

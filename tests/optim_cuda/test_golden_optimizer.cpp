@@ -80,5 +80,57 @@ TEST_F(GoldenOptimizer, AgreesWithTheOriginalWithinItsRounding) {
   EXPECT_LE(worst_golden_error(tensor::DType::bf16), 5e-2);
 }
 
+/// How far four steps of the CaseOps systems' Muon lead from the original's weights, as part of what those
+/// moved, at worst.
+double worst_of_four_steps(const std::string& system, int matrices, const TrainingConfig& config) {
+  const auto golden = golden_file("muon_row_normalised");
+  Layout layout;
+  for (int i = 0; i < matrices; ++i) {  // a bank's slices are matrices of their own
+    const auto& shape = golden.at("W" + std::to_string(i) + "/0").shape;
+    const bool bank = shape.size() == 3;
+    for (std::int64_t slice = 0; slice < (bank ? shape[0] : 1); ++slice)
+      layout.matrix(shape[bank ? 1 : 0], shape[bank ? 2 : 1]);
+  }
+  const auto flat = [&](const std::string& before, const std::string& after) {
+    std::vector<float> all;
+    for (int i = 0; i < matrices; ++i) {
+      const auto part = golden.floats(before + std::to_string(i) + after);
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  };
+  GpuRun gpu(layout, config);
+  const auto start = flat("W", "/0"), end = flat(system + "/W", "/4");
+  gpu.values.set(start);
+  for (int step = 1; step <= 4; ++step) {
+    gpu.gradients.set(flat("g", "/" + std::to_string(step)));
+    gpu.optimizer->step({.lr = {0.026 * (1 - 0.1 * step)}, .momentum = (236 + 2 * step) / 256.0});
+  }
+  const auto now = gpu.values.get();
+  fairway::testing::Largest worst;
+  for (const auto& m : layout.parameters.matrices)
+    worst.see(relative_distance(now, end, m.range) / relative_distance(start, end, m.range));
+  return worst.value();
+}
+
+TEST_F(GoldenOptimizer, CaseOpsMuonWithRowsOfLengthOne) {
+  TrainingConfig leader;
+  leader.grad_clip = 0;
+  leader.muon_weight_decay = 0.095;
+  leader.muon_row_norm = true;
+  leader.ns_coefficients = NsCoefficients::polar_express;
+  leader.ns_dtype = tensor::DType::f32;
+  EXPECT_LE(worst_of_four_steps("pr1855_fp32", 3, leader), 1e-4);
+  leader.ns_dtype = tensor::DType::bf16;
+  leader.muon_momentum_dtype = tensor::DType::bf16;
+  EXPECT_LE(worst_of_four_steps("pr1855", 3, leader), 5e-2);
+  TrainingConfig pr2143;
+  pr2143.grad_clip = 0;
+  pr2143.muon_weight_decay = 0.095;
+  pr2143.muon_row_norm = true;
+  pr2143.ns_dtype = tensor::DType::bf16;
+  EXPECT_LE(worst_of_four_steps("pr2143", 2, pr2143), 5e-2);
+}
+
 }  // namespace
 }  // namespace fairway::optim

@@ -87,6 +87,14 @@ __device__ inline void for_elements(std::int64_t offset, int count, const Body& 
   for (int i = done + static_cast<int>(threadIdx.x); i < count; i += threads) body(Constant<1>{}, i);
 }
 
+/// The same for the lanes of one warp; `wide`: four elements can be had at once.
+template <class Body>
+__device__ inline void for_lanes(bool wide, int lane, int count, const Body& body) {
+  const int done = wide ? count / 4 * 4 : 0;
+  for (int i = lane * 4; i < done; i += 32 * 4) body(Constant<4>{}, i);
+  for (int i = done + lane; i < count; i += 32) body(Constant<1>{}, i);
+}
+
 /// The sum over a block of `warps` warps, in thread 0: a butterfly in each warp, then warps in order.
 __device__ inline double block_sum(double x) {
   __shared__ double sums[32];

@@ -13,6 +13,19 @@ namespace {
 
 constexpr std::int64_t batch_alignment = 128;  // elements: 256 bytes of bf16
 
+/// Elements of a piece of whole rows: four rows at a time, so that pieces begin where four elements can be
+/// had at once.
+std::int64_t whole_rows(std::int64_t columns) {
+  return std::max<std::int64_t>(piece_elements / columns / 4, 1) * 4 * columns;
+}
+/// The pieces of one entry of n elements, each of at most `length`.
+std::vector<Piece> pieces_of(std::int64_t n, std::int64_t length) {
+  std::vector<Piece> pieces;
+  for (std::int64_t begin = 0; begin < n; begin += length)
+    pieces.push_back({0, static_cast<std::int32_t>(std::min(length, n - begin)), begin});
+  return pieces;
+}
+
 }  // namespace
 
 DeviceMuon::DeviceMuon(ops::cuda::State& state, const ParamGroup& group, tensor::View values,
@@ -21,15 +34,13 @@ DeviceMuon::DeviceMuon(ops::cuda::State& state, const ParamGroup& group, tensor:
       steps_(group.rule.ns_steps),
       coefficients_(group.rule.ns_coefficients),
       parameters_(group.parameters) {
-  if (group.rule.row_norm || group.rule.momentum_dtype == tensor::DType::bf16)
-    base::fail_input(
-        "optim.muon_row_norm and optim.muon_momentum_dtype = \"bf16\" have no kernel for a GPU yet; use "
-        "--device cpu or leave them off");
   pass_.scheduled = scheduled;
   pass_.state = step_state;
   pass_.rate = group.rate;
   pass_.weight_decay = group.rule.weight_decay;
   pass_.bf16 = group.rule.ns_dtype == tensor::DType::bf16;
+  pass_.row_norm = group.rule.row_norm;
+  pass_.narrow_momentum = group.rule.momentum_dtype == tensor::DType::bf16;
   pass_.values = values.as<float>();
   pass_.gradients = gradients.as<const float>();
   place_matrices();
@@ -44,25 +55,27 @@ void DeviceMuon::place_matrices() {
     momentum += padded(parameters_[i].range.size());
   }
   std::vector<Matrix> matrices;
-  std::vector<std::int64_t> sizes;
+  std::vector<Piece> all;
   std::int64_t workspace = 0, square = 0;
-  std::int32_t pieces = 0;
   for (const auto& [shape, members] : shapes) {
     const auto [rows, columns] = shape;
     const std::int64_t n = rows * columns, count = static_cast<std::int64_t>(members.size());
     const Batch batch{rows, columns, count, padded(n), padded(workspace, batch_alignment)};
     const double factor = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
     for (std::size_t k = 0; k < members.size(); ++k) {
-      const auto own = static_cast<std::int32_t>((n + piece_elements - 1) / piece_elements);
+      const auto pieces = pass_.row_norm ? pieces_of(n, whole_rows(columns)) : pieces_of(n, piece_elements);
       matrices.push_back({.begin = parameters_[members[k]].range.begin,
                           .momentum = momentum_offsets_[members[k]],
                           .workspace = batch.workspace + static_cast<std::int64_t>(k) * batch.stride,
-                          .first_piece = pieces,
-                          .pieces = own,
+                          .first_piece = static_cast<std::int32_t>(all.size()),
+                          .pieces = static_cast<std::int32_t>(pieces.size()),
+                          .columns = static_cast<std::int32_t>(columns),
                           .shape = factor,
                           .lr_factor = parameters_[members[k]].lr_factor});
-      sizes.push_back(n);
-      pieces += own;
+      for (auto piece : pieces) {
+        piece.entry = static_cast<std::int32_t>(matrices.size()) - 1;
+        all.push_back(piece);
+      }
     }
     elements_ += n * count;
     workspace = batch.workspace + batch.stride * count;
@@ -70,7 +83,8 @@ void DeviceMuon::place_matrices() {
     batches_.push_back(batch);
   }
   const auto width = static_cast<std::int64_t>(element_bytes());
-  pieces_ = device_table(*state_, pieces_of(sizes));
+  const auto pieces = static_cast<std::int64_t>(all.size());
+  pieces_ = device_table(*state_, all);
   matrices_ = device_table(*state_, matrices);
   momentum_ = device_array<float>(*state_, momentum);
   partial_ = device_array<double>(*state_, pieces);

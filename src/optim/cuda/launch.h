@@ -84,7 +84,8 @@ void update_ranges(cudaStream_t, const Update&);
 struct Matrix {
   std::int64_t begin, momentum, workspace;
   std::int32_t first_piece, pieces;  ///< of this matrix in the table
-  double shape;                      ///< sqrt(max(1, rows / columns))
+  std::int32_t columns;
+  double shape;  ///< sqrt(max(1, rows / columns))
   double lr_factor;
 };
 
@@ -95,7 +96,9 @@ struct MuonPass {
   const StepState* state;
   std::int32_t rate;
   double weight_decay;
-  bool bf16;  ///< what the workspaces hold; else f32
+  bool bf16;             ///< what the workspaces hold; else f32
+  bool row_norm;         ///< rows of the direction get length 1; pieces are whole rows then
+  bool narrow_momentum;  ///< momentum and direction are rounded to bf16
   float* values;
   const float* gradients;
   float* momentum;
