@@ -31,15 +31,15 @@ def read_safetensors(path):
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
     body = bytearray(data[8 + length :])
-    types = {"F32": torch.float32, "I32": torch.int32}
+    types = {"F32": torch.float32, "I32": torch.int32, "BF16": torch.bfloat16}
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        begin, end = entry["data_offsets"]
-        tensors[name] = torch.frombuffer(body, dtype=types[entry["dtype"]], count=(end - begin) // 4, offset=begin)
+        (begin, end), kind = entry["data_offsets"], types[entry["dtype"]]
+        tensors[name] = torch.frombuffer(body, dtype=kind, count=(end - begin) // kind.itemsize, offset=begin)
         tensors[name] = tensors[name].reshape(entry["shape"])
-    return tensors, json.loads(header["__metadata__"]["config"])
+    return tensors, json.loads(header["__metadata__"].get("config", "null"))
 
 
 # ---- the same numbers as the golden files ----
