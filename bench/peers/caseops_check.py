@@ -1,4 +1,8 @@
-"""The peer of the CaseOps models beside the golden files: loss, logits, gradients, packed rows, Muon; all in fp32."""
+"""The peer of the CaseOps models beside the golden files: loss, logits, gradients, packed rows, Muon.
+
+In fp32 and in double: gains of heads are sums that cancel, in fp32 they differ by up to 3e-5 as in our own program
+in double nothing does by more than the 1e-5 of the files.
+"""
 
 import math
 
@@ -9,7 +13,7 @@ from caseops_model import CaseOps, Config
 from caseops_optim import POLAR_EXPRESS, update
 from train_step import read_safetensors, relative
 
-TOLERANCE = 1e-5
+TOLERANCE, GAIN_TOLERANCE = 1e-5, 3e-5
 
 
 def config_of(c, lanes):
@@ -62,11 +66,11 @@ def originals(config, mine):
             yield f"blocks.{layer}.{name}", all_of, view
 
 
-def golden_model(folder, pull):
+def golden_model(folder, pull, dtype=torch.float32):
     """With the parameters that the file with recurrence has for both."""
     golden, c = read_safetensors(folder / f"caseops_{pull}_loop.safetensors")
     config = config_of(c, pull == "pr1855")
-    model = CaseOps(config, make(""), 256, torch.float32)
+    model = CaseOps(config, make(""), 256, dtype).to(dtype)
     seen = set()
     with torch.no_grad():
         for name, index, view in originals(config, dict(model.named_parameters())):
@@ -76,17 +80,21 @@ def golden_model(folder, pull):
     return model
 
 
-def say_worst(name, errors, tolerance=TOLERANCE):
-    worst = max(errors, key=lambda key: math.inf if math.isnan(errors[key]) else errors[key])
-    ok = errors[worst] <= tolerance
-    print(f"{name:28} {len(errors):3} tensors, worst {errors[worst]:.1e} ({worst}) {'ok' if ok else 'WRONG'}")
+def say_worst(name, errors, tolerance=TOLERANCE, gain_tolerance=None):
+    """Prints the worst of all and of all but the heads' gains; whether they are small enough."""
+    worst = sorted(errors, key=lambda key: math.inf if math.isnan(errors[key]) else errors[key])[::-1]
+    rest = next(key for key in worst if not key.endswith("q_gain"))
+    limits = {worst[0]: gain_tolerance or tolerance} | {rest: tolerance}
+    ok = all(errors[key] <= limit for key, limit in limits.items())
+    said = ", ".join(f"{errors[key]:.1e} ({key})" for key in limits)
+    print(f"{name:32} {len(errors):3} tensors, worst {said} {'ok' if ok else 'WRONG'}", flush=True)
     return ok
 
 
-def check_model(folder, pull, looped, compiled):
+def check_model(folder, pull, looped, compiled, dtype=torch.float32):
     name = f"caseops_{pull}_{'loop' if looped else 'noloop'}"
     golden, _ = read_safetensors(folder / f"{name}.safetensors")
-    model = golden_model(folder, pull)
+    model = golden_model(folder, pull, dtype)
     step = torch.compile(model, fullgraph=True, dynamic=False) if compiled else model
     tokens, targets = golden["input_ids"].long(), golden["target_ids"].long()
     loss = step(tokens, targets, None, looped)
@@ -103,7 +111,8 @@ def check_model(folder, pull, looped, compiled):
             errors[f"grad/{key}"] = max(errors.get(f"grad/{key}", 0.0), ((mine - part).abs().max() / largest).item())
             seen.add(f"grad/{key}")
     assert seen == {key for key in golden if key.startswith("grad/")}, "gradients that no one compares"
-    return say_worst(name, errors)
+    double = dtype == torch.float64
+    return say_worst(name + " in double" * double, errors, TOLERANCE, TOLERANCE if double else GAIN_TOLERANCE)
 
 
 def check_packed(folder, pull):
@@ -157,7 +166,8 @@ def check_muon(folder, case, matrices, coefficients):
 def check(folder, compiled=False):
     results = []
     for pull in ("pr1855", "pr2143"):
-        results += [check_model(folder, pull, looped, compiled) for looped in (True, False)]
+        for dtype in (torch.float32, torch.float64):
+            results += [check_model(folder, pull, looped, compiled, dtype) for looped in (True, False)]
         results.append(check_packed(folder, pull))
     results.append(check_muon(folder, "pr1855_fp32", (0, 1, 2), POLAR_EXPRESS))
     return all(results)

@@ -68,6 +68,11 @@ def norm(x):
     return F.rms_norm(x, (x.shape[-1],), eps=EPS)
 
 
+def wide(x):
+    """At least fp32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def rotate(x, cos, sin):
     """x [B, S, H, dh]: pairs (i, i + half) of the first dimensions turn by -angle."""
     half = cos.shape[-1]
@@ -84,8 +89,8 @@ def few_channels(x, weight):
 def remove_values(o, v):
     """XSA: o [B, S, H, dh] without its part along the position's own value v [B, S, Hkv, dh]."""
     B, S, H, dh = o.shape
-    direction = F.normalize(v.float(), dim=-1, eps=1e-12)[:, :, :, None]
-    grouped = o.view(B, S, v.shape[2], -1, dh).float()
+    direction = F.normalize(wide(v), dim=-1, eps=1e-12)[:, :, :, None]
+    grouped = wide(o.view(B, S, v.shape[2], -1, dh))
     return (grouped - (grouped * direction).sum(-1, keepdim=True) * direction).view(B, S, H, dh).to(o.dtype)
 
 
@@ -193,7 +198,7 @@ class CaseOps(nn.Module):
 
     def logits(self, tokens, context=None, looped=True):
         """Soft-capped, in fp32."""
-        return self.config.softcap * torch.tanh(self.raw_logits(tokens, context, looped).float() / self.config.softcap)
+        return self.config.softcap * torch.tanh(wide(self.raw_logits(tokens, context, looped)) / self.config.softcap)
 
     def forward(self, tokens, targets, context=None, looped=True):
         """Mean cross-entropy; `context` is what the attention needs to know of segments."""
