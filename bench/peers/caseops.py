@@ -244,8 +244,6 @@ class Part:
         self.name, self.folder = name, tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.errors = tempfile.TemporaryFile("w+")
         caches = {"TORCHINDUCTOR_CACHE_DIR": self.folder.name, "TRITON_CACHE_DIR": f"{self.folder.name}/triton"}
-        if spec["device"] == "cuda":
-            caches |= {"PYTORCH_ALLOC_CONF": "expandable_segments:True", "OMP_NUM_THREADS": "4"}
         command = [sys.executable, str(Path(__file__).resolve()), "--part", json.dumps(spec)]
         self.process = subprocess.Popen(
             command,
@@ -253,7 +251,7 @@ class Part:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=caches | dict(os.environ) | {k: caches[k] for k in list(caches)[:2]},
+            env=os.environ | caches,
         )
         self.timer = threading.Timer(limit, self.process.kill)
         self.timer.daemon = True

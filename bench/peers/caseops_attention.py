@@ -8,6 +8,7 @@ Packed rows (B = 1): the context is the segment table, int32 offsets padded with
 """
 
 import functools
+import inspect
 
 import torch
 import torch.nn.functional as F
@@ -56,23 +57,19 @@ def one_by_one(q, k, v, table):
     return torch.cat(parts, 1)
 
 
-def varlen(q, k, v, table):
-    """Flash attention as torch.nn.attention.varlen has it from 2.10 on; its signature still changes."""
-    from torch.nn.attention.varlen import varlen_attn
-
+def varlen(q, k, v, table, operator, options):
     same = (q[0], k[0], v[0], table, table, LONGEST, LONGEST)
-    return varlen_attn(*same, **varlen_options())[None]
+    return operator(*same, **options)[None]
 
 
-@functools.cache
-def varlen_options():
-    import inspect
-
+def make_varlen():
+    """Flash attention of torch.nn.attention.varlen, whose signature changes from version to version."""
     from torch.nn.attention.varlen import varlen_attn
 
     names = inspect.signature(varlen_attn).parameters
     options = {"window_size": (-1, 0)} if "window_size" in names else {"is_causal": True}
-    return options | ({"enable_gqa": True} if "enable_gqa" in names else {})
+    options |= {"enable_gqa": True} if "enable_gqa" in names else {}
+    return functools.partial(varlen, operator=varlen_attn, options=options)
 
 
 def flex(q, k, v, table):
@@ -93,7 +90,7 @@ def flex(q, k, v, table):
 
     def ordered(blocks):
         counts = blocks.sum(-1, dtype=torch.int32)
-        indices = blocks.to(torch.int32).argsort(-1, descending=True, stable=True).to(torch.int32)
+        indices = blocks.to(torch.int32).argsort(dim=-1, descending=True, stable=True).to(torch.int32)
         return counts[None, None].contiguous(), indices[None, None].contiguous()
 
     mask = BlockMask.from_kv_blocks(*ordered(some & ~whole), *ordered(whole), BLOCK_SIZE=BLOCK, mask_mod=inside)
@@ -152,20 +149,21 @@ def cudnn_operator():
     return Function.apply
 
 
-def cudnn_varlen(q, k, v, table):
-    return cudnn_operator()(q[0].contiguous(), k[0].contiguous(), v[0].contiguous(), table)[None]
+def cudnn_varlen(q, k, v, table, operator):
+    return operator(q[0].contiguous(), k[0].contiguous(), v[0].contiguous(), table)[None]
+
+
+def make_cudnn_varlen():
+    return functools.partial(cudnn_varlen, operator=cudnn_operator())
 
 
 def make(name):
     """The form of this name; sets PyTorch's switches of backends where it is for dense rows."""
-    forms = {"varlen": varlen, "cudnn_varlen": cudnn_varlen, "flex": flex, "masked": masked, "one_by_one": one_by_one}
-    if name in forms:
+    forms = {"flex": flex, "masked": masked, "one_by_one": one_by_one}
+    makers = {"varlen": make_varlen, "cudnn_varlen": make_cudnn_varlen}
+    if name in forms or name in makers:
         use_backend("")
-        if name == "cudnn_varlen":
-            cudnn_operator()  # outside of what is compiled
-        if name == "varlen":
-            varlen_options()
-        return forms[name]
+        return forms[name] if name in forms else makers[name]()
     backend, _, heads = name.partition(":")
     use_backend(backend)
     return functools.partial(dense, gqa=heads != "expanded")

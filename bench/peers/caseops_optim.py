@@ -35,24 +35,24 @@ def newton_schulz(x, coefficients):
 
 
 def update(weights, gradients, momentum, mu, lr, decay, coefficients, dtype):
-    """One Muon step of matrices of one shape. weights, gradients: lists of [n, rows, columns] (views of banks);
+    """One Muon step of matrices of one shape. weights, gradients: lists of [..., rows, columns] (views of banks);
     momentum [all of them, rows, columns]; mu, lr: tensors, so that their changes compile nothing."""
-    g = torch.cat([x.to(momentum.dtype) for x in gradients])
+    g = torch.cat([x.flatten(0, -3).to(momentum.dtype) for x in gradients])
     momentum.copy_((mu * momentum).to(momentum.dtype) + g)
     u = g + mu.to(g.dtype) * momentum
     rows = torch.linalg.vector_norm(u, dim=-1, keepdim=True, dtype=torch.float32).to(u.dtype)
     u = (u / rows.clamp_min(1e-7)).to(dtype)
     step = newton_schulz(u, coefficients) * math.sqrt(max(1, u.shape[1] / u.shape[2]))
-    for w, s in zip(weights, step.split([len(w) for w in weights])):
-        w.copy_(w * (1 - lr * decay) - lr * s.to(w.dtype))
+    for w, s in zip(weights, step.split([w.shape[:-2].numel() for w in weights])):
+        w.copy_(w * (1 - lr * decay) - lr * s.view(w.shape).to(w.dtype))
 
 
 def same_shapes(model, tensors):
-    """Views of the banks by the shape of their matrices: (name, list of [n, rows, columns])."""
+    """Views of the banks by the shape of their matrices: (name, list of [..., rows, columns])."""
     D, kv = model.config.width, model.kv
     qkv, out, up, down = (tensors[name] for name in BANKS)
-    halves = [qkv[:, D : D + kv], qkv[:, D + kv :]]
-    return [("square", [qkv[:, :D], out]), ("kv", halves), ("up", [up]), ("down", [down])]
+    kv = qkv[:, D:].unflatten(1, (2, kv))  # [L, 2, kv, D]
+    return [("square", [qkv[:, :D], out]), ("kv", [kv]), ("up", [up]), ("down", [down])]
 
 
 class Optimizer:
@@ -65,7 +65,7 @@ class Optimizer:
         device = model.embed.device
         self.coefficients = POLAR_EXPRESS if self.leader else QUINTIC
         self.momentum = {
-            name: torch.zeros_like(torch.cat(views), dtype=dtype if self.leader else torch.float32)
+            name: torch.cat([x.flatten(0, -3) for x in views]).to(dtype if self.leader else torch.float32).zero_()
             for name, views in same_shapes(model, {name: named[name].detach() for name in BANKS})
         }
         self.mu, self.lr = (torch.zeros((), device=device) for _ in range(2))
