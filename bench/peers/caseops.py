@@ -36,7 +36,8 @@ from adapt_unit import autotune_in_turn, backward_at_once, environment, last_lin
 from caseops_model import MODELS, CaseOps
 from caseops_optim import Optimizer
 
-TINY = dict(vocab_size=128, width=64, heads=4, kv_heads=2, rope_dims=8, mlp_mult=2.0)
+TINY = dict(vocab_size=128, layers=5, width=64, heads=4, kv_heads=2, rope_dims=8, mlp_mult=2.0)
+TINY |= dict(loop=(1, 2), parallel_start=3)
 BATCHES = 4
 
 
@@ -297,7 +298,7 @@ def choose_attention(args, spec):
     told = getattr(args, f"{kind}_attention")
     if told is not None:
         return [told]
-    part = Part(f"{kind} attention", spec | {"part": "attention"}, args.limit)
+    part = Part(f"{kind} attention", spec | {"part": "attention"}, min(args.limit, 120))
     rows = part.read() or []
     for row in rows:
         what = row.get("error") or "%(ms).3f ms forward and backward, %(difference).1e off" % row
@@ -340,7 +341,7 @@ def main():
     parser.add_argument("--packed-attention", choices=attention.PACKED, help="default: measured")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny models and few tokens")
-    parser.add_argument("--eager", action="store_true", help="un-compiled; with --check too the default")
+    parser.add_argument("--eager", action="store_true", help="un-compiled, as --check is without --compiled")
     parser.add_argument("--compiled", action="store_true", help="with --check: compiled")
     parser.add_argument("--jobs", type=int, default=2, help="configurations that compile at once")
     parser.add_argument("--limit", type=float, default=280, help="seconds after which a process is given up")

@@ -17,7 +17,7 @@ from adapt_unit import last_line, median, synchronize, timed, use_backend
 
 LONGEST = 2048  # tokens of a segment
 DENSE = ("cudnn", "cudnn:expanded", "flash", "flash:expanded")
-PACKED = ("varlen", "cudnn_varlen", "flex")
+PACKED = ("varlen", "flex", "cudnn_varlen")  # last what PyTorch does not offer openly: its errors may stay
 BLOCK = 128  # of flex_attention's mask
 
 
