@@ -4,7 +4,7 @@
 #include <cstdint>
 
 // What attention_backward.cu works through: the arguments, the order of the pieces of work and of the steps
-// in one.
+// in one, and what segments leave of both.
 namespace fairway::ops::cuda {
 namespace {
 
@@ -98,6 +98,35 @@ struct Steps {
   /// Shares that go into dQ of this query block before this one.
   __device__ int order() const { return last_block(a, m) - w.n; }
 };
+
+/// Padded copy of the queries' segment starts and their extremes by block of queries.
+__global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, int2* bounds, int queries,
+                               int keys, int tiles) {
+  const int b = blockIdx.x / tiles, m = blockIdx.x % tiles, i = m * kQueries + threadIdx.x;
+  const bool inside = i < queries;
+  const std::int32_t own = inside ? max(0, segment[std::int64_t(b) * keys + keys - queries + i]) : 0;
+  copy[std::int64_t(blockIdx.x) * kQueries + threadIdx.x] = own;
+  __shared__ int low[kQueries / 32], high[kQueries / 32];
+  low[threadIdx.x / 32] = __reduce_min_sync(0xFFFFFFFF, inside ? own : keys - 1);
+  high[threadIdx.x / 32] = __reduce_max_sync(0xFFFFFFFF, own);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  int2 r{low[0], high[0]};
+  for (int i = 1; i < kQueries / 32; ++i) r.x = min(r.x, low[i]), r.y = max(r.y, high[i]);
+  bounds[blockIdx.x] = r;
+}
+
+/// One warp for each block of keys: the first query block behind the last that sees them.
+__global__ void ends_kernel(BackwardArgs a, int* ends) {
+  const int i = int((blockIdx.x * blockDim.x + threadIdx.x) / 32);
+  if (i >= a.batch * a.tiles_k) return;
+  const int batch = i / a.tiles_k, n = i % a.tiles_k;
+  int end = 0;
+  for (int m = int(threadIdx.x % 32); m < a.tiles_q; m += 32)
+    if (first_block(a, batch, m) <= n) end = m + 1;
+  end = __reduce_max_sync(0xFFFFFFFF, end);
+  if (threadIdx.x % 32 == 0) ends[i] = end;
+}
 
 }  // namespace
 }  // namespace fairway::ops::cuda
