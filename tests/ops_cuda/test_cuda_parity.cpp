@@ -158,6 +158,23 @@ TEST_F(CudaParity, Attention) {
   }
 }
 
+// Such a row's dQ is finished on the way: groups of query blocks behind the last keys that they see.
+TEST_F(CudaParity, AttentionOfALongRowInSegments) {
+  const HeadShape h{4, 2, 64};
+  const std::int64_t queries = 4700;
+  for (const std::int64_t positions : {queries, queries + 333})
+    for (const std::int64_t length : {61, 900}) {
+      auto c = op_case(
+          fmt::format("attention {} in segments of {}", positions, length), std::make_shared<Attention>(h),
+          {tensor_input({1, queries, h.heads, 64}, normal()),
+           tensor_input({1, positions, h.kv_heads, 64}, normal()),
+           tensor_input({1, positions, h.kv_heads, 64}, normal()), segments(1, positions, length)},
+          {1});
+      c.add_outputs = {0};
+      EXPECT_EQ(check_cuda(c), "");
+    }
+}
+
 /// Keys whose mean square is 1 exactly.
 double sign(const base::Random& random, std::uint64_t index) { return random.normal(index) < 0 ? -1 : 1; }
 

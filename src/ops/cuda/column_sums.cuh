@@ -20,6 +20,11 @@ __device__ inline const Floats<V>& summand(const Summands<V, N>& some, int n) {
   return some.of[n];
 }
 
+/// Elements at a time of bodies that hold several rows and sums: with four of a kind more blocks are at work on a
+/// multiprocessor than with eight, and more loads on their way.
+template <int V>
+inline constexpr int of_many = V == 8 ? 4 : V;
+
 /// body.begin(i), then body(row, row * columns + i, i) for each row does the work of elements i to i + V - 1
 /// of a row and returns what is summed: Floats<V>, or Summands of N sums.
 template <int V, int N, class Body>

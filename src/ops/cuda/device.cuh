@@ -28,7 +28,7 @@ __device__ inline void narrow(float x, __nv_bfloat16* to) { *to = __float2bfloat
 template <class T>
 inline constexpr int wide = 16 / static_cast<int>(sizeof(T));
 
-/// V is 1, or a whole number of 16-byte accesses (p is then aligned to 16 bytes).
+/// V is 1, or a whole number of 16-byte accesses (p is then aligned to 16 bytes), or 4 bf16 in one of 8.
 template <int V, class T>
 __device__ inline Floats<V> load(const T* p) {
   Floats<V> r;
@@ -40,6 +40,10 @@ __device__ inline Floats<V> load(const T* p) {
       const float4 q = *reinterpret_cast<const float4*>(p + k);
       r.v[k] = q.x, r.v[k + 1] = q.y, r.v[k + 2] = q.z, r.v[k + 3] = q.w;
     }
+  } else if constexpr (V == 4) {
+    const uint2 q = *reinterpret_cast<const uint2*>(p);
+    r.v[0] = __uint_as_float(q.x << 16), r.v[1] = __uint_as_float(q.x & 0xffff0000u);
+    r.v[2] = __uint_as_float(q.y << 16), r.v[3] = __uint_as_float(q.y & 0xffff0000u);
   } else {
     static_assert(V % 8 == 0 || V == 1);
 #pragma unroll
@@ -99,6 +103,11 @@ __device__ inline void store(T* p, const Floats<V>& x) {
     for (int k = 0; k < V; k += 4)
       store_16(p + k, __float_as_uint(x.v[k]), __float_as_uint(x.v[k + 1]), __float_as_uint(x.v[k + 2]),
                __float_as_uint(x.v[k + 3]));
+  } else if constexpr (V == 4) {
+    const __nv_bfloat162 low = __floats2bfloat162_rn(x.v[0], x.v[1]);
+    const __nv_bfloat162 high = __floats2bfloat162_rn(x.v[2], x.v[3]);
+    *reinterpret_cast<uint2*>(p) =
+        make_uint2(*reinterpret_cast<const unsigned*>(&low), *reinterpret_cast<const unsigned*>(&high));
   } else {
 #pragma unroll
     for (int k = 0; k < V; k += 8) {

@@ -141,7 +141,8 @@ void two_lanes_backward(const KernelArgs& a) {
                d_weight = output(a, 7);
   const bool wants_sums = d_scale0 || d_scale1 || d_rho || d_weight;
   const RowSplits p = split_rows_on_device(x.rows());
-  const auto run = [&]<class T, int V>(T, Constant<V>) {
+  const auto run = [&]<class T, int Widest>(T, Constant<Widest>) {
+    constexpr int V = of_many<Widest>;
     const Gradients<T, V> body{Operands<T>(a),
                                {static_cast<const T*>(d0), static_cast<const T*>(d1)},
                                join ? 0.5f : 1.0f,
