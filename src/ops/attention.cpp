@@ -86,9 +86,8 @@ std::size_t device_backward_bytes(const HeadShape& heads, const Shape& q, std::i
   constexpr std::int64_t tile = 128;
   const std::int64_t tiles = ceil_div(q[1], tile), rows = q[0] * heads.heads * tiles;
   const std::int64_t floats = rows * tile * (bf16_head_dim + 2);  // dq, lse, delta
-  const std::int64_t integers = q[0] * (tiles * (tile + 2) + ceil_div(positions, tile)) + rows * 2 + 2 +
-                                q[0] * (heads.kv_heads * ceil_div(positions, tile) + heads.heads * tiles);
-  return static_cast<std::size_t>(floats + integers) * 4 + 10 * 256;
+  const std::int64_t integers = q[0] * (tiles * (tile + 2) + ceil_div(positions, tile)) + rows * 2 + 2;
+  return static_cast<std::size_t>(floats + integers) * 4 + 9 * 256;
 }
 
 BackwardLayout layout_backward(const HeadShape& heads, const AttentionTiling& tiling) {

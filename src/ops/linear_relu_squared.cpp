@@ -53,10 +53,12 @@ std::vector<Meta> ReluSquaredLinearAdd::infer(std::span<const Meta> in) const {
   rule::count(*this, in, 4, 5);
   rule::optional(*this, in, 0, in[1]);
   rule::optional(*this, in, 4, rule::per_row(in[1]));
-  return {add.infer(in.subspan(1, 3)).front()};
+  return {rule::present(in, 3) ? add.infer(in.subspan(1, 3)).front()
+                               : linear.infer(in.subspan(1, 2)).front()};
 }
 Cost ReluSquaredLinearAdd::cost(std::span<const Meta> in, std::span<const Meta> out) const {
-  return add.cost(in.subspan(1, 3), out);  // h and r are named for backward, not read
+  // h and r are named for backward, not read.
+  return rule::present(in, 3) ? add.cost(in.subspan(1, 3), out) : linear.cost(in.subspan(1, 2), out);
 }
 /// The weight first: with slope 0 it is act's last reader but one, whose place dh may take.
 std::vector<BackwardStep> ReluSquaredLinearAdd::backward() const {

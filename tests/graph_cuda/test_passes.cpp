@@ -33,7 +33,8 @@ struct Sizes {
   int rope_dims = 16;
   bool value_embedding = false;
   float slope = 0.5f;
-  int gate_channels = 0;  ///< xsa and a gate on the heads
+  int gate_channels = 0;   ///< xsa and a gate on the heads
+  bool plain_sum = false;  ///< the MLP's result is added without a scale, by a step of its own
 };
 
 ParameterLayout layout_of(const Sizes& s) {
@@ -91,7 +92,9 @@ Graph block(const ParameterLayout& l, const Sizes& s, const Passes& passes) {
   const auto x1 = b.op1<ops::ScaledResidual>({mixed[0], linear(attended, "out"), b.parameter("out_scale")});
   const auto h = linear(b.op1<ops::RmsNorm>({x1}, 0.5f, 1e-6f), "up");
   const auto active = b.op1<ops::LeakyReluSquared>({h}, s.slope);
-  const auto x2 = b.op1<ops::ScaledResidual>({x1, linear(active, "down"), b.parameter("scale")});
+  const auto down = linear(active, "down");
+  const auto x2 = s.plain_sum ? b.op1<ops::Add>({x1, down})
+                              : b.op1<ops::ScaledResidual>({x1, down, b.parameter("scale")});
   b.output(x2, "x2");
   const auto targets = b.input("targets", {DType::i32, {s.batch, s.length}});
   const auto nll = b.op1<ops::SoftcapCrossEntropy>({x2, targets}, 30.0f, 0.0f);
@@ -183,11 +186,10 @@ TEST_P(PassesOnGpu, RewrittenAndPlainGraphsAgree) {
     some.push_back(pass);  // each with those before it, which make its pattern
     std::vector<std::string> fired;
     const auto rewritten = run(s, some, gpu, fired);
-    const std::string_view name = pass->name;
-    const bool place =
-        name == "fuse_gated_xsa"
-            ? s.gate_channels > 0
-            : name != "residual_norm" && name != "recompute_activations";  // nothing is left for them
+    const std::string_view which = pass->name;
+    const bool place = which == "fuse_gated_xsa"
+                           ? s.gate_channels > 0
+                           : which != "residual_norm" && which != "recompute_activations";  // nothing is left
     EXPECT_EQ(std::ranges::count(fired, std::string(pass->name)) > 0, place) << pass->name;
     for (const auto& [name, want] : plain) {
       const auto& got = rewritten.at(name);
@@ -213,7 +215,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, PassesOnGpu,
                                            Sizes{2, 65, 448, 1408, {6, 2, 64}, 16, false, 0.0f},
                                            Sizes{7, 97, 512, 1536, {8, 4, 64}, 16, true, 0.5f, 12},
                                            Sizes{3, 1001, 256, 128, {8, 2, 64}, 64, false, 0.5f, 16},
-                                           Sizes{2, 65, 192, 384, {2, 2, 64}, 16, false, 0.0f, 5}));
+                                           Sizes{2, 65, 192, 384, {2, 2, 64}, 16, false, 0.0f, 5},
+                                           Sizes{3, 99, 256, 1024, {4, 2, 64}, 16, false, 0.5f, 12, true}));
 
 }  // namespace
 }  // namespace fairway::graph

@@ -13,8 +13,10 @@ void fuse_mlp(Rewriter& r) {
     if (auto why = r.linear_before(h, "what it is taken of", up); !why.empty()) return why;
     if (auto why = r.not_alone(act); !why.empty()) return why;
     const auto down = r.readers(act).front();
-    if (!r.as<ops::LinearAdd>(down) || r.step(down).in[0] != act)
-      return "what reads it is no linear layer that is added to a residual";
+    const auto* product = r.as<ops::Matmul>(down);
+    const bool alone = product && !product->transpose_a && product->transpose_b;
+    if ((!r.as<ops::LinearAdd>(down) && !alone) || r.step(down).in[0] != act)
+      return "what reads it is no linear layer";
     const auto x = r.step(up).in[0];
     if (!ops::fused_linear_fits(r.meta(x), r.meta(h)))
       return fmt::format("its kernel does not take {} from {}", r.meta(h).shape.str(), r.meta(x).shape.str());
@@ -23,7 +25,7 @@ void fuse_mlp(Rewriter& r) {
     const auto sum = r.step(down).out[0];
     // h is kept where its gradient will be asked for.
     r.replace(down, std::make_shared<const ops::ReluSquaredLinearAdd>(op.slope),
-              {r.requires_grad(sum) ? h : absent, act, in[1], in[2]}, {sum});
+              {r.requires_grad(sum) ? h : absent, act, in[1], alone ? absent : in[2]}, {sum});
     r.remove(activation);
     return "";
   });

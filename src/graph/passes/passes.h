@@ -8,7 +8,7 @@ namespace fairway::graph::passes {
 void fold_scales(Rewriter& rewriter);
 /// x + s . a, then its RMS norm -> ResidualNorm.
 void residual_norm(Rewriter& rewriter);
-/// Linear, LeakyReluSquared, LinearAdd -> LinearReluSquared, ReluSquaredLinearAdd
+/// Linear, LeakyReluSquared, LinearAdd (or Linear) -> LinearReluSquared, ReluSquaredLinearAdd
 /// (ops/linear_relu_squared.h), where their kernel fits.
 void fuse_mlp(Rewriter& rewriter);
 /// Linear, QkvPrepare -> QkvProduct (ops/qkv_product.h), where its kernel fits.

@@ -13,7 +13,7 @@ namespace fairway::ops::cuda {
 /// q, o, do, dq [batch, queries, heads, dim]; k, v, dk, dv [batch, keys, kv_heads, dim]; lse [batch, heads,
 /// queries]. The queries are the last `queries` of the `keys` positions; heads is a multiple of kv_heads;
 /// query head h reads KV head h / (heads / kv_heads). segment_start [batch, keys]: position p sees keys
-/// [segment_start[p], p] (null: from 0); 0 <= segment_start[p] <= p, and starts never fall with p.
+/// [segment_start[p], p] (null: from 0); 0 <= segment_start[p] <= p.
 struct AttentionShape {
   int batch = 0, queries = 0, keys = 0, heads = 0, kv_heads = 0, head_dim = 64;
   float scale = 0.125F;

@@ -385,7 +385,7 @@ __global__ void prepare_kernel(const uint4* o, const uint4* dout, const float* l
 
 /// Places of the pieces in the workspace.
 struct Layout {
-  std::size_t sums, lse2, delta, segment, bounds, ends, order, counters, counter_count, bytes;
+  std::size_t sums, lse2, delta, segment, bounds, ends, counters, counter_count, bytes;
   explicit Layout(const AttentionShape& s) {
     const std::size_t tiles = (s.queries + kQueries - 1) / kQueries,
                       rows = std::size_t(s.batch) * s.heads * tiles;
@@ -400,11 +400,7 @@ struct Layout {
     delta = take(rows * kQueries * sizeof(float));
     segment = take(s.batch * tiles * kQueries * sizeof(std::int32_t));
     bounds = take(s.batch * tiles * sizeof(int2));
-    const std::size_t tiles_k = (s.keys + kKeys - 1) / kKeys;
-    ends = take(s.batch * tiles_k * sizeof(int));
-    order =
-        take((s.batch * s.kv_heads * tiles_k + s.batch * s.heads * ((tiles + kFinished - 1) / kFinished)) *
-             sizeof(int));
+    ends = take(s.batch * std::size_t((s.keys + kKeys - 1) / kKeys) * sizeof(int));
     counter_count = rows * kConsumers + 1;
     counters = take(counter_count * sizeof(int));
     bytes = at;
@@ -457,9 +453,8 @@ cudaError_t attention_backward(const AttentionShape& shape, const void* q, const
                                                                      shape.queries, shape.keys, a.tiles_q);
     a.segment = int((layout.segment - layout.lse2) / 4), a.bounds = bounds;
     auto* ends = reinterpret_cast<int*>(base + layout.ends);
-    auto* order = wants_order(a) ? reinterpret_cast<int*>(base + layout.order) : nullptr;
-    ends_kernel<<<(shape.batch * a.tiles_k + 7) / 8 + (order != nullptr), 256, 0, stream>>>(a, ends, order);
-    a.ends = ends, a.order = order;
+    ends_kernel<<<(shape.batch * a.tiles_k + 3) / 4, 128, 0, stream>>>(a, ends);
+    a.ends = ends;
   }
   CUtensorMap maps[7];
   cudaError_t e = cudaGetLastError();

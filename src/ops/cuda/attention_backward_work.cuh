@@ -12,7 +12,6 @@ constexpr int kDim = 64, kKeys = 128, kQueries = 128, kStages = 2, kConsumers = 
 constexpr int kEarly = 4;          ///< groups of 8 queries whose weights are computed while dP is on its way
 constexpr int kChunk = 6;          ///< KV heads worked on at a time: their tensors and sums fit the L2 cache
 constexpr int kFinishLag = 450;    ///< pieces of work between a chunk and the finish of its dQ
-constexpr int kRowLag = 264;       ///< the same within one long row
 constexpr int kFinished = 8;       ///< query blocks whose dQ one block finishes at a time
 constexpr int kShare = 64 * kDim;  ///< floats of dQ that one warpgroup computes per step
 constexpr float kLog2E = 1.4426950408889634F;
@@ -20,7 +19,6 @@ constexpr float kLog2E = 1.4426950408889634F;
 struct BackwardArgs {
   const int2* bounds;  ///< least and greatest segment start by [batch, tiles_q], or null
   const int* ends;     ///< by [batch, tiles_k]: no query block from here on sees the keys; null: all do
-  const int* order;    ///< what each ticket stands for (order_kernel); null: as work_at counts
   /// First words, counted from lse2's, of delta and of the padded copy of segments [batch, tiles_q * 128] (0:
   /// none); lse2 and delta are [batch, heads, tiles_q * 128], lse in units of log2, +inf for padding.
   int delta, segment;
@@ -64,10 +62,6 @@ __device__ Work work_at(const BackwardArgs& a, int t) {
     const int unit = chunk * a.chunk + r / per_unit, g = r % per_unit / pieces;
     return Work{unit / a.kv_heads, unit % a.kv_heads * a.group + g, -1, r % pieces * kFinished};
   };
-  if (a.order != nullptr) {
-    const int code = a.order[t];
-    return code >= 0 ? main_work(0, code) : finish(0, -1 - code);
-  }
   // [main 0] ... [main lag-1] [main lag, finish 0] ... [main last, finish last-lag] [finish last-lag+1] ...
   // [finish last]
   const int ahead = min(a.lag * main_size, units * a.tiles_k);
@@ -122,51 +116,8 @@ __global__ void segment_kernel(const std::int32_t* segment, std::int32_t* copy, 
   bounds[blockIdx.x] = r;
 }
 
-/// The order of work for one long row in segments, whose keys fit no chunk: the dQ of a group of query blocks are
-/// finished kRowLag pieces after the last key block that they see, while their sums are in the L2 cache, and not
-/// at the row's end. One block; `order` has a number for each piece of work: r >= 0 is main_work(0, r), else
-/// finish(0, -1 - r).
-__device__ void make_order(const BackwardArgs& a, int* order) {
-  constexpr int kMostGroups = 1024;
-  __shared__ int due[kMostGroups];  // main pieces before the finish of group groups - 1 - k
-  const int units = a.batch * a.kv_heads, mains = units * a.tiles_k, heads = units * a.group;
-  const int groups = (a.tiles_q + kFinished - 1) / kFinished;
-  for (int k = threadIdx.x; k < groups; k += blockDim.x) {
-    const int first = (groups - 1 - k) * kFinished;
-    int lowest = a.tiles_k;
-    for (int m = first; m < min(first + kFinished, a.tiles_q); ++m) lowest = min(lowest, first_block(a, 0, m));
-    due[k] = min((a.tiles_k - lowest) * units + kRowLag, mains);
-  }
-  __syncthreads();
-  if (threadIdx.x == 0)
-    for (int k = 1; k < groups; ++k) due[k] = max(due[k], due[k - 1]);
-  __syncthreads();
-  for (int i = threadIdx.x; i < groups * heads; i += blockDim.x) {
-    const int k = i / heads, head = i % heads;
-    order[due[k] + i] = -1 - (head * groups + groups - 1 - k);
-  }
-  for (int i = threadIdx.x; i < mains; i += blockDim.x) {
-    int low = 0, high = groups;  // groups due at or before main piece i
-    while (low < high) {
-      const int middle = (low + high) / 2;
-      if (due[middle] <= i)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    order[i + low * heads] = i;
-  }
-}
-/// Whether a row is of that kind.
-bool wants_order(const BackwardArgs& a) {
-  return a.bounds != nullptr && a.batch == 1 && a.kv_heads <= a.chunk && a.tiles_q > 4 * kFinished &&
-         a.tiles_q <= 1024 * kFinished;
-}
-
-/// One warp for each block of keys: the first query block behind the last that sees them. The last block makes the
-/// order of work where there is one.
-__global__ void ends_kernel(BackwardArgs a, int* ends, int* order) {
-  if (order != nullptr && blockIdx.x == gridDim.x - 1) return make_order(a, order);
+/// One warp for each block of keys: the first query block behind the last that sees them.
+__global__ void ends_kernel(BackwardArgs a, int* ends) {
   const int i = int((blockIdx.x * blockDim.x + threadIdx.x) / 32);
   if (i >= a.batch * a.tiles_k) return;
   const int batch = i / a.tiles_k, n = i % a.tiles_k;

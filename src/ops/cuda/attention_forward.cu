@@ -50,10 +50,15 @@ __device__ Tile tile_at(const ForwardArgs& a, int t, int tile_rows) {
   return {unit / per_batch, unit % per_batch * a.pack, m * tile_rows};
 }
 
-/// Start of the segment of a query row; starts never fall, so that a tile's first row has its least.
-__device__ int start_of(const ForwardArgs& a, int batch, int row) {
-  const int position = min(a.keys - a.queries + row, a.keys - 1);
-  return a.segment == nullptr ? 0 : a.segment[std::int64_t(batch) * a.keys + position];
+/// First key block seen by rows [row, row + count) of the queries; whole warp, same answer in every lane.
+template <int Keys>
+__device__ int first_block(const ForwardArgs& a, int batch, int row, int count) {
+  if (a.segment == nullptr) return 0;
+  const int first = a.keys - a.queries + row, end = min(first + count, a.keys);
+  int least = first < a.keys ? first : 0;
+  for (int p = first + int(threadIdx.x % 32); p < end; p += 32)
+    least = min(least, a.segment[std::int64_t(batch) * a.keys + p]);
+  return max(0, __reduce_min_sync(0xFFFFFFFF, least)) / Keys;
 }
 
 template <typename Shared, int Keys, int Stages>
@@ -63,15 +68,9 @@ __device__ void load_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap* m
   const bool leader = threadIdx.x % 32 == 0;
   const int tile_rows = groups * kRows / a.pack;
   unsigned step = 0, turn = 0;
-  const auto start_at = [&](int t) {
-    const Tile tile = tile_at(a, min(t, tiles - 1), tile_rows);
-    return start_of(a, tile.batch, tile.row);
-  };
-  int next_start = start_at(blockIdx.x);
   for (int t = blockIdx.x; t < tiles; t += gridDim.x, ++turn) {
     const Tile tile = tile_at(a, t, tile_rows);
-    const int low = next_start / Keys;
-    next_start = start_at(t + gridDim.x);  // on its way while this tile is loaded
+    const int low = first_block<Keys>(a, tile.batch, tile.row, tile_rows);
     const int high = min(a.keys - a.queries + tile.row + tile_rows - 1, a.keys - 1) / Keys;
     if (leader) {
       const unsigned slot = turn % 2;
@@ -121,22 +120,18 @@ __device__ void values(float (&o)[32], const std::uint32_t (&p)[N], std::uint64_
   for (int i = 0; i < N / 4; ++i) wgmma::product<1>(o, p + 4 * i, v + i * wgmma::next_rows, 1);
 }
 
-/// Starts of segments that a thread needs for a tile: of the tile's first row and of its own two rows.
-struct Starts {
-  int tile, own[2];
-};
-
 /// Masks of one warp's rows of a tile.
 template <int Keys>
 struct Visible {
   int p0, low;  ///< positions of the warp's and of the thread's first row
-  int start[2], start_max;
+  int start[2] = {0, 0}, start_max = 0;
 
-  __device__ Visible(int row, const Starts& starts)
-      : p0(row),
-        low(row + threadIdx.x % 32 / 4),
-        start{starts.own[0], starts.own[1]},
-        start_max(__reduce_max_sync(0xFFFFFFFF, max(starts.own[0], starts.own[1]))) {}
+  __device__ Visible(const ForwardArgs& a, int batch, int row) : p0(row), low(row + threadIdx.x % 32 / 4) {
+    if (a.segment == nullptr) return;
+    for (int r = 0; r < 2; ++r)
+      if (low + 8 * r < a.keys) start[r] = a.segment[std::int64_t(batch) * a.keys + low + 8 * r];
+    start_max = __reduce_max_sync(0xFFFFFFFF, max(start[0], start[1]));
+  }
   /// Scores of a block to minus infinity where a row must not see the key.
   __device__ void mask(float (&score)[Keys / 2], int block) const {
     const int first = block * Keys;
@@ -209,17 +204,10 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
   const int tile_rows = groups * kRows / a.pack, offset = a.keys - a.queries;
   unsigned step = 0, turn = 0;
   const auto parity = [](unsigned st) { return st / Stages % 2; };
-  const auto starts_at = [&](int t) {
-    const Tile tile = tile_at(a, min(t, tiles - 1), tile_rows);
-    const int row = tile.row + group / a.pack * kRows + warp * 16 + lane / 4;
-    return Starts{start_of(a, tile.batch, tile.row),
-                  {start_of(a, tile.batch, row), start_of(a, tile.batch, row + 8)}};
-  };
-  Starts next = starts_at(blockIdx.x);
   for (int t = blockIdx.x; t < tiles; t += gridDim.x, ++turn) {
     const Tile tile = tile_at(a, t, tile_rows);
     const int head = tile.head + group % a.pack, row0 = tile.row + group / a.pack * kRows;
-    const int low = next.tile / Keys;
+    const int low = first_block<Keys>(a, tile.batch, tile.row, tile_rows);
     int n = min(offset + tile.row + tile_rows - 1, a.keys - 1) / Keys;
     const int own = min(offset + row0 + kRows - 1, a.keys - 1) / Keys;
 
@@ -235,8 +223,7 @@ __device__ void compute_tiles(Shared& s, const ForwardArgs& a, const CUtensorMap
       s.v_full[stage].wait(parity(step));
       if (lane == 0) s.v_empty[stage].arrive();
     }
-    const Visible<Keys> visible(offset + row0 + warp * 16, next);
-    next = starts_at(t + gridDim.x);  // on its way while this tile is computed
+    const Visible<Keys> visible(a, tile.batch, offset + row0 + warp * 16);
     float o[32], score[Keys / 2];
 #pragma unroll
     for (int i = 0; i < 32; ++i) o[i] = 0;

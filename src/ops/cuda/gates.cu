@@ -88,8 +88,7 @@ void gated_skip_backward(const KernelArgs& a) {
   const RowSplits p = split_rows_on_device(x.rows());
   with_width(a, a.in[0], columns,
              {data(a, 0), data(a, 1), data(a, 2), data(a, 3), data(a, 4), dx.data, ds.data},
-             [&]<class T, int Widest>(T, Constant<Widest>) {
-               constexpr int V = of_many<Widest>;
+             [&]<class T, int V>(T, Constant<V>) {
                const SkipGradients<T, V> body{in<T>(a, 0),  in<T>(a, 1), in<T>(a, 4), floats(a, 2),
                                               floats(a, 3), out<T>(dx),  out<T>(ds)};
                column_sums<V, 2>(a, p, columns, body, dw || dgate);

@@ -1,4 +1,5 @@
 #include "cuda/args.h"
+#include "cuda/kernels.h"
 #include "cuda/linear_relu_squared.cuh"
 #include "fairway/ops/linear_relu_squared.h"
 #include "fairway/ops/matmul.h"
@@ -34,7 +35,10 @@ void linear_relu_squared(const KernelArgs& a) {
 }
 
 void relu_squared_linear_add(const KernelArgs& a) {
-  linear_add({LinearAdd(), a.in.subspan(1, 3), a.out, a.write, {}, a.context});
+  if (a.in[3].data)
+    linear_add({LinearAdd(), a.in.subspan(1, 3), a.out, a.write, {}, a.context});
+  else
+    matmul({Matmul(false, true), a.in.subspan(1, 2), a.out, a.write, {}, a.context});
 }
 
 void relu_squared_linear_backward(const KernelArgs& a) {

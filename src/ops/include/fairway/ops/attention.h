@@ -9,7 +9,7 @@ inline constexpr int bf16_head_dim = 64;
 
 /// Causal softmax attention, scale 1/sqrt(dh), query head h reads KV head h / (H / Hkv).
 /// The Sq queries are the last Sq of the S positions; query i (position p = S - Sq + i) sees keys
-/// [segment_start[b, p], p] (segment_start absent: from 0; it never falls with p).
+/// [segment_start[b, p], p] (segment_start absent: from 0).
 ///   in:  0 q [B, Sq, H, dh], 1 k [B, S, Hkv, dh], 2 v [B, S, Hkv, dh], 3 segment_start [B, S] i32 (may be
 ///   absent) out: 0 o [B, Sq, H, dh], 1 lse [B, H, Sq] (log-sum-exp of the scaled scores, natural log)
 /// Scores are never stored beyond one block of queries. FLOPs 2 * 2 * dh * (visible pairs) per head.

@@ -35,9 +35,9 @@ class LinearReluSquared final : public Operator {
   std::string attributes() const override;
 };
 
-/// The linear layer after f, added to a residual: u = r + act w^T, act = f(h).
+/// The linear layer after f, added to a residual where there is one: u = r + act w^T, act = f(h).
 ///   in:  0 h [..., K] (absent where no gradient is wanted), 1 act [..., K] = f(h), 2 w [N, K],
-///        3 residual [..., N], 4 r [...] of a deferred norm before h (absent: none)
+///        3 residual [..., N] (absent: none), 4 r [...] of a deferred norm before h (absent: none)
 ///   out: u [..., N].  dtypes as Matmul.
 /// Backward gives the gradient of h = (du w) f'(h), or of h / (row_scale r), none to act: it is a stored
 /// function of h. With slope 0 it reads act, 2 relu(h) = 2 sqrt(act), and h need not be stored at all. The
