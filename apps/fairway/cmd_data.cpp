@@ -8,6 +8,7 @@
 #include "fairway/base/text.h"
 #include "fairway/data/build.h"
 #include "fairway/data/shard.h"
+#include "fairway/data/side_car.h"
 #include "fairway/report/table.h"
 
 namespace fairway::app {
@@ -79,6 +80,11 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
       ->capture_default_str();
   command->add_flag("--shard-per-file", o.shard_per_file, "One training shard for each input file");
   command->add_flag("--validation", o.validation_only, "Everything goes to validation shards");
+  command->add_flag_callback(
+      "--side-car", [arguments] { arguments->options.side_car = true; },
+      "Bytes of each validation token in PREFIX_val_bytes_000000.bin (default: for CaseOps tokenizers)");
+  command->add_flag_callback(
+      "--no-side-car", [arguments] { arguments->options.side_car = false; }, "No such files");
   command->add_option("--val-every", o.hold_out.every, "Every n-th document goes to the validation shards")
       ->check(whole_range(0, kMaxCount));
   command
@@ -108,6 +114,7 @@ void info(const InfoArguments& arguments, Context& context) {
   const auto known = [](const auto& n) { return n ? with_commas(static_cast<std::int64_t>(*n)) : "?"; };
   const auto known_json = [](const auto& n) { return n ? Json(*n) : Json(); };
   for (const auto& path : data::find_texts(arguments.patterns)) {
+    if (data::is_side_car(path)) continue;
     const data::ShardReader shard(path);
     const auto begins = data::count_documents(shard, bos);
     const auto count = shard.tokens().size();

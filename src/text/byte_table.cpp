@@ -55,10 +55,12 @@ std::vector<std::int32_t> ByteTable::counts(std::span<const std::uint16_t> token
 }
 
 ByteRule default_byte_rule(const Tokenizer& tokenizer) {
-  return tokenizer.lossless() ? ByteRule::exact : ByteRule::challenge;
+  if (tokenizer.lossless()) return ByteRule::exact;
+  return has_case_operators(tokenizer.transform()) ? ByteRule::surface : ByteRule::challenge;
 }
 
 ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_t vocab_size) {
+  base::check(rule != ByteRule::surface, "the byte rule 'surface' goes by the text, not by a table");
   if (vocab_size == 0) vocab_size = tokenizer.vocab_size();
   if (vocab_size < tokenizer.vocab_size())
     base::fail_input("a model vocabulary of {} is smaller than the tokenizer's {}", vocab_size,

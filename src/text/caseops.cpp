@@ -65,7 +65,13 @@ class Decoder {
   Decoder(std::string_view encoded, const Wrong& wrong) : text_(encoded), wrong_(wrong) {}
 
   std::string run() {
-    while (at_ < text_.size()) {
+    read_to(text_.size());
+    if (escaped_ || word_ || cap_) drop("nothing follows an operator at the end");
+    return std::move(out_);
+  }
+  /// Bytes of text so far.
+  std::size_t read_to(std::size_t end) {
+    while (at_ < end) {
       const auto op = operator_at(text_.substr(at_));
       if (escaped_)
         literal(text_.substr(at_, character_bytes(text_[at_])));
@@ -74,8 +80,7 @@ class Decoder {
       else
         character(text_[at_]);
     }
-    if (escaped_ || word_ || cap_) drop("nothing follows an operator at the end");
-    return std::move(out_);
+    return out_.size();
   }
 
  private:
@@ -170,9 +175,16 @@ std::string caseops_decode(std::string_view encoded, std::string_view what) {
   return Decoder(encoded, wrong).run();
 }
 
-std::string caseops_decode_any(std::string_view encoded) {
-  const auto ignored = [](const char*, std::size_t) {};
-  return Decoder(encoded, ignored).run();
+constexpr auto ignored = [](const char*, std::size_t) {};
+
+std::string caseops_decode_any(std::string_view encoded) { return Decoder(encoded, ignored).run(); }
+
+std::vector<std::uint64_t> caseops_text_bytes(std::string_view encoded, std::span<const std::size_t> ends) {
+  Decoder decoder(encoded, ignored);
+  std::vector<std::uint64_t> bytes;
+  bytes.reserve(ends.size());
+  for (const std::size_t end : ends) bytes.push_back(decoder.read_to(end));
+  return bytes;
 }
 
 }  // namespace fairway::text

@@ -1,20 +1,15 @@
 #include "fairway/text/tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <limits>
-#include <unordered_map>
 
-#include "bpe_encoder.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
 #include "fairway/base/text.h"
-#include "fairway/text/caseops.h"
-#include "model_proto.h"
+#include "tokenizer_impl.h"
 
 namespace fairway::text {
 
@@ -61,8 +56,6 @@ std::optional<Transform> parse_transform(std::string_view name) {
 
 namespace {
 
-constexpr std::size_t first_operator = 4;  // its id
-
 /// The published CaseOps models say nothing of a transform: their four operators follow the special pieces,
 /// as symbols of the user's (docs/spec/caseops_tokenizer.md section 5.1).
 bool holds_case_operators(const ModelProto& model) {
@@ -77,35 +70,6 @@ bool holds_case_operators(const ModelProto& model) {
 }
 
 }  // namespace
-
-struct Tokenizer::Impl {
-  std::vector<std::byte> bytes;
-  std::uint64_t fingerprint = 0;
-  ModelProto model;
-  sentencepiece::SentencePieceProcessor processor;
-  std::unique_ptr<const BpeEncoder>
-      bpe;  // where it gives SentencePiece's ids; nothing: SentencePiece encodes
-  Transform transform = Transform::none;
-  std::int32_t bos = -1;
-  bool lossless = false;
-  std::unordered_map<std::string_view, std::int32_t> ids;
-  std::array<std::int32_t, 256> byte_ids{};
-  std::vector<std::string> decoded;  // what each id adds to the text
-
-  void load(const std::string& name);
-  void index();
-  bool is_case_operator(std::size_t id) const {
-    return has_case_operators(transform) && id - first_operator < case_operator_count;
-  }
-  /// What a piece says in the transformed text.
-  const std::string& spelling(std::size_t id) const {
-    return is_case_operator(id) ? model.pieces[id].text : decoded[id];
-  }
-  template <class Id>
-  void encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const;
-  std::optional<std::uint64_t> aligned_bytes(std::string_view document,
-                                             std::span<const std::uint16_t> first) const;
-};
 
 void Tokenizer::Impl::load(const std::string& name) {
   try {
@@ -143,27 +107,6 @@ void Tokenizer::Impl::index() {
     bos = s->second;
   else if (processor.bos_id() >= 0)
     bos = processor.bos_id();
-}
-
-// Where in `document` the first ids of its encoding end; nothing when they are not its first ids. A character
-// that several pieces share (bytes, or what ½ is normalised to) belongs to the last of them; up to there each
-// piece has a byte of it for each of its own, as far as the character goes.
-std::optional<std::uint64_t> Tokenizer::Impl::aligned_bytes(std::string_view document,
-                                                            std::span<const std::uint16_t> first) const {
-  const auto encoded = processor.EncodeAsImmutableProto(document);
-  if (encoded.pieces_size() < first.size()) return std::nullopt;
-  std::uint64_t end = 0, begun = 0;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    const auto piece = encoded.pieces(static_cast<int>(i));
-    if (piece.id() != first[i]) return std::nullopt;
-    begun = piece.end() > end ? 0 : begun + decoded[first[i]].size();
-    end = std::max<std::uint64_t>(end, piece.end());
-  }
-  if (begun == 0 || end >= document.size()) return end;
-  std::uint64_t character = end + 1;
-  while (character < document.size() && (static_cast<unsigned char>(document[character]) & 0xC0) == 0x80)
-    ++character;
-  return std::min(end + begun, character);
 }
 
 Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name, bool plain) {
@@ -206,6 +149,11 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   return from_bytes(base::read_file(path, kMaxModelBytes), path.string());
 }
 
+std::string_view Tokenizer::Impl::spelled(std::string_view text, std::string& buffer) const {
+  if (!has_case_operators(transform)) return text;
+  return buffer = caseops_encode(text);
+}
+
 template <class Id>
 void Tokenizer::Impl::encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const {
   thread_local std::vector<std::int32_t> ids_of_text;
@@ -231,8 +179,8 @@ void Tokenizer::encode_to(std::string_view text, std::vector<Id>& out, std::stri
                static_cast<unsigned char>(text[*bad]));
   if (impl_->model.pieces.size() > std::size_t{1} + std::numeric_limits<Id>::max())
     fail_input("{}: vocabulary of {} does not fit 16-bit ids", what, impl_->model.pieces.size());
-  std::string spelled;
-  if (has_case_operators(impl_->transform)) text = spelled = caseops_encode(text);
+  std::string buffer;
+  text = impl_->spelled(text, buffer);
   if (!keeps_all(impl_->transform)) return impl_->encode_plain(text, out, what);
   while (!text.empty()) {
     const std::size_t at = text.find(kSpace);
@@ -283,30 +231,13 @@ std::string Tokenizer::pieces_text(std::span<const Id> ids) const {
   return text;
 }
 
+template std::string Tokenizer::pieces_text(std::span<const std::uint16_t> ids) const;
+
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids, true); }
 std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids, true); }
 std::string Tokenizer::decode_any(std::span<const std::int32_t> ids) const { return decode_from(ids, false); }
 std::string Tokenizer::decode_any(std::span<const std::uint16_t> ids) const {
   return decode_from(ids, false);
-}
-
-std::uint64_t Tokenizer::source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const {
-  const auto original = [&](std::string_view text) {
-    return has_case_operators(impl_->transform) ? caseops_decode_any(text) : std::string(text);
-  };
-  if (!keeps_all(impl_->transform)) {
-    std::string with_operators;
-    std::string_view spelled = document;
-    if (has_case_operators(impl_->transform)) spelled = with_operators = caseops_encode(document);
-    if (auto bytes = impl_->aligned_bytes(spelled, ids)) {
-      for (std::size_t inside = 1; inside < 3; ++inside)  // an operator that has only begun says nothing
-        if (*bytes >= inside && *bytes < spelled.size() && case_operator(spelled.substr(*bytes - inside, 3)))
-          *bytes -= inside;
-      return original(spelled.substr(0, *bytes)).size();
-    }
-  }
-  const std::string text = original(pieces_text(ids));
-  return static_cast<std::uint64_t>(std::ranges::mismatch(document, text).in1 - document.begin());
 }
 
 std::int32_t Tokenizer::vocab_size() const noexcept {

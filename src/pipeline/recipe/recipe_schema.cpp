@@ -309,7 +309,9 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                       "score sliding windows of this stride; 0: don't"),
       published::tail(),
       choice_of<&byte_rules, s, &ScoreConfig::rule>(
-          "score.rule", "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
+          "score.rule",
+          "how bytes are counted; auto: exact for our tokenizers, surface for CaseOps models (of "
+          "shards with byte counts beside them), challenge for others"),
       number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
                                       "score only the first so many targets; 0: all"),
       number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},

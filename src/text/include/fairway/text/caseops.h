@@ -2,10 +2,13 @@
 // The CaseOps transform (docs/spec/caseops_tokenizer.md sections 1 to 3): words in lower case behind
 // operators that say how they were written. Only ASCII letters take part; every text comes back.
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fairway::text {
 
@@ -33,5 +36,10 @@ std::string caseops_decode(std::string_view encoded, std::string_view what = "te
 /// The same for what a model made up: operators that stand where they mean nothing are left out. Never fails,
 /// and the result of a beginning is a beginning of the result.
 std::string caseops_decode_any(std::string_view encoded);
+
+/// Bytes of text that the first ends[i] bytes of `encoded` stand for, as caseops_decode_any reads them;
+/// `ends` ascend and are at most encoded.size(). An operator (or a literal one) that an end cuts is read
+/// whole.
+std::vector<std::uint64_t> caseops_text_bytes(std::string_view encoded, std::span<const std::size_t> ends);
 
 }  // namespace fairway::text

@@ -74,6 +74,16 @@ class Tokenizer {
   /// they have in common with its beginning.
   std::uint64_t source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const;
 
+  /// Bytes of `document` that each of `ids`, its encoding, stands for: those of the piece's surface, the
+  /// slice of the text that SentencePiece's alignment assigns to it, without case operators that the text
+  /// itself does not have (docs/spec/caseops_tokenizer.md section 6.1). A character of several pieces counts
+  /// with the last of them, white space with the piece that its run became (at both ends of a document with
+  /// none), a character without a piece not at all; at most 65,535 for each. They sum to at most
+  /// document.size(). Ids that are not its encoding are a failure. Encodes the document again, by
+  /// SentencePiece.
+  std::vector<std::uint16_t> surface_bytes(std::string_view document,
+                                           std::span<const std::uint16_t> ids) const;
+
   std::int32_t vocab_size() const noexcept;
   std::int32_t bos_id() const noexcept;  ///< the piece "<s>" (or the model's own BOS); -1: the model has none
   const std::string& piece(std::int32_t id) const;
