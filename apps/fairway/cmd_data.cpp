@@ -20,6 +20,7 @@ using base::with_commas;
 struct BuildArguments {
   std::vector<std::string> patterns;
   std::string tokenizer, out, split_on = "file";
+  bool fuse_markers = false;
   data::BuildOptions options;
 };
 
@@ -36,7 +37,8 @@ void build(const BuildArguments& arguments, Context& context) {
   options.reader.split_on = *base::parse_name<data::SplitOn>(arguments.split_on);
   if (options.hold_out.every > 0 && options.hold_out.last_percent > 0)
     fail_input("--val-every and --val-percent: choose one of the two");
-  const auto tokenizer = text::Tokenizer::load(arguments.tokenizer);
+  auto tokenizer = text::Tokenizer::load(arguments.tokenizer);
+  if (arguments.fuse_markers) tokenizer = tokenizer.with_fused_markers();
   auto& engine = context.engine();
   const auto manifest = data::build_shards(data::find_texts(arguments.patterns), tokenizer, options,
                                            engine.pool(), engine.progress(), context.stop());
@@ -62,6 +64,9 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
   command->add_option("--tokenizer", arguments->tokenizer, "A SentencePiece .model")
       ->required()
       ->type_name("MODEL");
+  command->add_flag("--fuse-markers", arguments->fuse_markers,
+                    "Published CaseOps models: a space and the operator behind it are one token, as "
+                    "data.fuse_markers has it");
   command->add_option("--out", arguments->out, "Folder for the shards")->required()->type_name("FOLDER");
   command->add_option("--split-on", arguments->split_on, "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}))

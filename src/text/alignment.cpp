@@ -56,18 +56,24 @@ std::size_t aligned_end(std::string_view spelled, std::span<const Slice> slices,
 
 }  // namespace
 
+/// Bytes of text that beginnings of the spelled text stand for.
+std::vector<std::uint64_t> Tokenizer::Impl::text_bytes(std::string_view spelled,
+                                                       std::span<const std::size_t> ends) const {
+  if (!has_case_operators(transform)) return {ends.begin(), ends.end()};
+  return caseops_text_bytes(spelled, ends, markers_of(transform));
+}
+
 std::uint64_t Tokenizer::source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const {
-  const bool operators = has_case_operators(impl_->transform);
   if (!keeps_all(impl_->transform)) {
     std::string buffer;
     const auto spelled = impl_->spelled(document, buffer);
-    if (const auto slices = aligned(impl_->processor, spelled, ids)) {
-      const std::size_t end = aligned_end(spelled, *slices, ids, impl_->decoded);
-      return operators ? caseops_text_bytes(spelled, {&end, 1})[0] : end;
+    const auto apart = impl_->apart<std::uint16_t>(ids);
+    if (const auto slices = aligned(impl_->processor, spelled, apart)) {
+      const std::size_t end = aligned_end(spelled, *slices, apart, impl_->decoded);
+      return impl_->text_bytes(spelled, {&end, 1})[0];
     }
   }
-  const auto said = pieces_text(ids);
-  const auto text = operators ? caseops_decode_any(said) : said;
+  const auto text = impl_->original(pieces_text(ids));
   return static_cast<std::uint64_t>(std::ranges::mismatch(document, text).in1 - document.begin());
 }
 
@@ -75,6 +81,7 @@ std::vector<std::uint16_t> Tokenizer::surface_bytes(std::string_view document,
                                                     std::span<const std::uint16_t> ids) const {
   std::string buffer;
   std::string_view spelled;
+  auto apart = impl_->apart<std::uint16_t>(ids);
   std::vector<std::size_t> ends;  // of what lies before each piece and of the piece
   if (keeps_all(impl_->transform)) {
     spelled = buffer = pieces_text(ids);
@@ -85,18 +92,17 @@ std::vector<std::uint16_t> Tokenizer::surface_bytes(std::string_view document,
     }
   } else {
     spelled = impl_->spelled(document, buffer);
-    const auto slices = aligned(impl_->processor, spelled, ids);
+    const auto slices = aligned(impl_->processor, spelled, apart);
     base::check(slices.has_value(), "the bytes of tokens that are not the document's");
     for (const auto& slice : *slices) ends.insert(ends.end(), {slice.begin, slice.end});
   }
-  const bool operators = has_case_operators(impl_->transform);
-  const auto bytes =
-      operators ? caseops_text_bytes(spelled, ends) : std::vector<std::uint64_t>(ends.begin(), ends.end());
+  const auto bytes = impl_->text_bytes(spelled, ends);
   std::vector<std::uint16_t> counts;
-  counts.reserve(ids.size());
+  counts.reserve(apart.size());
   for (std::size_t i = 0; i < bytes.size(); i += 2)
     counts.push_back(static_cast<std::uint16_t>(
         std::min<std::uint64_t>(bytes[i + 1] - bytes[i], std::numeric_limits<std::uint16_t>::max())));
+  if (impl_->fusion) impl_->fusion->fuse(apart, 0, &counts);
   return counts;
 }
 

@@ -60,7 +60,7 @@ class BpeEncoder {
   std::vector<float> scores_;
   std::vector<Slot> slots_;  // open addressing, a power of two
   std::int32_t byte_ids_[256];
-  std::int32_t operator_ids_[case_operator_count] = {-1, -1, -1, -1};
+  std::int32_t operator_ids_[fused_operator_count] = {-1, -1, -1, -1, -1, -1};
 };
 
 }  // namespace fairway::text

@@ -98,7 +98,10 @@ std::string joined(const std::vector<data::Document>& documents) {
 
 text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Document>& documents,
                               exec::Engine& engine) {
-  if (!recipe.data.tokenizer.empty()) return text::Tokenizer::load(recipe.data.tokenizer);
+  if (!recipe.data.tokenizer.empty()) {
+    const auto named = text::Tokenizer::load(recipe.data.tokenizer);
+    return recipe.data.fuse_markers ? named.with_fused_markers() : named;
+  }
   if (documents.empty())
     fail_input(
         "data.tokenizer is not set and data.train holds token shards; name the tokenizer that made them");
@@ -108,6 +111,7 @@ text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Docu
   text::TrainTokenizerOptions options;
   options.vocab_size = recipe.model.vocab_size;
   options.case_operators = recipe.data.case_operators;
+  options.fuse_markers = recipe.data.fuse_markers;
   return text::train_tokenizer(views, options);
 }
 
@@ -121,6 +125,15 @@ void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe, ex
     engine.progress().warning(fmt::format(
         "model.bos_id = {} is not the tokenizer's {}: the model does not see where documents begin",
         recipe.model.bos_id, tokenizer.bos_id()));
+  if (const auto* fusion = tokenizer.marker_fusion(); fusion && recipe.model.smear_channels)
+    for (const auto& pair : fusion->pairs)
+      if (std::ranges::find(recipe.model.smear_closed, pair.donor) == recipe.model.smear_closed.end()) {
+        engine.progress().note(
+            fmt::format("model.smear_closed lacks the fused marker {}: published, the smear gate is shut "
+                        "behind all three",
+                        pair.donor));
+        break;
+      }
   // The rule must work before anything is trained; whether `surface` does, the text says.
   const auto rule = recipe.score.rule.value_or(text::default_byte_rule(tokenizer));
   if (rule != text::ByteRule::surface) text::make_byte_table(tokenizer, rule, recipe.model.vocab_size);

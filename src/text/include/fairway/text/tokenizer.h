@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "fairway/text/marker_fusion.h"
+
 namespace fairway::text {
 
 /// What is done around SentencePiece. The name is kept with the tokenizer and wherever it is embedded.
@@ -19,15 +21,21 @@ enum class Transform {
   lossless_v1,  ///< literal U+2581 goes in as its three byte pieces, so that it does not come back as a space
   caseops,      ///< words in lower case behind operators (text/caseops.h), then the model as it is: published
   caseops_lossless_v1,  ///< both: the operators, and U+2581 as bytes
+  /// A published CaseOps model whose lone spaces are one token with the operator behind them
+  /// (text/marker_fusion.h): byte pieces that no text has any more, for U+0000 to U+0002 become spaces.
+  caseops_fused,
+  caseops_fused_lossless_v1,  ///< caseops_lossless_v1 with operators that hold the space before them
 };
 std::string_view transform_name(Transform transform);  ///< "none", "lossless_v1", "caseops", ...
 /// The text is spelled with case operators.
-constexpr bool has_case_operators(Transform t) {
-  return t == Transform::caseops || t == Transform::caseops_lossless_v1;
+constexpr bool has_case_operators(Transform t) { return t != Transform::none && t != Transform::lossless_v1; }
+constexpr bool has_fused_markers(Transform t) {
+  return t == Transform::caseops_fused || t == Transform::caseops_fused_lossless_v1;
 }
 /// Nothing of a text is lost on the way in.
 constexpr bool keeps_all(Transform t) {
-  return t == Transform::lossless_v1 || t == Transform::caseops_lossless_v1;
+  return t == Transform::lossless_v1 || t == Transform::caseops_lossless_v1 ||
+         t == Transform::caseops_fused_lossless_v1;
 }
 std::optional<Transform> parse_transform(std::string_view name);  ///< nothing for an unknown name
 
@@ -52,6 +60,10 @@ class Tokenizer {
   static Tokenizer from_bytes(std::span<const std::byte> model, const std::string& name = "tokenizer",
                               bool plain = false);
   static Tokenizer load(const std::filesystem::path& path);
+
+  /// This published CaseOps model with fused markers (Transform::caseops_fused), its bytes with the
+  /// transform's name; a tokenizer that has them is given back. Others are an input error.
+  Tokenizer with_fused_markers() const;
 
   /// Appends the ids of `text` (no BOS). Throws an input error that names `what` when the text is empty or
   /// not valid UTF-8 (with the byte's position), and for ids over 65,535 with 16-bit output.
@@ -93,6 +105,8 @@ class Tokenizer {
   const std::string& token_bytes(std::int32_t id) const;
   std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
   Transform transform() const noexcept;
+  /// The tokens of Transform::caseops_fused; null: of another transform.
+  const MarkerFusion* marker_fusion() const noexcept;
   bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
   /// decode(encode(t)) == t for every valid UTF-8 text. Found out, not believed: the model's transform
   /// keeps_all, its normalisation is the identity, and hostile_text() comes back (it does not
