@@ -8,6 +8,7 @@
 #include "fairway/base/text.h"
 #include "fairway/data/build.h"
 #include "fairway/data/shard.h"
+#include "fairway/data/side_car.h"
 #include "fairway/report/table.h"
 
 namespace fairway::app {
@@ -19,6 +20,7 @@ using base::with_commas;
 struct BuildArguments {
   std::vector<std::string> patterns;
   std::string tokenizer, out, split_on = "file";
+  bool fuse_markers = false;
   data::BuildOptions options;
 };
 
@@ -35,7 +37,8 @@ void build(const BuildArguments& arguments, Context& context) {
   options.reader.split_on = *base::parse_name<data::SplitOn>(arguments.split_on);
   if (options.hold_out.every > 0 && options.hold_out.last_percent > 0)
     fail_input("--val-every and --val-percent: choose one of the two");
-  const auto tokenizer = text::Tokenizer::load(arguments.tokenizer);
+  auto tokenizer = text::Tokenizer::load(arguments.tokenizer);
+  if (arguments.fuse_markers) tokenizer = tokenizer.with_fused_markers();
   auto& engine = context.engine();
   const auto manifest = data::build_shards(data::find_texts(arguments.patterns), tokenizer, options,
                                            engine.pool(), engine.progress(), context.stop());
@@ -61,6 +64,9 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
   command->add_option("--tokenizer", arguments->tokenizer, "A SentencePiece .model")
       ->required()
       ->type_name("MODEL");
+  command->add_flag("--fuse-markers", arguments->fuse_markers,
+                    "Published CaseOps models: a space and the operator behind it are one token, as "
+                    "data.fuse_markers has it");
   command->add_option("--out", arguments->out, "Folder for the shards")->required()->type_name("FOLDER");
   command->add_option("--split-on", arguments->split_on, "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}))
@@ -79,6 +85,11 @@ void add_build(CLI::App& parent, Context& context, Action& action) {
       ->capture_default_str();
   command->add_flag("--shard-per-file", o.shard_per_file, "One training shard for each input file");
   command->add_flag("--validation", o.validation_only, "Everything goes to validation shards");
+  command->add_flag_callback(
+      "--side-car", [arguments] { arguments->options.side_car = true; },
+      "Bytes of each validation token in PREFIX_val_bytes_000000.bin (default: for CaseOps tokenizers)");
+  command->add_flag_callback(
+      "--no-side-car", [arguments] { arguments->options.side_car = false; }, "No such files");
   command->add_option("--val-every", o.hold_out.every, "Every n-th document goes to the validation shards")
       ->check(whole_range(0, kMaxCount));
   command
@@ -108,6 +119,7 @@ void info(const InfoArguments& arguments, Context& context) {
   const auto known = [](const auto& n) { return n ? with_commas(static_cast<std::int64_t>(*n)) : "?"; };
   const auto known_json = [](const auto& n) { return n ? Json(*n) : Json(); };
   for (const auto& path : data::find_texts(arguments.patterns)) {
+    if (data::is_side_car(path)) continue;
     const data::ShardReader shard(path);
     const auto begins = data::count_documents(shard, bos);
     const auto count = shard.tokens().size();

@@ -55,8 +55,8 @@ void add_score(CLI::App& app, Context& context, Action& action) {
           [arguments](const std::string& name) {  // none for auto
             arguments->request.rule = base::parse_name<text::ByteRule>(name);
           },
-          "Byte rule: auto, challenge or exact")
-      ->check(CLI::IsMember({"auto", "challenge", "exact"}));
+          "Byte rule: auto, challenge, exact or surface")
+      ->check(CLI::IsMember({"auto", "challenge", "exact", "surface"}));
   command
       ->add_option_function<std::string>(
           "--split-on",

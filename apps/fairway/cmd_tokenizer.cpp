@@ -105,6 +105,8 @@ void add_train(CLI::App& parent, Context& context, Action& action) {
                    "none, or caseops: words in lower case behind case operators, pieces 4 to 7")
       ->check(CLI::IsMember({"none", "caseops"}))
       ->capture_default_str();
+  command->add_flag("--fuse-markers", options.fuse_markers,
+                    "caseops: an operator behind a space holds it, pieces 8 and 9");
   command->add_option("--split-on", arguments->split_on, "Documents of a .txt: file, blank-line or line")
       ->check(CLI::IsMember({"file", "blank-line", "line"}))
       ->capture_default_str();

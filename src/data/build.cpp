@@ -4,12 +4,13 @@
 #include <cmath>
 #include <future>
 #include <memory>
+#include <numeric>
 
 #include "fairway/base/clock.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
-#include "fairway/data/shard.h"
+#include "fairway/data/side_car.h"
 
 namespace fairway::data {
 namespace {
@@ -63,45 +64,62 @@ class SplitWriter {
               std::vector<ShardInfo>& shards)
       : options_(options), split_(split), totals_(totals), shards_(shards) {}
 
-  void add(std::span<const std::uint16_t> tokens, std::uint64_t text_bytes) {
+  /// `counts`: of each token for the side-car, or empty.
+  void add(std::span<const std::uint16_t> tokens, std::span<const std::uint16_t> counts,
+           std::uint64_t text_bytes) {
     ++totals_.documents;
     totals_.tokens += tokens.size();
     totals_.text_bytes += text_bytes;
     if (writer_ && !unlimited_ && writer_->tokens() == options_.shard_tokens) close();
-    open();
+    open(!counts.empty());
     ++shards_.back().documents;
     while (!tokens.empty()) {
-      open();
+      open(!counts.empty());
       const std::uint64_t room = unlimited_ ? tokens.size() : options_.shard_tokens - writer_->tokens();
       const auto part = tokens.first(std::min<std::uint64_t>(room, tokens.size()));
       writer_->write(part);
       tokens = tokens.subspan(part.size());
+      if (side_car_) {
+        const auto own = counts.first(part.size());
+        side_car_->write(own);
+        shards_.back().side_car_bytes += std::accumulate(own.begin(), own.end(), std::uint64_t{0});
+        counts = counts.subspan(part.size());
+      }
       if (!tokens.empty()) close();
     }
   }
   void close() {
     if (!writer_) return;
-    writer_->finish();
     shards_.back().tokens = writer_->tokens();
-    shards_.back().hash = base::hex64(base::hash64(base::MappedFile(writer_->path()).bytes()));
+    shards_.back().hash = finish(*writer_);
     writer_.reset();
+    if (!side_car_) return;
+    shards_.back().side_car_hash = finish(*side_car_);
+    side_car_.reset();
   }
   void set_unlimited() { unlimited_ = true; }
 
  private:
-  void open() {
+  void open(bool with_side_car) {
     if (writer_) return;
     ShardInfo info;
     info.file = fmt::format("{}_{}_{:06}.bin", options_.prefix, split_, shards_.size());
-    writer_ = std::make_unique<ShardWriter>(options_.out / info.file);
-    shards_.push_back(std::move(info));
+    const auto path = options_.out / info.file;
+    if (with_side_car) info.side_car = side_car_of(path)->filename().string();
+    shards_.push_back(info);
+    writer_ = std::make_unique<ShardWriter>(path);
+    if (with_side_car) side_car_ = std::make_unique<ShardWriter>(options_.out / info.side_car);
+  }
+  static std::string finish(ShardWriter& writer) {
+    writer.finish();
+    return base::hex64(base::hash64(base::MappedFile(writer.path()).bytes()));
   }
 
   const BuildOptions& options_;
   std::string split_;
   SplitTotals& totals_;
   std::vector<ShardInfo>& shards_;
-  std::unique_ptr<ShardWriter> writer_;
+  std::unique_ptr<ShardWriter> writer_, side_car_;
   bool unlimited_ = false;
 };
 
@@ -178,7 +196,10 @@ class Cleanup {
     if (complete_) return;
     std::error_code ignored;
     for (const auto* shards : {&manifest_.train_shards, &manifest_.val_shards})
-      for (const ShardInfo& shard : *shards) std::filesystem::remove(options_.out / shard.file, ignored);
+      for (const ShardInfo& shard : *shards) {
+        std::filesystem::remove(options_.out / shard.file, ignored);
+        if (!shard.side_car.empty()) std::filesystem::remove(options_.out / shard.side_car, ignored);
+      }
   }
   Cleanup(const Cleanup&) = delete;
   Cleanup& operator=(const Cleanup&) = delete;
@@ -205,13 +226,14 @@ class Builder {
 
   void add(const Batch& batch, base::ThreadPool& pool) {
     encode_batch(batch.documents, tokenizer_, pool, tokens_);
+    count_batch(batch.documents, pool);
     for (std::size_t i = 0; i < batch.documents.size(); ++i) {
       if (options_.shard_per_file && batch.files[i] != file_)
         (options_.validation_only ? val_ : train_).close();
       file_ = batch.files[i];
       ++manifest_.sources[file_].documents;
       SplitWriter& split = divider_.held_out(index_++) ? val_ : train_;
-      split.add(tokens_[i], batch.documents[i].text.size());
+      split.add(tokens_[i], counts_[i], batch.documents[i].text.size());
     }
   }
   void finish() {
@@ -220,12 +242,24 @@ class Builder {
   }
 
  private:
+  /// For side-cars, of the documents held out: nothing for <s>, then each token's bytes.
+  void count_batch(std::span<const Document> documents, base::ThreadPool& pool) {
+    counts_.assign(documents.size(), {});
+    if (!*options_.side_car) return;
+    pool.run(std::ssize(documents), [&](std::int64_t number) {
+      const auto i = static_cast<std::size_t>(number);
+      if (!divider_.held_out(index_ + i)) return;
+      counts_[i] = tokenizer_.surface_bytes(documents[i].text, std::span(tokens_[i]).subspan(1));
+      counts_[i].insert(counts_[i].begin(), 0);
+    });
+  }
+
   const BuildOptions& options_;
   const text::Tokenizer& tokenizer_;
   const Divider& divider_;
   Manifest& manifest_;
   SplitWriter train_, val_;
-  std::vector<std::vector<std::uint16_t>> tokens_;
+  std::vector<std::vector<std::uint16_t>> tokens_, counts_;
   std::uint64_t index_ = 0;
   std::size_t file_ = 0;
 };
@@ -233,10 +267,12 @@ class Builder {
 }  // namespace
 
 Manifest build_shards(const std::vector<std::filesystem::path>& files, const text::Tokenizer& tokenizer,
-                      const BuildOptions& options, base::ThreadPool& pool, base::ProgressSink& progress,
+                      const BuildOptions& asked, base::ThreadPool& pool, base::ProgressSink& progress,
                       std::stop_token stop) {
-  check_options(options);
+  check_options(asked);
   check_tokenizer_fits(tokenizer);
+  auto options = asked;
+  if (!options.side_car) options.side_car = text::has_case_operators(tokenizer.transform());
   Manifest manifest;
   manifest.tokenizer_fingerprint = base::hex64(tokenizer.fingerprint());
   manifest.vocab_size = tokenizer.vocab_size();

@@ -8,6 +8,7 @@
 #include "fairway/base/file.h"
 #include "fairway/base/random.h"
 #include "fairway/data/build.h"
+#include "fairway/data/side_car.h"
 
 namespace fairway::data {
 namespace {
@@ -17,11 +18,9 @@ using base::fail_input;
 std::vector<std::shared_ptr<const ShardReader>> open_shards(const std::string& pattern,
                                                             std::int32_t vocab_size,
                                                             const text::Tokenizer* tokenizer) {
-  const auto files = base::glob(pattern);
-  if (files.empty()) fail_input("{}: no shards match; build them with `fairway data build`", pattern);
   std::vector<std::shared_ptr<const ShardReader>> shards;
   std::set<std::filesystem::path> folders;
-  for (const auto& file : files) {
+  for (const auto& file : find_shards(pattern)) {
     if (tokenizer && folders.insert(file.parent_path()).second)
       if (const auto manifest = find_manifest(file)) check_tokenizer(*manifest, *tokenizer, file.string());
     shards.push_back(std::make_shared<const ShardReader>(file));

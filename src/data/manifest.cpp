@@ -23,11 +23,15 @@ constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{64} << 20;
 
 json totals_json(const SplitTotals& totals, const std::vector<ShardInfo>& shards) {
   json list = json::array();
-  for (const ShardInfo& shard : shards)
+  for (const ShardInfo& shard : shards) {
     list.push_back({{"file", shard.file},
                     {"tokens", shard.tokens},
                     {"documents", shard.documents},
                     {"xxh3", shard.hash}});
+    if (shard.side_car.empty()) continue;
+    list.back()["side_car"] = {
+        {"file", shard.side_car}, {"bytes", shard.side_car_bytes}, {"xxh3", shard.side_car_hash}};
+  }
   return {{"documents", totals.documents},
           {"tokens", totals.tokens},
           {"text_bytes", totals.text_bytes},
@@ -50,9 +54,18 @@ void parse_totals(const json& object, SplitTotals& totals, std::vector<ShardInfo
   totals.documents = whole<decltype(totals.documents)>(object, "documents");
   totals.tokens = whole<decltype(totals.tokens)>(object, "tokens");
   totals.text_bytes = whole<decltype(totals.text_bytes)>(object, "text_bytes");
-  for (const json& entry : object.at("shards"))
-    shards.push_back({entry.at("file"), whole<std::uint64_t>(entry, "tokens"),
-                      whole<std::uint64_t>(entry, "documents"), entry.at("xxh3")});
+  for (const json& entry : object.at("shards")) {
+    ShardInfo shard;
+    shard.file = entry.at("file"), shard.hash = entry.at("xxh3");
+    shard.tokens = whole<std::uint64_t>(entry, "tokens");
+    shard.documents = whole<std::uint64_t>(entry, "documents");
+    if (entry.contains("side_car")) {
+      const json& side_car = entry.at("side_car");
+      shard.side_car = side_car.at("file"), shard.side_car_hash = side_car.at("xxh3");
+      shard.side_car_bytes = whole<std::uint64_t>(side_car, "bytes");
+    }
+    shards.push_back(std::move(shard));
+  }
 }
 
 json options_json(const BuildOptions& options) {
@@ -60,6 +73,7 @@ json options_json(const BuildOptions& options) {
           {"shard_tokens", options.shard_tokens},
           {"shard_per_file", options.shard_per_file},
           {"validation_only", options.validation_only},
+          {"side_car", options.side_car.value_or(false)},
           {"hold_out_every", options.hold_out.every},
           {"hold_out_last_percent", options.hold_out.last_percent},
           {"split_on", base::name_of(options.reader.split_on)},
@@ -75,6 +89,7 @@ BuildOptions parse_options(const json& object) {
   options.shard_tokens = whole<decltype(options.shard_tokens)>(object, "shard_tokens");
   options.shard_per_file = object.at("shard_per_file");
   options.validation_only = object.at("validation_only");
+  options.side_car = object.value("side_car", false);  // older manifests have none
   options.hold_out.every = whole<decltype(options.hold_out.every)>(object, "hold_out_every");
   options.hold_out.last_percent = object.at("hold_out_last_percent");
   options.reader.split_on =

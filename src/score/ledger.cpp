@@ -181,7 +181,9 @@ std::string ScoreLedger::too_many_bytes() const {
     return "the text is not known, so the counted bytes cannot be held against it";
   if (first_bytes_ <= text_bytes_) return "";
   return fmt::format("{} bytes counted, {} {}", base::with_commas(first_bytes_),
-                     options_.text.decoded ? "the tokens decode to" : "the text has",
+                     options_.text.from == TextReference::From::text      ? "the text has"
+                     : options_.text.from == TextReference::From::decoded ? "the tokens decode to"
+                                                                          : "the side-car has",
                      base::with_commas(text_bytes_));
 }
 
@@ -216,8 +218,13 @@ Verdict ScoreLedger::verdict() const {
         fmt::format("published tail: the last {} targets were scored {} more times, and the repeats count",
                     options_.targets - *options_.repeats_allowed_from, repeats_));
   for (const auto& what : side_) v.notes.push_back("side information: " + what);
-  if (options_.text.decoded)
+  if (options_.text.from == TextReference::From::decoded)
     v.notes.push_back("only tokens were given: the counted bytes are held against the text they decode to");
+  if (options_.text.from == TextReference::From::side_car)
+    v.notes.push_back(fmt::format(
+        "only tokens and a side-car of their bytes were given: its {} bytes are not held against a text (the "
+        "tokens decode to {})",
+        base::with_commas(text_bytes_), base::with_commas(options_.text.decoded_bytes)));
   note_documents(v.notes);
   auto why = broken_;
   why[static_cast<std::size_t>(Condition::text_bytes)] = too_many_bytes();

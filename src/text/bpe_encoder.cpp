@@ -1,8 +1,10 @@
 #include "bpe_encoder.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
+#include <span>
 
 #include "fairway/base/error.h"
 #include "fairway/base/hash.h"
@@ -101,6 +103,39 @@ void Normalizer::normalize(std::string_view text, std::string& out) const {
     while (out.ends_with(kSpace)) out.resize(out.size() - kSpace.size());
 }
 
+/// The ids of words seen before: the latest word of each slot, so that most of a text is not merged again.
+class WordCache {
+ public:
+  static constexpr std::size_t most_bytes = 30, most_ids = 8;
+  struct Entry {
+    std::array<std::int32_t, most_ids> ids;
+    std::uint8_t bytes = 0, count = 0;  // 0 bytes: free
+    std::array<char, most_bytes> word;
+
+    bool holds(std::string_view text) const { return std::string_view(word.data(), bytes) == text; }
+    void put(std::string_view text, std::span<const std::int32_t> its_ids) {
+      if (its_ids.size() > most_ids) return;
+      std::ranges::copy(its_ids, ids.begin());
+      std::ranges::copy(text, word.begin());
+      bytes = static_cast<std::uint8_t>(text.size());
+      count = static_cast<std::uint8_t>(its_ids.size());
+    }
+  };
+  static_assert(sizeof(Entry) == 64);
+
+  /// Forgets what another encoder put in.
+  void belong_to(std::uint64_t encoder) {
+    if (encoder_ == encoder && !entries_.empty()) return;
+    entries_.assign(std::size_t{1} << 14, {});
+    encoder_ = encoder;
+  }
+  Entry& at(std::string_view word) { return entries_[base::hash64(word) & (entries_.size() - 1)]; }
+
+ private:
+  std::vector<Entry> entries_;
+  std::uint64_t encoder_ = 0;
+};
+
 struct BpeEncoder::Workspace {
   struct Symbol {
     std::int32_t begin, size;  // bytes of the word; size 0: merged into the one before
@@ -117,6 +152,7 @@ struct BpeEncoder::Workspace {
   std::string normalized;
   std::vector<Symbol> symbols;
   std::vector<Pair> agenda;
+  WordCache cache;
 };
 
 std::unique_ptr<const BpeEncoder> BpeEncoder::create(const ModelProto& model) {
@@ -135,11 +171,15 @@ std::unique_ptr<const BpeEncoder> BpeEncoder::create(const ModelProto& model) {
 
 BpeEncoder::BpeEncoder(const ModelProto& model) : normalizer_(model.normalizer) {
   slots_.resize(std::bit_ceil(model.pieces.size() * 4));
+  std::string all;
   pieces_.reserve(model.pieces.size());
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const Piece& piece = model.pieces[id];
     pieces_.push_back(piece.text);
     scores_.push_back(piece.score);
+    all += piece.text;
+    all.append(reinterpret_cast<const char*>(&piece.score), sizeof piece.score);
+    all += static_cast<char>(piece.kind);
     if (const auto op = case_operator(piece.text); op && piece.kind == PieceKind::user_defined)
       operator_ids_[static_cast<std::size_t>(*op)] = static_cast<std::int32_t>(id);
     if (piece.kind == PieceKind::byte)
@@ -149,6 +189,7 @@ BpeEncoder::BpeEncoder(const ModelProto& model) : normalizer_(model.normalizer) 
     while (!slots_[slot].piece.empty()) slot = (slot + 1) & (slots_.size() - 1);
     slots_[slot] = {pieces_.back(), static_cast<std::int32_t>(id)};
   }
+  identity_ = base::hash64(all);
 }
 
 std::int32_t BpeEncoder::find(std::string_view piece) const {
@@ -175,6 +216,18 @@ void BpeEncoder::push_pair(std::string_view word, std::int32_t left, std::int32_
   if (id < 0) return;
   work.agenda.push_back({scores_[static_cast<std::size_t>(id)], left, right, size});
   std::push_heap(work.agenda.begin(), work.agenda.end());
+}
+
+void BpeEncoder::encode_word(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const {
+  if (word.size() > WordCache::most_bytes) return merge_word(word, work, out);
+  auto& entry = work.cache.at(word);
+  if (entry.holds(word)) {
+    out.insert(out.end(), entry.ids.begin(), entry.ids.begin() + entry.count);
+    return;
+  }
+  const auto before = out.size();
+  merge_word(word, work, out);
+  entry.put(word, std::span(out).subspan(before));
 }
 
 void BpeEncoder::merge_word(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const {
@@ -222,7 +275,8 @@ void BpeEncoder::merge_word(std::string_view word, Workspace& work, std::vector<
 }
 
 void BpeEncoder::encode(std::string_view text, std::vector<std::int32_t>& out) const {
-  thread_local Workspace work;  // buffers only, so that no call allocates for each word
+  thread_local Workspace work;  // buffers and known words: no call allocates, or merges again, for each word
+  work.cache.belong_to(identity_);
   normalizer_.normalize(text, work.normalized);
   std::string_view rest = work.normalized;
   while (!rest.empty()) {
@@ -237,7 +291,7 @@ void BpeEncoder::encode(std::string_view text, std::vector<std::int32_t>& out) c
     end = std::min(rest.find(kSpace, end), rest.size());
     for (std::size_t at = rest.find('\xEE'); at < end; at = rest.find('\xEE', at + 1))
       if (operator_id(rest.substr(at)) >= 0) end = at;
-    merge_word(rest.substr(0, end), work, out);
+    encode_word(rest.substr(0, end), work, out);
     rest.remove_prefix(end);
   }
 }

@@ -52,6 +52,7 @@ class BpeEncoder {
   };
   std::int32_t operator_id(std::string_view text) const;
   std::int32_t find(std::string_view piece) const;  // id of a normal piece, or -1
+  void encode_word(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const;
   void merge_word(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const;
   void push_pair(std::string_view word, std::int32_t left, std::int32_t right, Workspace& work) const;
 
@@ -59,8 +60,9 @@ class BpeEncoder {
   std::vector<std::string> pieces_;
   std::vector<float> scores_;
   std::vector<Slot> slots_;  // open addressing, a power of two
+  std::uint64_t identity_;   // of pieces and scores: equal ones give equal ids
   std::int32_t byte_ids_[256];
-  std::int32_t operator_ids_[case_operator_count] = {-1, -1, -1, -1};
+  std::int32_t operator_ids_[fused_operator_count] = {-1, -1, -1, -1, -1, -1};
 };
 
 }  // namespace fairway::text

@@ -26,6 +26,8 @@ void published(const Tokenizer& tokenizer, std::int32_t id, ByteTable& table) {
     piece.remove_prefix(kSpace.size());
   }
   table.base[i] = static_cast<std::uint16_t>(piece.size());
+  if (has_case_operators(tokenizer.transform()) && case_operator(piece))  // fused: its space
+    table.base[i] = static_cast<std::uint16_t>(tokenizer.token_bytes(id).size() - table.lead[i]);
 }
 
 /// What a piece is decoded to. A space at a text's start vanishes where the tokenizer strips it: the column
@@ -55,10 +57,12 @@ std::vector<std::int32_t> ByteTable::counts(std::span<const std::uint16_t> token
 }
 
 ByteRule default_byte_rule(const Tokenizer& tokenizer) {
-  return tokenizer.lossless() ? ByteRule::exact : ByteRule::challenge;
+  if (tokenizer.lossless()) return ByteRule::exact;
+  return has_case_operators(tokenizer.transform()) ? ByteRule::surface : ByteRule::challenge;
 }
 
 ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_t vocab_size) {
+  base::check(rule != ByteRule::surface, "the byte rule 'surface' goes by the text, not by a table");
   if (vocab_size == 0) vocab_size = tokenizer.vocab_size();
   if (vocab_size < tokenizer.vocab_size())
     base::fail_input("a model vocabulary of {} is smaller than the tokenizer's {}", vocab_size,
@@ -76,7 +80,8 @@ ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_
     rule == ByteRule::challenge ? published(tokenizer, id, table) : decoded(tokenizer, id, table);
   if (rule == ByteRule::exact && has_case_operators(tokenizer.transform())) {
     table.literal.assign(static_cast<std::size_t>(vocab_size), 0);
-    for (int i = 0; i < case_operator_count; ++i) {
+    const bool fused = tokenizer.transform() == Transform::caseops_fused_lossless_v1;
+    for (int i = 0; i < (fused ? fused_operator_count : case_operator_count); ++i) {
       const auto op = static_cast<CaseOperator>(i);
       const auto id = tokenizer.piece_id(case_operator_text(op));
       table.literal[static_cast<std::size_t>(id)] = static_cast<std::uint8_t>(case_operator_text(op).size());

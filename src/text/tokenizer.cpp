@@ -1,20 +1,15 @@
 #include "fairway/text/tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
 #include <array>
 #include <exception>
 #include <limits>
-#include <unordered_map>
 
-#include "bpe_encoder.h"
 #include "fairway/base/error.h"
 #include "fairway/base/file.h"
 #include "fairway/base/hash.h"
 #include "fairway/base/text.h"
-#include "fairway/text/caseops.h"
-#include "model_proto.h"
+#include "tokenizer_impl.h"
 
 namespace fairway::text {
 
@@ -24,8 +19,8 @@ namespace {
 
 constexpr std::uint64_t kMaxModelBytes = std::uint64_t{64} << 20;
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
-constexpr std::array<std::string_view, 4> kTransforms = {"none", "lossless_v1", "caseops",
-                                                         "caseops_lossless_v1"};
+constexpr std::array<std::string_view, 6> kTransforms = {
+    "none", "lossless_v1", "caseops", "caseops_lossless_v1", "caseops_fused", "caseops_fused_lossless_v1"};
 
 std::string one_line(std::string_view message) {
   std::string line(message.substr(0, 200));
@@ -61,13 +56,12 @@ std::optional<Transform> parse_transform(std::string_view name) {
 
 namespace {
 
-constexpr std::size_t first_operator = 4;  // its id
-
 /// The published CaseOps models say nothing of a transform: their four operators follow the special pieces,
 /// as symbols of the user's (docs/spec/caseops_tokenizer.md section 5.1).
-bool holds_case_operators(const ModelProto& model) {
-  if (model.pieces.size() < first_operator + case_operator_count) return false;
-  for (std::size_t i = 0; i < case_operator_count; ++i) {
+bool holds_case_operators(const ModelProto& model, int count) {
+  const auto operators = static_cast<std::size_t>(count);
+  if (model.pieces.size() < first_operator + operators) return false;
+  for (std::size_t i = 0; i < operators; ++i) {
     const Piece& piece = model.pieces[first_operator + i];
     if (piece.kind != PieceKind::user_defined ||
         piece.text != case_operator_text(static_cast<CaseOperator>(i)))
@@ -77,35 +71,6 @@ bool holds_case_operators(const ModelProto& model) {
 }
 
 }  // namespace
-
-struct Tokenizer::Impl {
-  std::vector<std::byte> bytes;
-  std::uint64_t fingerprint = 0;
-  ModelProto model;
-  sentencepiece::SentencePieceProcessor processor;
-  std::unique_ptr<const BpeEncoder>
-      bpe;  // where it gives SentencePiece's ids; nothing: SentencePiece encodes
-  Transform transform = Transform::none;
-  std::int32_t bos = -1;
-  bool lossless = false;
-  std::unordered_map<std::string_view, std::int32_t> ids;
-  std::array<std::int32_t, 256> byte_ids{};
-  std::vector<std::string> decoded;  // what each id adds to the text
-
-  void load(const std::string& name);
-  void index();
-  bool is_case_operator(std::size_t id) const {
-    return has_case_operators(transform) && id - first_operator < case_operator_count;
-  }
-  /// What a piece says in the transformed text.
-  const std::string& spelling(std::size_t id) const {
-    return is_case_operator(id) ? model.pieces[id].text : decoded[id];
-  }
-  template <class Id>
-  void encode_plain(std::string_view text, std::vector<Id>& out, std::string_view what) const;
-  std::optional<std::uint64_t> aligned_bytes(std::string_view document,
-                                             std::span<const std::uint16_t> first) const;
-};
 
 void Tokenizer::Impl::load(const std::string& name) {
   try {
@@ -123,6 +88,28 @@ void Tokenizer::Impl::load(const std::string& name) {
                processor.GetPieceSize());
 }
 
+/// Byte pieces <0x00> to <0x02> become (space, operator): texts have no such bytes but by themselves, and
+/// those are spaces (spelled()).
+void Tokenizer::Impl::fuse_markers(const std::string& name) {
+  const auto find = [&](std::string_view text, PieceKind kind) {
+    const auto found =
+        std::ranges::find_if(model.pieces, [&](const Piece& p) { return p.text == text && p.kind == kind; });
+    if (found == model.pieces.end())
+      fail_input("{}: markers cannot be fused in a model without the piece '{}'", name, text);
+    return static_cast<std::int32_t>(found - model.pieces.begin());
+  };
+  fusion.emplace();
+  fusion->space = find(kSpace, PieceKind::normal);
+  constexpr std::array<std::string_view, 3> donors = {"<0x00>", "<0x01>", "<0x02>"};
+  for (std::size_t i = 0; i < donors.size(); ++i) {
+    const auto marker = static_cast<std::int32_t>(first_operator + i);
+    fusion->pairs[i] = {marker, find(donors[i], PieceKind::byte)};
+    auto& donor = model.pieces[static_cast<std::size_t>(fusion->pairs[i].donor)];
+    donor.text = std::string(kSpace) + model.pieces[static_cast<std::size_t>(marker)].text;
+    donor.kind = PieceKind::user_defined;
+  }
+}
+
 void Tokenizer::Impl::index() {
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const Piece& piece = model.pieces[id];
@@ -132,8 +119,12 @@ void Tokenizer::Impl::index() {
       byte_ids[value] = static_cast<std::int32_t>(id);
       decoded.emplace_back(1, static_cast<char>(value));
     } else {
+      const auto op = case_operator(piece.text);
+      const bool space = (fusion && fusion->of_donor(static_cast<std::int32_t>(id))) ||
+                         (is_case_operator(id) && op >= CaseOperator::space_title);
       const bool silent = piece.kind == PieceKind::control || is_case_operator(id);
-      decoded.push_back(silent                             ? std::string()
+      decoded.push_back(space                              ? " "
+                        : silent                           ? std::string()
                         : piece.kind == PieceKind::unknown ? model.unknown_surface
                                                            : unescape_spaces(piece.text));
     }
@@ -143,27 +134,6 @@ void Tokenizer::Impl::index() {
     bos = s->second;
   else if (processor.bos_id() >= 0)
     bos = processor.bos_id();
-}
-
-// Where in `document` the first ids of its encoding end; nothing when they are not its first ids. A character
-// that several pieces share (bytes, or what ½ is normalised to) belongs to the last of them; up to there each
-// piece has a byte of it for each of its own, as far as the character goes.
-std::optional<std::uint64_t> Tokenizer::Impl::aligned_bytes(std::string_view document,
-                                                            std::span<const std::uint16_t> first) const {
-  const auto encoded = processor.EncodeAsImmutableProto(document);
-  if (encoded.pieces_size() < first.size()) return std::nullopt;
-  std::uint64_t end = 0, begun = 0;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    const auto piece = encoded.pieces(static_cast<int>(i));
-    if (piece.id() != first[i]) return std::nullopt;
-    begun = piece.end() > end ? 0 : begun + decoded[first[i]].size();
-    end = std::max<std::uint64_t>(end, piece.end());
-  }
-  if (begun == 0 || end >= document.size()) return end;
-  std::uint64_t character = end + 1;
-  while (character < document.size() && (static_cast<unsigned char>(document[character]) & 0xC0) == 0x80)
-    ++character;
-  return std::min(end + begun, character);
 }
 
 Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::string& name, bool plain) {
@@ -181,12 +151,13 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
       fail_input("{}: unknown transform '{}'; a newer Fairway made this tokenizer", name,
                  one_line(impl->model.transform));
     impl->transform = *transform;
-  } else if (!plain && holds_case_operators(impl->model)) {
+  } else if (!plain && holds_case_operators(impl->model, case_operator_count)) {
     impl->transform = Transform::caseops;
   }
-  if (has_case_operators(impl->transform) && !holds_case_operators(impl->model))
-    fail_input("{}: says {} but its pieces 4 to 7 are not the case operators", name,
-               transform_name(impl->transform));
+  if (const int count = operator_count(impl->transform);
+      count > 0 && !holds_case_operators(impl->model, count))
+    fail_input("{}: says {} but its pieces 4 to {} are not the case operators", name,
+               transform_name(impl->transform), 3 + count);
   const bool identity = normalizer.charsmap.empty() && impl->model.denormalizer.charsmap.empty() &&
                         !normalizer.add_dummy_prefix && !normalizer.remove_extra_whitespaces &&
                         normalizer.escape_whitespaces && impl->model.byte_fallback;
@@ -194,8 +165,9 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
     fail_input("{}: says {} but normalises text or lacks byte fallback", name,
                transform_name(impl->transform));
   impl->load(name);
-  impl->index();
   impl->bpe = BpeEncoder::create(impl->model);
+  if (impl->transform == Transform::caseops_fused) impl->fuse_markers(name);
+  impl->index();
   const Tokenizer tokenizer(impl);
   if (keeps_all(impl->transform))
     impl->lossless = tokenizer.decode(tokenizer.encode(hostile_text())) == hostile_text();
@@ -204,6 +176,30 @@ Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const std::str
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   return from_bytes(base::read_file(path, kMaxModelBytes), path.string());
+}
+
+std::string_view Tokenizer::Impl::spelled(std::string_view text, std::string& buffer) const {
+  if (!has_case_operators(transform)) return text;
+  buffer = caseops_encode(text, markers_of(transform));
+  if (fusion)
+    std::ranges::replace_if(
+        buffer, [](unsigned char c) { return c < 3; }, ' ');  // their pieces are taken
+  return buffer;
+}
+
+Tokenizer Tokenizer::with_fused_markers() const {
+  if (has_fused_markers(transform())) return *this;
+  if (transform() != Transform::caseops)
+    fail_input(
+        "markers cannot be fused in a tokenizer with transform '{}': only in published CaseOps models, or in "
+        "one "
+        "of ours as it is trained (`fairway tokenizer train --transform caseops --fuse-markers`)",
+        transform_name(transform()));
+  auto bytes = impl_->bytes;
+  const auto field = transform_field(transform_name(Transform::caseops_fused));
+  bytes.insert(bytes.end(), reinterpret_cast<const std::byte*>(field.data()),
+               reinterpret_cast<const std::byte*>(field.data()) + field.size());
+  return from_bytes(bytes, "tokenizer with fused markers");
 }
 
 template <class Id>
@@ -231,9 +227,18 @@ void Tokenizer::encode_to(std::string_view text, std::vector<Id>& out, std::stri
                static_cast<unsigned char>(text[*bad]));
   if (impl_->model.pieces.size() > std::size_t{1} + std::numeric_limits<Id>::max())
     fail_input("{}: vocabulary of {} does not fit 16-bit ids", what, impl_->model.pieces.size());
-  std::string spelled;
-  if (has_case_operators(impl_->transform)) text = spelled = caseops_encode(text);
-  if (!keeps_all(impl_->transform)) return impl_->encode_plain(text, out, what);
+  std::string buffer;
+  text = impl_->spelled(text, buffer);
+  if (!keeps_all(impl_->transform)) {
+    const auto first = out.size();
+    impl_->encode_plain(text, out, what);
+    if (!impl_->fusion) return;
+    const auto taken = [&](Id id) { return impl_->fusion->of_donor(static_cast<std::int32_t>(id)); };
+    if (std::any_of(out.begin() + static_cast<std::ptrdiff_t>(first), out.end(), taken))
+      fail_input("{}: this tokenizer makes U+0000 to U+0002 of the text, whose pieces fused markers take",
+                 what);
+    return impl_->fusion->fuse(out, first);
+  }
   while (!text.empty()) {
     const std::size_t at = text.find(kSpace);
     if (at != 0) impl_->encode_plain(text.substr(0, at), out, what);
@@ -259,9 +264,11 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::string_v
 template <class Id>
 std::string Tokenizer::decode_from(std::span<const Id> ids, bool strict) const {
   auto text = pieces_text(ids);
-  if (!has_case_operators(impl_->transform)) return text;
+  const auto transform = impl_->transform;
+  if (!has_case_operators(transform)) return text;
   // Normalisation can make letters behind the operators' back.
-  return strict && keeps_all(impl_->transform) ? caseops_decode(text, "tokens") : caseops_decode_any(text);
+  return strict && keeps_all(transform) ? caseops_decode(text, "tokens", markers_of(transform))
+                                        : impl_->original(text);
 }
 
 /// What the pieces say, case operators as they are.
@@ -276,37 +283,20 @@ std::string Tokenizer::pieces_text(std::span<const Id> ids) const {
     for (const Id id : ids) text += impl_->spelling(static_cast<std::size_t>(id));
     return text;
   }
-  const auto status = impl_->processor.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+  const auto status = impl_->processor.Decode(impl_->apart<int>(ids), &text);
   if (!status.ok())
     fail_input("this tokenizer cannot decode the tokens (SentencePiece: {})",
                one_line(status.error_message()));
   return text;
 }
 
+template std::string Tokenizer::pieces_text(std::span<const std::uint16_t> ids) const;
+
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const { return decode_from(ids, true); }
 std::string Tokenizer::decode(std::span<const std::uint16_t> ids) const { return decode_from(ids, true); }
 std::string Tokenizer::decode_any(std::span<const std::int32_t> ids) const { return decode_from(ids, false); }
 std::string Tokenizer::decode_any(std::span<const std::uint16_t> ids) const {
   return decode_from(ids, false);
-}
-
-std::uint64_t Tokenizer::source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const {
-  const auto original = [&](std::string_view text) {
-    return has_case_operators(impl_->transform) ? caseops_decode_any(text) : std::string(text);
-  };
-  if (!keeps_all(impl_->transform)) {
-    std::string with_operators;
-    std::string_view spelled = document;
-    if (has_case_operators(impl_->transform)) spelled = with_operators = caseops_encode(document);
-    if (auto bytes = impl_->aligned_bytes(spelled, ids)) {
-      for (std::size_t inside = 1; inside < 3; ++inside)  // an operator that has only begun says nothing
-        if (*bytes >= inside && *bytes < spelled.size() && case_operator(spelled.substr(*bytes - inside, 3)))
-          *bytes -= inside;
-      return original(spelled.substr(0, *bytes)).size();
-    }
-  }
-  const std::string text = original(pieces_text(ids));
-  return static_cast<std::uint64_t>(std::ranges::mismatch(document, text).in1 - document.begin());
 }
 
 std::int32_t Tokenizer::vocab_size() const noexcept {
@@ -327,6 +317,9 @@ std::int32_t Tokenizer::piece_id(std::string_view piece) const {
   return found == impl_->ids.end() ? -1 : found->second;
 }
 Transform Tokenizer::transform() const noexcept { return impl_->transform; }
+const MarkerFusion* Tokenizer::marker_fusion() const noexcept {
+  return impl_->fusion ? &*impl_->fusion : nullptr;
+}
 bool Tokenizer::byte_fallback() const noexcept { return impl_->model.byte_fallback; }
 bool Tokenizer::lossless() const noexcept { return impl_->lossless; }
 bool Tokenizer::denormalises() const noexcept { return !impl_->model.denormalizer.charsmap.empty(); }

@@ -21,10 +21,14 @@ constexpr std::size_t kSentenceBytes = 4000;
 // Hands documents to the trainer in "sentences" that keep their newlines, so that newline pieces can be
 // learned. Characters that the trainer takes for its own are cut out (they fall back to bytes): U+2581 (its
 // space), U+2585 (its unknown), TAB (a boundary mark) and NUL.
+Markers markers_of(const TrainTokenizerOptions& options) {
+  return options.fuse_markers ? Markers::fused : Markers::apart;
+}
+
 class Sentences final : public sentencepiece::SentenceIterator {
  public:
   Sentences(const DocumentSource& source, const TrainTokenizerOptions& options)
-      : source_(source), left_(options.max_bytes), case_operators_(options.case_operators) {
+      : source_(source), left_(options.max_bytes), options_(options) {
     Next();
   }
   bool done() const override { return done_; }
@@ -55,7 +59,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
     if (const auto bad = base::invalid_utf8_at(document_))
       fail_input("document {}: not valid UTF-8 at byte {}; convert the text to UTF-8", documents_.size(),
                  *bad);
-    if (case_operators_) document_ = spelled_ = caseops_encode(document_);
+    if (options_.case_operators) document_ = spelled_ = caseops_encode(document_, markers_of(options_));
     return true;
   }
 
@@ -84,7 +88,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
 
   const DocumentSource& source_;
   std::uint64_t left_;
-  const bool case_operators_;
+  const TrainTokenizerOptions& options_;
   std::string spelled_;  // the last document with its operators
   std::vector<std::string> documents_;
   std::string_view document_;  // the last one; read to its end before the next one moves it
@@ -119,7 +123,7 @@ Arguments arguments(const TrainTokenizerOptions& options) {
   };
   if (options.case_operators) {
     auto& symbols = result["user_defined_symbols"];
-    for (int i = 0; i < case_operator_count; ++i)
+    for (int i = 0; i < (options.fuse_markers ? fused_operator_count : case_operator_count); ++i)
       symbols.append(i ? "," : "").append(case_operator_text(static_cast<CaseOperator>(i)));
   }
   return result;
@@ -132,6 +136,8 @@ void check_options(const TrainTokenizerOptions& options) {
         options.vocab_size);
   if (!(options.character_coverage >= 0.98 && options.character_coverage <= 1.0))
     fail_input("character coverage of {}: give 0.98 to 1", options.character_coverage);
+  if (options.fuse_markers && !options.case_operators)
+    fail_input("markers are fused in tokenizers with case operators only");
   if (options.max_piece_length < 1 || options.max_piece_length > 64)
     fail_input("pieces of {} characters: give 1 to 64", options.max_piece_length);
 }
@@ -179,8 +185,9 @@ Tokenizer train_tokenizer(const DocumentSource& documents, const TrainTokenizerO
   } catch (const std::exception& error) {
     fail_training(options, error.what());
   }
-  model += transform_field(
-      transform_name(options.case_operators ? Transform::caseops_lossless_v1 : Transform::lossless_v1));
+  model += transform_field(transform_name(options.fuse_markers     ? Transform::caseops_fused_lossless_v1
+                                          : options.case_operators ? Transform::caseops_lossless_v1
+                                                                   : Transform::lossless_v1));
   auto tokenizer =
       Tokenizer::from_bytes(std::as_bytes(std::span(model.data(), model.size())), "trained tokenizer");
   prove_lossless(tokenizer, sentences.documents());

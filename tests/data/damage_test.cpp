@@ -166,7 +166,7 @@ Manifest full_manifest() {
   m.train = {11, 12, 13};
   m.val = {14, 15, 16};
   m.train_shards = {{"t.bin", 17, 18, "aa"}};
-  m.val_shards = {{"v.bin", 19, 20, "bb"}};
+  m.val_shards = {{"v.bin", 19, 20, "bb", "v_bytes.bin", 26, "cc"}};
   m.sources = {{"s.txt", 21, 22}};
   m.options.prefix = "p";
   m.options.shard_tokens = 23;
@@ -187,8 +187,8 @@ TEST(ManifestFile, EveryKeyIsReadBackAndNeeded) {
   int places = 0;
   each_place(whole, [&](const Json::json_pointer& at) {
     ++places;
-    const bool since =
-        at.back() == "skip_bad_lines" || at.back() == "skipped_lines";  // older files have none
+    const bool since = at.back() == "skip_bad_lines" || at.back() == "skipped_lines" ||
+                       at.back() == "side_car";  // older files have none
     auto without = whole;
     without[at.parent_pointer()].erase(at.back());
     if (!since) {

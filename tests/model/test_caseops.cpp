@@ -156,6 +156,22 @@ TEST_P(CaseOpsGolden, Logits) {
   EXPECT_LE(max_relative(values(folded.program->view("logits")), file.floats("logits")), 1e-5);
 }
 
+/// docs/spec/leaders.md section 6.
+class FusedMarkersGolden : public CaseOpsGolden {};
+
+TEST_P(FusedMarkersGolden, NothingPassesTheSmearGateBehindThem) {
+  file = golden("marker_fusion");
+  config.smear_closed = file.json("smear")["donors"].get<std::vector<int>>();
+  options.mode = model::Mode::logits;
+  graph::Plan plan(*store, runtime_on(pool));
+  const FoldedProgram folded(plan, config, options);
+  plan.allocate();
+  put(*folded.program, "tokens", "smear/input_ids");
+  if (folded.refresh) folded.refresh->run();
+  folded.program->run();
+  EXPECT_LE(max_relative(values(folded.program->view("logits")), file.floats("smear/logits")), 1e-5);
+}
+
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const auto* system : {"pr2143", "pr1855"})
@@ -170,6 +186,10 @@ std::string case_name(const ::testing::TestParamInfo<Case>& test) {
                      forms[static_cast<int>(test.param.form)]);
 }
 INSTANTIATE_TEST_SUITE_P(Systems, CaseOpsGolden, ::testing::ValuesIn(all_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Leader, FusedMarkersGolden,
+                         ::testing::Values(Case{"pr1855", true, Form::doubles},
+                                           Case{"pr1855", true, Form::passes}),
+                         case_name);
 
 ModelConfig pr2143() {
   auto c = caseops();

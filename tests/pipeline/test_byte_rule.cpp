@@ -89,7 +89,7 @@ score::ScoreLedger entered(const ScoredText& text, const text::Tokenizer& tokeni
   const auto table = text::make_byte_table(tokenizer, rule);
   auto bytes = table.counts(std::span(text.tokens).first(static_cast<std::size_t>(targets) + 1));
   bytes.erase(bytes.begin());
-  score::ScoreLedger ledger({.targets = targets, .text = text.reference(tokenizer, targets)});
+  score::ScoreLedger ledger({.targets = targets, .text = text.reference(tokenizer, rule, targets)});
   const std::vector<float> nll(bytes.size(), 1.0f);
   ledger.commit(0, nll, bytes);
   return ledger;
@@ -126,7 +126,7 @@ void check_all_cuts(const text::Tokenizer& tokenizer, const std::vector<data::Do
         ASSERT_FALSE(honest && rule == text::ByteRule::exact) << cut << ": " << ledger.verdict().text();
       }
     }
-    ASSERT_EQ(text.reference(tokenizer, targets).bytes(), whole_documents(all, text, targets));
+    ASSERT_EQ(text.reference(tokenizer, rule, targets).bytes(), whole_documents(all, text, targets));
   }
 }
 

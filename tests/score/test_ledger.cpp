@@ -171,14 +171,25 @@ TEST(TextBytes, WithoutATextNoScoreIsValid) {
 }
 
 TEST(TextBytes, DecodedTokensAreNamedAsWhatTheyAre) {
-  const auto good = counted({{{0, 6}}, true}, {1, 2, 3}).verdict();
+  const auto good = counted({{{0, 6}}, TextReference::From::decoded}, {1, 2, 3}).verdict();
   EXPECT_TRUE(good.valid());
   EXPECT_EQ(good.notes,
             std::vector<std::string>{
                 "only tokens were given: the counted bytes are held against the text they decode to"});
-  EXPECT_TRUE(counted({{{0, 5}}, true}, {1, 2, 3})
+  EXPECT_TRUE(counted({{{0, 5}}, TextReference::From::decoded}, {1, 2, 3})
                   .verdict()
                   .reason.ends_with("6 bytes counted, the tokens decode to 5"));
+}
+
+TEST(TextBytes, ASideCarIsItsOwnReferenceAndTheVerdictSaysSo) {
+  const auto good = counted({{{0, 6}}, TextReference::From::side_car, 4}, {1, 2, 3}).verdict();
+  EXPECT_TRUE(good.valid());
+  ASSERT_EQ(good.notes.size(), 1u);
+  EXPECT_NE(good.notes[0].find("its 6 bytes are not held against a text (the tokens decode to 4)"),
+            std::string::npos);
+  const auto bad = counted({{{0, 5}}, TextReference::From::side_car, 4}, {1, 2, 3}).verdict();
+  EXPECT_FALSE(bad.valid()) << "more counted than it has: another text's counts";
+  EXPECT_NE(bad.reason.find("6 bytes counted, the side-car has 5"), std::string::npos) << bad.reason;
 }
 
 TEST(TextBytes, SingleDocumentsThatCountMoreAreSaidWithTheirNumber) {

@@ -94,6 +94,9 @@ void add_data(std::vector<RecipeKey>& keys) {
       flag<d, &D::case_operators>("data.case_operators",
                                   "a tokenizer trained on the spot writes words in lower case behind case "
                                   "operators (CaseOps)"),
+      flag<d, &D::fuse_markers>("data.fuse_markers",
+                                "CaseOps: a space and the operator behind it are one token, of a published "
+                                "model (pieces <0x00> to <0x02>) and of one trained on the spot (two more)"),
       choice<d, &D::reader, &R::split_on>("data.split_on", "what ends a document in a .txt"),
       text<d, &D::reader, &R::field>("data.field", "the text's field in a .jsonl"),
       flag<d, &D::reader, &R::skip_bad_lines>(
@@ -309,7 +312,9 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                       "score sliding windows of this stride; 0: don't"),
       published::tail(),
       choice_of<&byte_rules, s, &ScoreConfig::rule>(
-          "score.rule", "how bytes are counted; auto: challenge for published tokenizers, exact for ours"),
+          "score.rule",
+          "how bytes are counted; auto: exact for our tokenizers, surface for CaseOps models (of "
+          "shards with byte counts beside them), challenge for others"),
       number<s, &ScoreConfig::tokens>("score.tokens", {0, kMaxTokens},
                                       "score only the first so many targets; 0: all"),
       number<s, &ScoreConfig::ppm_weight>("score.ppm_weight", {0, 0.5},

@@ -34,6 +34,11 @@ void validate_data(const Recipe& recipe) {
   const auto shard =
       std::find_if(data.train.begin(), data.train.end(), [](const auto& p) { return p.ends_with(".bin"); });
   if (!data.tokenizer.empty()) return;
+  if (data.fuse_markers && !data.case_operators)
+    fail_input(
+        "data.fuse_markers = true: a tokenizer trained on the spot needs data.case_operators = true too; or "
+        "name a "
+        "published CaseOps model as data.tokenizer");
   if (shard != data.train.end())
     fail_input("data.tokenizer = \"\": the shards '{}' need the tokenizer they were made with", *shard);
   constexpr int kSmallestTrained = 300;  // 256 byte pieces, the control pieces, and some letters

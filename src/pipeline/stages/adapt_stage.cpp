@@ -17,12 +17,12 @@ using Json = nlohmann::ordered_json;
 AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& weights,
                             const text::Tokenizer& tokenizer, const ScoredText& text, exec::Engine& engine,
                             const AdaptExtras& extras) {
-  const auto table = score_bytes(recipe.score, tokenizer, recipe.model.vocab_size);
   const auto tokens = scored_tokens(recipe.score, text);
+  const auto bytes = token_bytes(recipe.score, tokenizer, recipe.model.vocab_size, text, tokens);
   adapt::EvaluateOptions options;
-  options.count = byte_counter(table, tokens);
-  options.byte_rule = std::string(base::name_of(table.rule));
-  options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
+  options.count = bytes.counter();
+  options.byte_rule = std::string(base::name_of(bytes.rule));
+  options.text = [&](std::int64_t targets) { return text.reference(tokenizer, bytes.rule, targets); };
   options.stride = recipe.score.stride;
   options.ppm_weight = recipe.score.ppm_weight;  // a recipe has it with sliding scores only
   options.tail = recipe.score.tail;
@@ -35,7 +35,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   AdaptResult result;
   result.kind = recipe.score.stride > 0 ? "sliding" : "plain";
   result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine, tokens, options);
-  note_byte_rule(table.rule, tokenizer, result.run.score.verdict);
+  note_byte_rule(bytes.rule, tokenizer, result.run.score.verdict);
   return result;
 }
 

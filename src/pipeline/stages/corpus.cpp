@@ -8,6 +8,7 @@
 #include "fairway/base/text.h"
 #include "fairway/data/build.h"
 #include "fairway/data/documents.h"
+#include "fairway/data/side_car.h"
 #include "fairway/pipeline/stages/scoring.h"
 #include "fairway/text/train.h"
 #include "stages/sources.h"
@@ -15,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <numeric>
 
 namespace fairway::pipeline {
 
@@ -96,7 +98,10 @@ std::string joined(const std::vector<data::Document>& documents) {
 
 text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Document>& documents,
                               exec::Engine& engine) {
-  if (!recipe.data.tokenizer.empty()) return text::Tokenizer::load(recipe.data.tokenizer);
+  if (!recipe.data.tokenizer.empty()) {
+    const auto named = text::Tokenizer::load(recipe.data.tokenizer);
+    return recipe.data.fuse_markers ? named.with_fused_markers() : named;
+  }
   if (documents.empty())
     fail_input(
         "data.tokenizer is not set and data.train holds token shards; name the tokenizer that made them");
@@ -106,6 +111,7 @@ text::Tokenizer train_or_load(const Recipe& recipe, const std::vector<data::Docu
   text::TrainTokenizerOptions options;
   options.vocab_size = recipe.model.vocab_size;
   options.case_operators = recipe.data.case_operators;
+  options.fuse_markers = recipe.data.fuse_markers;
   return text::train_tokenizer(views, options);
 }
 
@@ -119,8 +125,18 @@ void check_vocabulary(const text::Tokenizer& tokenizer, const Recipe& recipe, ex
     engine.progress().warning(fmt::format(
         "model.bos_id = {} is not the tokenizer's {}: the model does not see where documents begin",
         recipe.model.bos_id, tokenizer.bos_id()));
-  score_bytes(recipe.score, tokenizer,
-              recipe.model.vocab_size);  // the rule must work before anything is trained
+  if (const auto* fusion = tokenizer.marker_fusion(); fusion && recipe.model.smear_channels)
+    for (const auto& pair : fusion->pairs)
+      if (std::ranges::find(recipe.model.smear_closed, pair.donor) == recipe.model.smear_closed.end()) {
+        engine.progress().note(
+            fmt::format("model.smear_closed lacks the fused marker {}: published, the smear gate is shut "
+                        "behind all three",
+                        pair.donor));
+        break;
+      }
+  // The rule must work before anything is trained; whether `surface` does, the text says.
+  const auto rule = recipe.score.rule.value_or(text::default_byte_rule(tokenizer));
+  if (rule != text::ByteRule::surface) text::make_byte_table(tokenizer, rule, recipe.model.vocab_size);
 }
 
 /// What the tokens after the first one add to the decoded text. A first byte of a character alone decodes to
@@ -151,11 +167,28 @@ std::vector<score::DocumentText> decoded_documents(std::span<const std::uint16_t
 
 /// The files that a pattern of shards names.
 void add_shards(const std::string& pattern, std::vector<SourceFile>& sources) {
-  for (const auto& file : base::glob(pattern)) {
+  for (const auto& file : data::find_shards(pattern)) {
     const data::ShardReader shard(file);
     sources.push_back({base::printable(file.filename().string()), base::file_id(file),
                        base::hash64(std::as_bytes(shard.tokens())), 0, 0, shard.tokens().size()});
   }
+}
+
+/// The byte counts beside shards; empty when there are none.
+std::vector<std::uint16_t> read_side_cars(const std::vector<std::string>& patterns) {
+  std::vector<std::uint16_t> all;
+  std::string with, without;  // a file each
+  for (const auto& pattern : patterns)
+    for (const auto& file : data::find_shards(pattern)) {
+      const auto counts = data::read_side_car(data::ShardReader(file));
+      (counts ? with : without) = file.string();
+      if (counts) all.insert(all.end(), counts->begin(), counts->end());
+    }
+  if (!with.empty() && !without.empty())
+    fail_input(
+        "{} has byte counts beside it (_bytes_NUMBER.bin) and {} has none; give them to all or to none", with,
+        without);
+  return all;
 }
 
 /// What is read twice: warnings, and lines of the manifest.
@@ -197,11 +230,22 @@ ScoredText scored_documents(const std::vector<data::Document>& documents, const 
                                     static_cast<std::size_t>(begins[i + 1] - begins[i]));
     result.round_trip.add(documents[i].text, tokenizer.decode(ids));
   }
+  if (!text::has_case_operators(tokenizer.transform())) return result;
+  result.surface.resize(tokens.size());
+  engine.pool().run(std::ssize(documents), [&](std::int64_t number) {
+    const auto i = static_cast<std::size_t>(number);
+    const auto first = static_cast<std::size_t>(begins[i]) + 1;  // behind <s>, which counts nothing
+    const auto ids = tokens.subspan(first, static_cast<std::size_t>(begins[i + 1]) - first);
+    std::ranges::copy(tokenizer.surface_bytes(documents[i].text, ids),
+                      result.surface.begin() + begins[i] + 1);
+  });
   return result;
 }
 
-score::TextReference ScoredText::reference(const text::Tokenizer& tokenizer, std::int64_t targets) const {
-  score::TextReference reference{.decoded = text.empty()};
+score::TextReference ScoredText::reference(const text::Tokenizer& tokenizer, text::ByteRule rule,
+                                           std::int64_t targets) const {
+  using From = score::TextReference::From;
+  score::TextReference reference{.from = text.empty() ? From::decoded : From::text};
   std::string_view rest = text;
   for (std::size_t i = 0; i < documents.size() && documents[i].first_target < targets; ++i) {
     auto document = documents[i];
@@ -212,11 +256,21 @@ score::TextReference ScoredText::reference(const text::Tokenizer& tokenizer, std
       const auto ids =
           std::span(tokens).subspan(static_cast<std::size_t>(document.first_target),
                                     static_cast<std::size_t>(targets + 1 - document.first_target));
-      document.bytes = reference.decoded
+      document.bytes = reference.from == From::decoded
                            ? decoded_bytes(tokenizer, ids)
                            : static_cast<std::int64_t>(tokenizer.source_bytes(own, ids.subspan(1)));
     }
     reference.documents.push_back(document);
+  }
+  if (reference.from == From::decoded && rule == text::ByteRule::surface) {
+    reference.from = From::side_car;
+    reference.decoded_bytes = reference.bytes();
+    for (std::size_t i = 0; i < reference.documents.size(); ++i) {
+      const auto first = reference.documents[i].first_target;
+      const auto next = i + 1 < reference.documents.size() ? documents[i + 1].first_target : targets;
+      reference.documents[i].bytes =
+          std::accumulate(surface.begin() + first + 1, surface.begin() + next + 1, std::int64_t{0});
+    }
   }
   return reference;
 }
@@ -234,6 +288,7 @@ ScoredText read_split(const std::vector<std::string>& patterns, const DataConfig
       add_shards(pattern, result.sources);
       result.tokens.insert(result.tokens.end(), part.begin(), part.end());
     }
+    result.surface = read_side_cars(patterns);
     result.documents = decoded_documents(result.tokens, tokenizer, engine);
     return result;
   }
@@ -269,6 +324,7 @@ Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine) {
                 {"validation", {{"tokens", validation.tokens.size()}}},
                 {"sources", sources_json(sources)},
                 {"validation_sources", sources_json(validation.sources)}};
+    byte_rule(recipe.score, tokenizer, validation);
     manifest["tokenizer"] = base::hex64(tokenizer.fingerprint());
     manifest["notes"] = say_repetitions(sources, {}, validation, engine);
     return {std::move(tokenizer), std::move(stream), std::move(validation), {}, manifest.dump()};
@@ -284,6 +340,7 @@ Corpus prepare_corpus(const Recipe& recipe, exec::Engine& engine) {
   auto validation = c.validation.empty()
                         ? (held.empty() ? ScoredText{} : scored_documents(held, tokenizer, engine))
                         : read_split(c.validation, c, tokenizer, recipe.model.vocab_size, engine);
+  byte_rule(recipe.score, tokenizer, validation);
   auto train_text = joined(documents);
   manifest = {{"sources", sources_json(sources)},
               {"validation_sources", sources_json(validation.sources)},

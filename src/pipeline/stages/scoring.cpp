@@ -1,5 +1,6 @@
 #include "fairway/pipeline/stages/scoring.h"
 
+#include "fairway/base/error.h"
 #include "fairway/exec/micro_batch.h"
 
 #include <algorithm>
@@ -13,13 +14,33 @@ std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& 
          2 * weights;  // a copy, and one that is rounded
 }
 
-text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size) {
+text::ByteRule byte_rule(const ScoreConfig& options, const text::Tokenizer& tokenizer,
+                         const ScoredText& text) {
   const auto rule = options.rule.value_or(text::default_byte_rule(tokenizer));
-  return text::make_byte_table(tokenizer, rule, vocab_size);
+  if (rule != text::ByteRule::surface || !text.surface.empty() || text.tokens.empty()) return rule;
+  if (options.rule)
+    base::fail_input(
+        "score.rule = \"surface\": {}; take \"auto\"",
+        text.text.empty()
+            ? "there are no byte counts (_bytes_NUMBER.bin) beside the shards"
+            : "it is for tokenizers with case operators, and for shards with byte counts beside them");
+  return text::ByteRule::challenge;
 }
 
-score::ByteCounter byte_counter(const text::ByteTable& table, std::span<const std::uint16_t> tokens) {
-  return [counts = table.counts(tokens)](const score::TokenView&, std::int64_t t) {
+TokenBytes token_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size,
+                       const ScoredText& text, std::span<const std::uint16_t> tokens) {
+  const auto rule = byte_rule(options, tokenizer, text);
+  if (rule != text::ByteRule::surface)
+    return {rule, text::make_byte_table(tokenizer, rule, vocab_size).counts(tokens)};
+  base::check(tokens.size() <= text.surface.size(), "bytes of {} tokens of {}", tokens.size(),
+              text.surface.size());
+  TokenBytes bytes{rule, {text.surface.begin(), text.surface.begin() + std::ssize(tokens)}};
+  if (!bytes.counts.empty()) bytes.counts.front() = 0;
+  return bytes;
+}
+
+score::ByteCounter TokenBytes::counter() const {
+  return [counts = counts](const score::TokenView&, std::int64_t t) {
     return counts[static_cast<std::size_t>(t) + 1];
   };
 }
@@ -43,8 +64,8 @@ score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenize
                               const ScoredText& text, const ScoreConfig& options, int stride) {
   auto& runner = scorer.runner();
   const auto& config = runner.config();
-  const auto table = score_bytes(options, tokenizer, config.vocab_size);
   const auto tokens = scored_tokens(options, text);
+  const auto bytes = token_bytes(options, tokenizer, config.vocab_size, text, tokens);
   const auto n = static_cast<std::int64_t>(tokens.size());
   const int lead = config.memory_tokens, most = config.window - lead;
   const auto plan =
@@ -53,16 +74,16 @@ score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenize
   for (const int length : plan.score_lengths()) scorer.add(length);
   runner.allocate();
   score::ScoreOptions score_options;
-  score_options.byte_rule = std::string(base::name_of(table.rule));
-  score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, targets); };
+  score_options.byte_rule = std::string(base::name_of(bytes.rule));
+  score_options.text = [&](std::int64_t targets) { return text.reference(tokenizer, bytes.rule, targets); };
   score_options.progress = &runner.engine().progress();
   score_options.stop = runner.engine().stop();
   if (stride > 0) {
     score_options.ppm_weight = options.ppm_weight;
     score_options.vocab_size = config.vocab_size;
   }
-  auto result = score::score(plan, tokens, scorer, byte_counter(table, tokens), score_options);
-  note_byte_rule(table.rule, tokenizer, result.verdict);
+  auto result = score::score(plan, tokens, scorer, bytes.counter(), score_options);
+  note_byte_rule(bytes.rule, tokenizer, result.verdict);
   return result;
 }
 

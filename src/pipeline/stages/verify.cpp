@@ -55,13 +55,14 @@ class Verification {
 
   /// Counted once more, target by target, and held against the documents themselves.
   VerifyCheck bytes() const {
-    const auto table =
-        score_bytes(subject_.recipe.score, subject_.tokenizer, subject_.recipe.model.vocab_size);
+    const auto& recipe = subject_.recipe;
     const auto targets = std::ssize(result_.run.nll);
     const auto tokens = std::span(subject_.text.tokens).first(static_cast<std::size_t>(targets) + 1);
-    const auto counts = table.counts(tokens);
-    const auto counted = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
-    return check_bytes(result_.run, counted, subject_.text.reference(subject_.tokenizer, targets));
+    const auto bytes =
+        token_bytes(recipe.score, subject_.tokenizer, recipe.model.vocab_size, subject_.text, tokens);
+    const auto counted = std::accumulate(bytes.counts.begin(), bytes.counts.end(), std::int64_t{0});
+    return check_bytes(result_.run, counted,
+                       subject_.text.reference(subject_.tokenizer, bytes.rule, targets));
   }
 
   /// Targets in the order in which their scores were entered.

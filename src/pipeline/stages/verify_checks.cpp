@@ -39,11 +39,15 @@ VerifyCheck check_distributions(const adapt::AuditResult& audit, int vocabulary)
 
 VerifyCheck check_bytes(const adapt::EvaluateResult& run, std::int64_t counted,
                         const score::TextReference& text) {
+  using From = score::TextReference::From;
   const auto& score = run.score;
   const bool same = score.bytes == counted || run.repeats > 0;  // repeats count in a published tail
   return {"counted bytes are at most the text's", same && counted <= text.bytes(),
           fmt::format("{} counted by the rule '{}', {} {}{}", with_commas(counted), score.rule,
-                      with_commas(text.bytes()), text.decoded ? "in the decoded tokens" : "in the text",
+                      with_commas(text.bytes()),
+                      text.from == From::text      ? "in the text"
+                      : text.from == From::decoded ? "in the decoded tokens"
+                                                   : "in the side-car, which nothing checks",
                       same ? "" : fmt::format(", but {} in the score", with_commas(score.bytes)))};
 }
 

@@ -1,8 +1,13 @@
 #include "fairway/pipeline/train/train_setup.h"
 
+#include "fairway/base/error.h"
 #include "fairway/exec/model_runner.h"
 #include "fairway/pipeline/stages/model_file.h"
 #include "fairway/pipeline/stages/packing.h"
+#include "fairway/text/tokenizer.h"
+
+#include <algorithm>
+#include <cmath>
 
 namespace fairway::pipeline {
 
@@ -82,6 +87,37 @@ void round_tables(const Recipe& r, const graph::ParameterLayout& layout, std::sp
     for (float& v : p.range.of(flat)) v = tensor::round_to_bf16(v);
 }
 
+std::vector<float> fused_row(std::span<const float> space, std::span<const float> marker) {
+  base::check(space.size() == marker.size(), "rows of {} and {}", space.size(), marker.size());
+  std::vector<float> row(space.size());
+  double norm = 0, wanted = 0;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    row[i] = 0.4f * space[i] + 0.6f * marker[i];
+    norm += double{row[i]} * row[i], wanted += double{marker[i]} * marker[i];
+  }
+  if (norm > 0)
+    for (float& v : row) v *= static_cast<float>(std::sqrt(wanted / norm));
+  return row;
+}
+
+namespace {
+
+void start_fused_rows(const Recipe& r, graph::ParameterStore& store) {
+  if (!r.data.fuse_markers || r.data.tokenizer.empty()) return;
+  const auto tokenizer = text::Tokenizer::load(r.data.tokenizer).with_fused_markers();
+  const auto* fusion = tokenizer.marker_fusion();
+  if (!fusion || tokenizer.vocab_size() > r.model.vocab_size)
+    return;  // one that is trained fused has no pairs
+  const auto table = store.value("tok_emb.weight").span<float>();
+  const auto row = [&, width = static_cast<std::size_t>(r.model.width)](std::int32_t id) {
+    return table.subspan(static_cast<std::size_t>(id) * width, width);
+  };
+  for (const auto& pair : fusion->pairs)
+    std::ranges::copy(fused_row(row(fusion->space), row(pair.marker)), row(pair.donor).begin());
+}
+
+}  // namespace
+
 void initial_weights(const Recipe& r, graph::ParameterStore& store, base::ThreadPool& pool) {
   if (store.device().is_cuda()) {
     graph::ParameterStore host(store.layout(), {}, false);
@@ -89,6 +125,7 @@ void initial_weights(const Recipe& r, graph::ParameterStore& store, base::Thread
     return exec::write_weights(store, host.flat_values().span<float>());
   }
   model::initialise(store, static_cast<std::uint64_t>(r.seed), pool);
+  start_fused_rows(r, store);
   if (!r.train.init.empty()) load_safetensors(store, r.train.init);
   round_tables(r, store.layout(), store.flat_values().span<float>());
 }

@@ -44,7 +44,7 @@ struct Score {
   double loss = 0;  ///< nats per token
   double bits_per_byte = 0;
   std::int64_t tokens = 0, bytes = 0;
-  std::string rule;     ///< byte rule: "challenge" or "exact"
+  std::string rule;     ///< byte rule: "challenge", "exact" or "surface"
   std::string verdict;  ///< "valid", or the condition that is broken
 };
 

@@ -46,7 +46,7 @@ struct StoredTensor {
 struct TokenizerSection {
   std::string model;      ///< bytes of the SentencePiece model
   std::string transform;  ///< text transform before tokenising ("none", "caseops", ...)
-  std::string byte_rule;  ///< how bytes are counted: "challenge" or "exact"
+  std::string byte_rule;  ///< how bytes are counted: "challenge", "exact" or "surface"
   bool operator==(const TokenizerSection&) const = default;
 };
 

@@ -29,6 +29,7 @@ struct BuildOptions {
   std::uint64_t shard_tokens = 100'000'000;  ///< a shard is full at exactly this many tokens
   bool shard_per_file = false;               ///< one train shard per input file, whatever its size
   bool validation_only = false;              ///< everything goes to the val shards
+  std::optional<bool> side_car;  ///< side-cars of the val shards; none: where texts have case operators
   HoldOut hold_out;
   ReaderOptions reader;
 };
@@ -36,8 +37,11 @@ struct BuildOptions {
 struct ShardInfo {
   std::string file;  ///< name inside the folder
   std::uint64_t tokens = 0;
-  std::uint64_t documents = 0;  ///< documents that begin in it
-  std::string hash;             ///< base::hex64 of base::hash64 of the file
+  std::uint64_t documents = 0;       ///< documents that begin in it
+  std::string hash;                  ///< base::hex64 of base::hash64 of the file
+  std::string side_car = {};         ///< its name; empty: none
+  std::uint64_t side_car_bytes = 0;  ///< sum of its counts
+  std::string side_car_hash = {};
 };
 struct SourceInfo {
   std::string name;         ///< file name without its folder

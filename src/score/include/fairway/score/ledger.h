@@ -55,11 +55,15 @@ struct DocumentText {
 
 /// The text behind the targets. Whatever a byte rule counts, this many bytes are all there is to restore.
 struct TextReference {
+  /// What says so. Where nothing but tokens is at hand (shards), the bytes are those that the tokens decode
+  /// to, which can be wrong in the way the count is, or, for counts of a side-car, the side-car's own, which
+  /// nothing checks (a run of white space decodes to one). The verdict notes both.
+  enum class From { text, decoded, side_car };
+
   std::vector<DocumentText> documents = {};  ///< ascending, the first one at target 0; bytes of targets only
-  /// Nothing but tokens is at hand (shards): the bytes are those that the tokens decode to, which can be
-  /// wrong in the way the count is. The verdict notes it.
-  bool decoded = false;
-  std::int64_t bytes() const;  ///< of all documents
+  From from = From::text;
+  std::int64_t decoded_bytes = 0;  ///< of side_car: what the tokens decode to, for comparison
+  std::int64_t bytes() const;      ///< of all documents
 };
 
 /// Sums over the targets of one document, each counted once.

@@ -13,10 +13,11 @@ namespace fairway::text {
 enum class ByteRule {
   challenge,  ///< the published table, to the byte
   exact,      ///< the bytes each token adds to the decoded text
+  surface,  ///< the bytes of the text that each token was made of (Tokenizer::surface_bytes): no table has it
 };
-constexpr auto names_of(ByteRule) { return base::names<ByteRule>("challenge", "exact"); }
-/// The rule that makes a tokenizer's score honest: exact for lossless tokenizers, challenge for published
-/// ones.
+constexpr auto names_of(ByteRule) { return base::names<ByteRule>("challenge", "exact", "surface"); }
+/// The rule that makes a tokenizer's score honest: exact for lossless tokenizers, surface for published ones
+/// with case operators, challenge for other published ones.
 ByteRule default_byte_rule(const Tokenizer& tokenizer);
 
 /// Bytes of token `target` after token `previous` (the input at the same position):
@@ -45,7 +46,7 @@ struct ByteTable {
 };
 
 /// `vocab_size`: rows of the model's table when it is larger than the tokenizer's (0: the tokenizer's). An
-/// input error for a smaller one, and for `exact` with a tokenizer that denormalises.
+/// input error for a smaller one, and for `exact` with a tokenizer that denormalises. Not for `surface`.
 ByteTable make_byte_table(const Tokenizer& tokenizer, ByteRule rule, std::int32_t vocab_size = 0);
 
 }  // namespace fairway::text

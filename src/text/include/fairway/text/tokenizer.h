@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "fairway/text/marker_fusion.h"
+
 namespace fairway::text {
 
 /// What is done around SentencePiece. The name is kept with the tokenizer and wherever it is embedded.
@@ -19,15 +21,21 @@ enum class Transform {
   lossless_v1,  ///< literal U+2581 goes in as its three byte pieces, so that it does not come back as a space
   caseops,      ///< words in lower case behind operators (text/caseops.h), then the model as it is: published
   caseops_lossless_v1,  ///< both: the operators, and U+2581 as bytes
+  /// A published CaseOps model whose lone spaces are one token with the operator behind them
+  /// (text/marker_fusion.h): byte pieces that no text has any more, for U+0000 to U+0002 become spaces.
+  caseops_fused,
+  caseops_fused_lossless_v1,  ///< caseops_lossless_v1 with operators that hold the space before them
 };
 std::string_view transform_name(Transform transform);  ///< "none", "lossless_v1", "caseops", ...
 /// The text is spelled with case operators.
-constexpr bool has_case_operators(Transform t) {
-  return t == Transform::caseops || t == Transform::caseops_lossless_v1;
+constexpr bool has_case_operators(Transform t) { return t != Transform::none && t != Transform::lossless_v1; }
+constexpr bool has_fused_markers(Transform t) {
+  return t == Transform::caseops_fused || t == Transform::caseops_fused_lossless_v1;
 }
 /// Nothing of a text is lost on the way in.
 constexpr bool keeps_all(Transform t) {
-  return t == Transform::lossless_v1 || t == Transform::caseops_lossless_v1;
+  return t == Transform::lossless_v1 || t == Transform::caseops_lossless_v1 ||
+         t == Transform::caseops_fused_lossless_v1;
 }
 std::optional<Transform> parse_transform(std::string_view name);  ///< nothing for an unknown name
 
@@ -53,6 +61,10 @@ class Tokenizer {
                               bool plain = false);
   static Tokenizer load(const std::filesystem::path& path);
 
+  /// This published CaseOps model with fused markers (Transform::caseops_fused), its bytes with the
+  /// transform's name; a tokenizer that has them is given back. Others are an input error.
+  Tokenizer with_fused_markers() const;
+
   /// Appends the ids of `text` (no BOS). Throws an input error that names `what` when the text is empty or
   /// not valid UTF-8 (with the byte's position), and for ids over 65,535 with 16-bit output.
   void encode(std::string_view text, std::vector<std::uint16_t>& out, std::string_view what = "text") const;
@@ -74,6 +86,16 @@ class Tokenizer {
   /// they have in common with its beginning.
   std::uint64_t source_bytes(std::string_view document, std::span<const std::uint16_t> ids) const;
 
+  /// Bytes of `document` that each of `ids`, its encoding, stands for: those of the piece's surface, the
+  /// slice of the text that SentencePiece's alignment assigns to it, without case operators that the text
+  /// itself does not have (docs/spec/caseops_tokenizer.md section 6.1). A character of several pieces counts
+  /// with the last of them, white space with the piece that its run became (at both ends of a document with
+  /// none), a character without a piece not at all; at most 65,535 for each. They sum to at most
+  /// document.size(). Ids that are not its encoding are a failure. Encodes the document again, by
+  /// SentencePiece.
+  std::vector<std::uint16_t> surface_bytes(std::string_view document,
+                                           std::span<const std::uint16_t> ids) const;
+
   std::int32_t vocab_size() const noexcept;
   std::int32_t bos_id() const noexcept;  ///< the piece "<s>" (or the model's own BOS); -1: the model has none
   const std::string& piece(std::int32_t id) const;
@@ -83,6 +105,8 @@ class Tokenizer {
   const std::string& token_bytes(std::int32_t id) const;
   std::int32_t piece_id(std::string_view piece) const;  ///< -1: no such piece
   Transform transform() const noexcept;
+  /// The tokens of Transform::caseops_fused; null: of another transform.
+  const MarkerFusion* marker_fusion() const noexcept;
   bool byte_fallback() const noexcept;  ///< all 256 byte pieces are there: nothing is unknown
   /// decode(encode(t)) == t for every valid UTF-8 text. Found out, not believed: the model's transform
   /// keeps_all, its normalisation is the identity, and hostile_text() comes back (it does not

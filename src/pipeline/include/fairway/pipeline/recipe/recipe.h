@@ -31,6 +31,7 @@ struct DataConfig {
   std::vector<std::string> validation;  ///< the same; empty: every `holdout_every`-th training document
   std::string tokenizer;  ///< SentencePiece .model; "": trained on the training text, model.vocab_size pieces
   bool case_operators = false;  ///< of a tokenizer that is trained: words in lower case behind operators
+  bool fuse_markers = false;    ///< of CaseOps: a space and the operator behind it are one token
   data::ReaderOptions reader = {.skip_empty = true};  ///< how texts are cut into documents
   int holdout_every = 20;  ///< every n-th document is for validation when `validation` is empty; 0: none
   std::int64_t train_bytes = 0;  ///< read at most this much training text; 0: all

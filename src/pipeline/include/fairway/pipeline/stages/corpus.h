@@ -39,10 +39,15 @@ struct ScoredText {
   std::vector<score::DocumentText> documents;  ///< whole; for shards by their BOS, with the bytes decoded
   std::string text;                            ///< the documents' bytes joined; empty for shards
   text::RoundTripReport round_trip;            ///< what the tokenizer's normalisation changes
-  std::vector<SourceFile> sources;             ///< empty when held out of the training documents
-  std::vector<DocumentKey> document_keys;      ///< empty for shards
-  /// The documents behind the first `targets` targets, the last of them perhaps cut.
-  score::TextReference reference(const text::Tokenizer& tokenizer, std::int64_t targets) const;
+  /// Bytes of each token by the rule `surface`, of the text as it was read: of documents where the tokenizer
+  /// has case operators, of shards from their side-cars. Empty: not known.
+  std::vector<std::uint16_t> surface;
+  std::vector<SourceFile> sources;         ///< empty when held out of the training documents
+  std::vector<DocumentKey> document_keys;  ///< empty for shards
+  /// The documents behind the first `targets` targets, the last of them perhaps cut, for targets that are
+  /// counted by `rule` (of shards, `surface` has nothing but the side-car to go by).
+  score::TextReference reference(const text::Tokenizer& tokenizer, text::ByteRule rule,
+                                 std::int64_t targets) const;
 };
 
 /// Documents ready for scoring.

@@ -10,10 +10,22 @@ namespace fairway::pipeline {
 /// Memory on the engine's device that scoring of plain windows takes.
 std::size_t scoring_bytes(const model::ModelConfig& config, const exec::Engine& engine);
 
-/// The byte table that score.rule names. Input errors as text::make_byte_table.
-text::ByteTable score_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size);
-/// Of `tokens`, which it is to be asked about and nothing else.
-score::ByteCounter byte_counter(const text::ByteTable& table, std::span<const std::uint16_t> tokens);
+/// How many bytes of text tokens stand for.
+struct TokenBytes {
+  text::ByteRule rule = text::ByteRule::challenge;
+  std::vector<std::int32_t> counts;  ///< of each token; of the first 0, for nothing predicts it
+  /// Asked about these tokens and nothing else.
+  score::ByteCounter counter() const;
+};
+/// Of `tokens`, the first ones of `text` (or as many others in their place: `surface` counts the text as it
+/// was read), by score.rule; without one by the tokenizer's, or by `challenge` where that is `surface` and
+/// the text is shards without side-cars. An input error for `surface` where nothing tells it; others as
+/// text::make_byte_table.
+TokenBytes token_bytes(const ScoreConfig& options, const text::Tokenizer& tokenizer, int vocab_size,
+                       const ScoredText& text, std::span<const std::uint16_t> tokens);
+/// The rule of these.
+text::ByteRule byte_rule(const ScoreConfig& options, const text::Tokenizer& tokenizer,
+                         const ScoredText& text);
 /// Says what helps where the published table counts more bytes than the text has.
 void note_byte_rule(text::ByteRule rule, const text::Tokenizer& tokenizer, score::Verdict& verdict);
 

@@ -37,9 +37,13 @@ std::optional<std::vector<float>> read_average(const Recipe& recipe, optim::Opti
 /// Rounds what the recipe stores in bf16 of a flat buffer.
 void round_tables(const Recipe& recipe, const graph::ParameterLayout& layout, std::span<float> flat);
 
-/// What a run starts from: fresh weights of the recipe's seed, or those of train.init; tables rounded as
-/// they are stored.
+/// What a run starts from: fresh weights of the recipe's seed, with rows of fused markers made of the tokens
+/// that they stand for, or those of train.init; tables rounded as they are stored.
 void initial_weights(const Recipe& recipe, graph::ParameterStore& store, base::ThreadPool& pool);
+
+/// The row of a token for `space` and `marker`: 0.4 of one and 0.6 of the other, as long as the marker's
+/// (PR 2109, docs/spec/leaders.md section 6).
+std::vector<float> fused_row(std::span<const float> space, std::span<const float> marker);
 
 /// The row quantiser's q of a matrix under [qat].
 graph::QuantLevels qat_levels(const Recipe& recipe);
