@@ -57,7 +57,7 @@ class HostOptimizer final : public Optimizer {
     bad_ = bad_ || !norm_.finite;
     if (bad_) return;
     const float clip = clip_factor(norm_.norm, grad_clip_);
-    for (auto& group : muons_) group.muon.step(step_.lr[group.rate], step_.momentum, clip);
+    for (auto& group : muons_) group.muon.step(step_.lr[group.rate], step_.momentum, clip, step_.decay_scale);
     for (auto& range : ranges_) range.step(step_, clip, pool_);
     if (ema_ && step_.ema == EmaStep::start) ema_->start(values_);
     if (ema_ && step_.ema == EmaStep::update) ema_->update(values_, pool_);

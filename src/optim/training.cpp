@@ -11,6 +11,7 @@ OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameter
                                  const Averages& averages) {
   const UpdateRule muon{.kind = RuleKind::muon,
                         .weight_decay = c.muon_weight_decay,
+                        .tapered_decay = c.muon_decay_taper.start < 1,
                         .ns_steps = c.ns_steps,
                         .ns_dtype = c.ns_dtype,
                         .ns_coefficients = c.ns_coefficients,
@@ -30,9 +31,11 @@ OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameter
           .averages = averages};
 }
 
-StepValues step_values(const TrainingConfig& c, double lr_scale, std::int64_t step, EmaStep ema) {
+StepValues step_values(const TrainingConfig& c, double lr_scale, std::int64_t step, EmaStep ema,
+                       double part_done) {
   return {.lr = {c.matrix_lr * lr_scale, c.embedding_lr * lr_scale, c.scalar_lr * lr_scale},
           .momentum = momentum_at(c.muon_momentum, step),
+          .decay_scale = decay_scale_at(c.muon_decay_taper, part_done),
           .ema = ema};
 }
 

@@ -112,6 +112,23 @@ TEST(Optimizer, ValuesOfAStepFollowTheSchedules) {
   EXPECT_EQ(values.ema, EmaStep::start);
 }
 
+TEST(Optimizer, WeightDecayOfMatricesTapers) {
+  TrainingConfig config = small_config();
+  config.muon_weight_decay = 0.5;
+  config.muon_decay_taper = {.start = 0.6, .end = 0.2};
+  Training run(2, config);
+  for (const auto& [part, scale] : {std::pair{0.5, 1.0}, {0.8, 0.6}, {1.0, 0.2}}) {
+    const auto before = run.values;
+    std::ranges::fill(run.gradients, 0.0f);  // then matrices only decay, and the rest decays as ever
+    run.optimizer->step(step_values(config, 1, 0, EmaStep::none, part));
+    const auto decay = static_cast<float>(1.0 - 0.025 * 0.5 * scale);
+    for (std::size_t i = 0; i < 20'480; ++i) ASSERT_FLOAT_EQ(run.values[i], before[i] * decay) << part;
+    const auto scalars = static_cast<float>(1.0 - 0.025 * 0.04);
+    for (std::size_t i = 40'480; i < 40'780; ++i) ASSERT_FLOAT_EQ(run.values[i], before[i] * scalars);
+  }
+  EXPECT_FALSE(optimizer_config(small_config(), parameters()).groups[0].rule.tapered_decay);
+}
+
 TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {
   TrainingConfig config = small_config();
   config.adam_weight_decay = config.muon_weight_decay = 0.0;

@@ -86,7 +86,7 @@ inline TrainingConfig short_run(tensor::DType newton_schulz, tensor::DType embed
   return config;
 }
 inline StepValues values_at(const TrainingConfig& config, std::int64_t step, EmaStep ema = EmaStep::update) {
-  return step_values(config, lr_scale_by_steps(step, 30, 20), step, ema);
+  return step_values(config, lr_scale_by_steps(step, 30, 20), step, ema, static_cast<double>(step) / 30);
 }
 
 /// Gradients of step s: the same numbers at another place, larger or smaller, so that clipping does and does

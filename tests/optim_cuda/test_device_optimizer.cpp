@@ -329,6 +329,36 @@ TEST_F(DeviceOptimizerTest, ZeroGradientsOnlyDecay) {
     ASSERT_EQ(now[static_cast<std::size_t>(i)], before[static_cast<std::size_t>(i)] * decay);
 }
 
+TEST_F(DeviceOptimizerTest, WeightDecayTapersToTheCpusByte) {
+  const Layout layout = odd_layout();
+  for (const auto dtype : {DType::f32, DType::bf16}) {
+    auto config = short_run(dtype, DType::f32);
+    config.muon_weight_decay = 0.5;
+    config.muon_decay_taper = {.start = 0.5, .end = 0.2};
+    CpuRun cpu(layout, config);
+    GpuRun gpu(layout, config);
+    const auto before = cpu.values;
+    ops::cuda::Recording recorded(gpu.state, [&] { gpu.optimizer->enqueue(); });
+    for (const double part : {0.25, 0.75, 1.0}) {
+      const auto values = step_values(config, 0.7, 0, EmaStep::none, part);
+      std::ranges::fill(cpu.gradients, 0.0f);  // then matrices only decay
+      gpu.optimizer->enqueue_zero_gradients();
+      cpu.optimizer->step(values);
+      gpu.optimizer->prepare(values);
+      recorded.replay();
+      const auto now = gpu.values.get();
+      for (const auto& m : layout.parameters.matrices)
+        ASSERT_EQ(0, std::memcmp(m.range.of(std::span<const float>(now)).data(),
+                                 m.range.of(std::span<const float>(cpu.values)).data(),
+                                 static_cast<std::size_t>(m.range.size()) * sizeof(float)))
+            << m.name << " at " << part;
+    }
+    EXPECT_NE(cpu.values, before);
+  }
+  follows_the_cpu(layout, 20, false,
+                  [](TrainingConfig& c) { c.muon_decay_taper = {.start = 0, .end = 0.5}; });
+}
+
 TEST_F(DeviceOptimizerTest, RejectsOverlapAndOtherSizes) {
   Layout layout = odd_layout();
   layout.parameters.embeddings[0].range.begin = layout.parameters.matrices.back().range.begin;

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "cuda/decay.h"
 #include "cuda/device_muon.h"
 #include "cuda/mean_squares.h"
 #include "cuda/range_step.h"
@@ -26,10 +27,13 @@ class DeviceOptimizer final : public Optimizer {
         averages_(config.averages),
         bf16_ranges_(bf16_ranges(config.groups, values.elements())),
         matrices_(matrices_of(config.groups)),
-        ranges_(state, values, gradients, config) {
-    for (const auto& group : config.groups)
-      if (group.rule.kind == RuleKind::muon)
-        muons_.emplace_back(state, group, values, gradients, ranges_.scheduled(), ranges_.step_state());
+        ranges_(state, values, gradients, config),
+        decay_(state, config.groups, values, ranges_.scheduled(), ranges_.step_state()) {
+    for (auto group : config.groups) {
+      if (group.rule.kind != RuleKind::muon) continue;
+      if (group.rule.tapered_decay) group.rule.weight_decay = 0;  // decay_ does it
+      muons_.emplace_back(state, group, values, gradients, ranges_.scheduled(), ranges_.step_state());
+    }
     if (averages_.ema_decay) {
       ema_ = device_array<float>(state, elements());
       ema_count_ = device_array<std::int64_t>(state, 1);
@@ -52,6 +56,7 @@ class DeviceOptimizer final : public Optimizer {
 
   void enqueue() override {
     enqueue_norm();
+    decay_.enqueue();
     for (auto& muon : muons_) {
       muon.enqueue_direction();
       muon.enqueue_normalise();
@@ -128,7 +133,8 @@ class DeviceOptimizer final : public Optimizer {
   }
 
   std::size_t bytes() override {
-    std::size_t sum = ranges_.device_bytes() + (squares_ ? squares_->device_bytes() : 0) +
+    std::size_t sum = ranges_.device_bytes() + decay_.device_bytes() +
+                      (squares_ ? squares_->device_bytes() : 0) +
                       cuda::bytes_of({&ema_, &ema_count_, &swa_sum_, &swa_count_, &swa_ranges_});
     for (const auto& muon : muons_) sum += muon.device_bytes();
     return sum;
@@ -195,6 +201,8 @@ class DeviceOptimizer final : public Optimizer {
     std::vector<Kind> result{
         {{"clear gradients", 4 * all, 0}, [this] { enqueue_zero_gradients(); }},
         {{"norm", 4.0 * static_cast<double>(ranges_.norm_elements()), 0}, [this] { enqueue_norm(); }}};
+    if (const auto n = static_cast<double>(decay_.elements()); n > 0)
+      result.push_back({{"scheduled decay", 8 * n, 0}, [this] { decay_.enqueue(); }});
     for (DeviceMuon& muon : muons_) {
       const auto n = static_cast<double>(muon.elements()), width = static_cast<double>(muon.element_bytes());
       result.push_back({{"muon direction", (12 + width) * n, 0}, [&muon] { muon.enqueue_direction(); }});
@@ -246,6 +254,7 @@ class DeviceOptimizer final : public Optimizer {
   std::vector<base::Range> bf16_ranges_;
   std::vector<ParamRange> matrices_;
   cuda::RangeStep ranges_;
+  cuda::TaperedDecay decay_;
   std::vector<DeviceMuon> muons_;
   std::optional<cuda::MeanSquares> squares_;
   tensor::Buffer ema_, ema_count_, swa_sum_, swa_count_, swa_ranges_;

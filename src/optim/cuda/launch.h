@@ -112,6 +112,23 @@ void muon_normalise(cudaStream_t, const MuonPass&);
 /// Weight decay and step along o.
 void muon_apply(cudaStream_t, const MuonPass&);
 
+// decay.cu
+
+struct DecayedMatrix {
+  std::int64_t begin;  ///< in the flat buffers
+  double lr_factor, weight_decay;
+  std::int32_t rate;
+};
+struct Decay {
+  PieceTable pieces;
+  const DecayedMatrix* matrices;
+  const StepValues* scheduled;
+  const StepState* state;
+  float* values;
+};
+/// values <- values (1 - lr weight_decay StepValues::decay_scale). Nothing while the flag is set.
+void decay_matrices(cudaStream_t, const Decay&);
+
 // average.cu
 
 struct Ema {

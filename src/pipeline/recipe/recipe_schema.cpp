@@ -118,6 +118,7 @@ void add_data(std::vector<RecipeKey>& keys) {
 void add_optim(std::vector<RecipeKey>& keys) {
   using O = optim::TrainingConfig;
   using M = optim::MomentumWarmup;
+  using W = optim::DecayTaper;
   constexpr auto o = &Recipe::optim;
   auto more = {
       number<o, &O::matrix_lr>("optim.matrix_lr", {0, 10}, "learning rate of the matrices (Muon)"),
@@ -138,6 +139,11 @@ void add_optim(std::vector<RecipeKey>& keys) {
       choice<o, &O::muon_momentum_dtype>("optim.muon_momentum_dtype", "rounding of Muon's momentum"),
       number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
                                        "decoupled weight decay of the matrices"),
+      number<o, &O::muon_decay_taper, &W::start>(
+          "optim.muon_weight_decay_taper_start", {0, 1},
+          "part of the training from which that of the matrices falls, linear to the end; 1: never"),
+      number<o, &O::muon_decay_taper, &W::end>("optim.muon_weight_decay_end", {0, 1},
+                                               "what it is multiplied by at the end, where it falls"),
       number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
                                        "decoupled weight decay of everything else"),
       number<o, &O::scalar_weight_decay>("optim.scalar_weight_decay", {-1, 10},

@@ -21,6 +21,7 @@ struct TrainingConfig {
   bool muon_row_norm = false;
   tensor::DType muon_momentum_dtype = tensor::DType::f32;
   double muon_weight_decay = 0.04;
+  DecayTaper muon_decay_taper;
   double adam_weight_decay = 0.04;
   double scalar_weight_decay = -1;  ///< of the scalars; -1: adam_weight_decay
   double beta1 = 0.9;
@@ -38,8 +39,8 @@ struct TrainedParameters {
 OptimizerConfig optimizer_config(const TrainingConfig& config, const TrainedParameters& parameters,
                                  const Averages& averages = {});
 
-/// The values of the step after `step` completed ones; `lr_scale` as the schedule gives it.
+/// The values of the step after `step` completed ones; `lr_scale` and `part_done` as the schedule gives them.
 StepValues step_values(const TrainingConfig& config, double lr_scale, std::int64_t step,
-                       EmaStep ema = EmaStep::none);
+                       EmaStep ema = EmaStep::none, double part_done = 0);
 
 }  // namespace fairway::optim
