@@ -8,7 +8,7 @@ enum Rate { matrix_rate, embedding_rate, scalar_rate };
 }  // namespace
 
 OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameters& parameters,
-                                 const Averages& averages) {
+                                 const Averages& averages, int ranks) {
   const UpdateRule muon{.kind = RuleKind::muon,
                         .weight_decay = c.muon_weight_decay,
                         .tapered_decay = c.muon_decay_taper.start < 1,
@@ -28,6 +28,7 @@ OptimizerConfig optimizer_config(const TrainingConfig& c, const TrainedParameter
                      {adamw, embedding_rate, c.embeddings, parameters.embeddings},
                      {scalars, scalar_rate, tensor::DType::f32, parameters.scalars}},
           .grad_clip = c.grad_clip,
+          .ranks = c.clip == Clip::rank && c.grad_clip > 0 ? ranks : 0,
           .averages = averages};
 }
 

@@ -124,6 +124,7 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"optim.beta2", "0.5", also({"optim.beta2"})},
       {"optim.eps", "0.001", also({"optim.eps"})},
       {"optim.grad_clip", "0.01", also({"optim.grad_clip"})},
+      {"optim.clip", "rank", also({"optim.clip", "step.rows"}), {"optim.grad_clip=0.01"}},
       {"optim.tables", "bf16", also({"optim.tables", "pack.read"})},
       // The loop.
       {"train.batch_tokens", "1024", also({"corpus.batch", "step.rows"}, step)},

@@ -165,6 +165,7 @@ class Keys : public ::testing::Test {
     add("beta2", c.beta2);
     add("eps", c.eps);
     add("grad_clip", c.grad_clip);
+    add("clip", static_cast<double>(c.clip));
     add("tables", static_cast<double>(c.embeddings));
     add("schedule.kind", static_cast<double>(schedule.kind));
     add("schedule.steps", static_cast<double>(schedule.total_steps));

@@ -153,6 +153,9 @@ void add_optim(std::vector<RecipeKey>& keys) {
       number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
       number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
                                "largest norm of the whole gradient; 0: no clipping"),
+      choice<o, &O::clip>("optim.clip",
+                          "what is clipped: the step's gradient, or each rank's before they are averaged; "
+                          "each slice of a step is a rank's"),
       choice<o, &O::embeddings>("optim.tables",
                                 "storage of the embedding tables and their moments (bf16 as published)"),
   };

@@ -54,7 +54,8 @@ optim::OptimizerConfig optimizer_config(const Recipe& r, const graph::ParameterL
   averages.ema_storage = r.average.dtype;
   averages.swa = r.average.kind == Average::swa;
   averages.squares = guided_bits(r);
-  return optim::optimizer_config(r.optim, trained_parameters(layout), averages);
+  return optim::optimizer_config(r.optim, trained_parameters(layout), averages,
+                                 static_cast<int>(r.data.slices));
 }
 
 std::optional<optim::Average> average_of(const Recipe& r) {
