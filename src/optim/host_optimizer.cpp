@@ -8,6 +8,7 @@
 #include "fairway/optim/average.h"
 #include "fairway/optim/muon.h"
 #include "range_update.h"
+#include "rank_sum.h"
 #include "shared.h"
 
 namespace fairway::optim {
@@ -38,11 +39,13 @@ class HostOptimizer final : public Optimizer {
         pool_(pool),
         normer_(parts_of(gradients, trained_ranges(config.groups, static_cast<std::int64_t>(values.size()),
                                                    !config.norm_by_range))) {
+    if (config.ranks > 0) ranks_.emplace(config.ranks, config.grad_clip, gradients.size());
+    taken_ = ranks_ ? ranks_->sum() : gradients_;
     for (const auto& group : config.groups)
       if (group.rule.kind == RuleKind::muon)
-        muons_.push_back({group.rate, Muon(group.rule, muon_matrices(group, values, gradients), pool)});
+        muons_.push_back({group.rate, Muon(group.rule, muon_matrices(group, values, taken_), pool)});
       else
-        for (const auto& p : group.parameters) ranges_.emplace_back(group, p, values, gradients);
+        for (const auto& p : group.parameters) ranges_.emplace_back(group, p, values, taken_);
     const auto& averages = config.averages;
     if (averages.ema_decay) ema_.emplace(*averages.ema_decay, values, averages.ema_storage);
     const auto elements = static_cast<std::int64_t>(values.size());
@@ -53,24 +56,28 @@ class HostOptimizer final : public Optimizer {
   void prepare(const StepValues& values) override { step_ = values; }
 
   void enqueue() override {
-    norm_ = normer_(pool_);
+    norm_ = ranks_ ? ranks_->norm() : normer_(pool_);
     bad_ = bad_ || !norm_.finite;
     if (bad_) return;
-    const float clip = clip_factor(norm_.norm, grad_clip_);
-    for (auto& group : muons_) group.muon.step(step_.lr[group.rate], step_.momentum, clip);
+    const float clip = ranks_ ? 1.0f : clip_factor(norm_.norm, grad_clip_);
+    for (auto& group : muons_) group.muon.step(step_.lr[group.rate], step_.momentum, clip, step_.decay_scale);
     for (auto& range : ranges_) range.step(step_, clip, pool_);
     if (ema_ && step_.ema == EmaStep::start) ema_->start(values_);
     if (ema_ && step_.ema == EmaStep::update) ema_->update(values_, pool_);
   }
 
-  void enqueue_zero_gradients() override { std::ranges::fill(gradients_, 0.0f); }
+  void enqueue_zero_gradients() override {
+    std::ranges::fill(gradients_, 0.0f);
+    if (ranks_) ranks_->clear();
+  }
+  void enqueue_add_rank() override { wanted(ranks_, "clip by ranks").add(gradients_, normer_(pool_), pool_); }
   void enqueue_swa_add() override {
     auto& sum = swa();
     if (!bad_) sum.add(values_, pool_);
   }
   void enqueue_squares() override {
     auto& sums = squares();
-    if (!bad_) sums.add(gradients_, pool_);
+    if (!bad_) sums.add(taken_, pool_);
   }
   void enqueue_clear_flag() override { bad_ = false; }
   void enqueue_reset() override {
@@ -100,7 +107,7 @@ class HostOptimizer final : public Optimizer {
     for (const auto& piece : state()) std::ranges::copy(saved_bytes(source, piece), piece.bytes.begin());
   }
   std::size_t bytes() override {
-    std::size_t sum = 0;
+    std::size_t sum = ranks_ ? ranks_->sum().size_bytes() : 0;
     for (const auto& piece : state()) sum += piece.bytes.size();
     return sum;
   }
@@ -136,6 +143,8 @@ class HostOptimizer final : public Optimizer {
   std::span<float> values_, gradients_;
   base::ThreadPool& pool_;
   GradientNormer normer_;
+  std::optional<RankSum> ranks_;
+  std::span<const float> taken_;  // the gradients that a step takes
   std::vector<MuonGroup> muons_;
   std::vector<RangeUpdate> ranges_;
   std::optional<Ema> ema_;

@@ -71,6 +71,10 @@ FAIRWAY_CLONES void divide(float* x, std::int64_t n, float divisor) {
   for (std::int64_t i = 0; i < n; ++i) x[i] /= divisor;
 }
 
+FAIRWAY_CLONES void add_scaled(const float* __restrict x, float a, float* __restrict sum, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sum[i] += a * x[i];
+}
+
 FAIRWAY_CLONES void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = a * x[i] + b * y[i];
 }

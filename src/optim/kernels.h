@@ -24,6 +24,8 @@ void apply(float* w, const float* o, std::int64_t n, float decay, float step);
 /// Sum of squares in fp64 over 16 fixed lanes.
 double sum_of_squares(const float* x, std::int64_t n);
 void divide(float* x, std::int64_t n, float divisor);
+/// sum <- sum + a x.
+void add_scaled(const float* x, float a, float* sum, std::int64_t n);
 /// out = a x + b y.
 void combine(const float* x, float a, const float* y, float b, float* out, std::int64_t n);
 /// out = round(round(a x) + y), everything in bf16: what b * A + (c * A) @ A does there.

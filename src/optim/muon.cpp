@@ -71,14 +71,15 @@ Muon::Muon(const UpdateRule& rule, std::vector<MuonMatrix> matrices, base::Threa
 Muon::~Muon() = default;
 Muon::Muon(Muon&&) noexcept = default;
 
-void Muon::step(double lr, double momentum, float gradient_scale) {
+void Muon::step(double lr, double momentum, float gradient_scale, double decay_scale) {
+  const double weight_decay = rule_.weight_decay * (rule_.tapered_decay ? decay_scale : 1.0);
   const auto body = [&](std::int64_t i) {
-    update(order_[static_cast<std::size_t>(i)], lr, momentum, gradient_scale);
+    update(order_[static_cast<std::size_t>(i)], lr, momentum, gradient_scale, weight_decay);
   };
   pool_->run(static_cast<std::int64_t>(order_.size()), std::cref(body));
 }
 
-void Muon::update(std::size_t index, double lr, double momentum, float gradient_scale) {
+void Muon::update(std::size_t index, double lr, double momentum, float gradient_scale, double weight_decay) {
   const MuonMatrix& matrix = matrices_[index];
   lr *= matrix.lr_factor;
   const std::int64_t rows = matrix.rows, columns = matrix.columns, n = rows * columns;
@@ -96,7 +97,7 @@ void Muon::update(std::size_t index, double lr, double momentum, float gradient_
   const auto direction = workspace.run(rows, columns, rule_.ns_steps, rule_.ns_dtype, rule_.ns_coefficients);
 
   const double shape = std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns)));
-  const auto decay = static_cast<float>(1.0 - lr * rule_.weight_decay);
+  const auto decay = static_cast<float>(1.0 - lr * weight_decay);
   if (rule_.ns_dtype == tensor::DType::bf16) {
     const auto scaled = workspace.input(rows, columns);  // the same memory: step 4 rounds to bf16, too
     kernels::scale_bf16(direction.data(), static_cast<float>(shape), scaled.data(), n);

@@ -40,4 +40,10 @@ double momentum_at(const MomentumWarmup& warmup, std::int64_t step) {
   return warmup.start + (warmup.end - warmup.start) * part;
 }
 
+double decay_scale_at(const DecayTaper& taper, double part_done) {
+  if (part_done <= taper.start || taper.start >= 1) return 1;
+  const double part = std::min((part_done - taper.start) / (1 - taper.start), 1.0);
+  return 1 + (taper.end - 1) * part;
+}
+
 }  // namespace fairway::optim

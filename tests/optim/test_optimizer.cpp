@@ -53,9 +53,10 @@ TrainingConfig small_config() {
 }
 
 struct Training {
-  explicit Training(int threads, TrainingConfig training = small_config(), const Averages& averages = {})
+  explicit Training(int threads, TrainingConfig training = small_config(), const Averages& averages = {},
+                    int ranks = 1)
       : pool(threads), config(training), values(normals("values", elements, 0.1)), gradients(elements) {
-    const auto groups = optimizer_config(config, parameters(), averages);
+    const auto groups = optimizer_config(config, parameters(), averages, ranks);
     round_to_storage(groups, values);
     optimizer = optimizer_of(groups, values, gradients, pool);
   }
@@ -110,6 +111,116 @@ TEST(Optimizer, ValuesOfAStepFollowTheSchedules) {
   EXPECT_DOUBLE_EQ(values.lr[2], 0.0125);
   EXPECT_DOUBLE_EQ(values.momentum, 0.99);
   EXPECT_EQ(values.ema, EmaStep::start);
+}
+
+TEST(Optimizer, WeightDecayOfMatricesTapers) {
+  TrainingConfig config = small_config();
+  config.muon_weight_decay = 0.5;
+  config.muon_decay_taper = {.start = 0.6, .end = 0.2};
+  Training run(2, config);
+  for (const auto& [part, scale] : {std::pair{0.5, 1.0}, {0.8, 0.6}, {1.0, 0.2}}) {
+    const auto before = run.values;
+    std::ranges::fill(run.gradients, 0.0f);  // then matrices only decay, and the rest decays as ever
+    run.optimizer->step(step_values(config, 1, 0, EmaStep::none, part));
+    const auto decay = static_cast<float>(1.0 - 0.025 * 0.5 * scale);
+    for (std::size_t i = 0; i < 20'480; ++i) ASSERT_FLOAT_EQ(run.values[i], before[i] * decay) << part;
+    const auto scalars = static_cast<float>(1.0 - 0.025 * 0.04);
+    for (std::size_t i = 40'480; i < 40'780; ++i) ASSERT_FLOAT_EQ(run.values[i], before[i] * scalars);
+  }
+  EXPECT_FALSE(optimizer_config(small_config(), parameters()).groups[0].rule.tapered_decay);
+}
+
+/// Ranks that add `batches` micro-batches each.
+GradientNorm step_of_ranks(Training& run, int ranks, int batches, std::int64_t s) {
+  run.optimizer->enqueue_zero_gradients();
+  for (int r = 0; r < ranks; ++r) {
+    for (int b = 0; b < batches; ++b) {
+      const auto more = normals(fmt::format("r{}.{}.{}", s, r, b), elements, r % 2 ? 1e-5 : 0.01);
+      for (std::size_t i = 0; i < elements; ++i) run.gradients[i] += more[i];
+    }
+    run.optimizer->enqueue_add_rank();
+    EXPECT_EQ(run.gradients, std::vector<float>(elements)) << "the next rank begins with none";
+  }
+  return run.optimizer->step(run.at(s));
+}
+
+TEST(Optimizer, RanksAreClippedBeforeTheyAreAveraged) {
+  constexpr int ranks = 3, batches = 2;
+  TrainingConfig config = small_config(), none = small_config();
+  config.clip = Clip::rank;
+  none.grad_clip = 0;
+  Training run(2, config, {.squares = true}, ranks), direct(1, none), threads(5, config, {}, ranks);
+  EXPECT_EQ(run.optimizer->bytes() - direct.optimizer->bytes(), elements * sizeof(float) + 4 * sizeof(double))
+      << "the sum, and the squares of three matrices";
+  for (std::int64_t s = 0; s < 4; ++s) {
+    std::vector<float> sum(elements);
+    double norms = 0;
+    for (int r = 0; r < ranks; ++r) {
+      std::vector<float> part(elements);
+      for (int b = 0; b < batches; ++b) {
+        const auto more = normals(fmt::format("r{}.{}.{}", s, r, b), elements, r % 2 ? 1e-5 : 0.01);
+        for (std::size_t i = 0; i < elements; ++i) part[i] += more[i];
+      }
+      double squares = 0;
+      for (std::size_t i = 0; i < elements - 7; ++i) squares += static_cast<double>(part[i]) * part[i];
+      const double norm = ranks * std::sqrt(squares);  // a part is the rank's gradient over the ranks
+      norms += norm;
+      EXPECT_EQ(norm > 0.3, r % 2 == 0) << "the test's gradients do not tell";
+      const auto clip = static_cast<float>(std::min(1.0, 0.3 / (norm + 1e-6)));
+      for (std::size_t i = 0; i < elements; ++i) sum[i] += clip * part[i];
+    }
+    const auto report = step_of_ranks(run, ranks, batches, s);
+    run.optimizer->enqueue_squares();
+    step_of_ranks(threads, ranks, batches, s);
+    std::ranges::copy(sum, direct.gradients.begin());
+    direct.optimizer->step(direct.at(s));
+    EXPECT_TRUE(report.finite);
+    EXPECT_NEAR(report.norm, norms / ranks, 1e-9 * norms);
+    for (std::size_t i = 0; i < elements; ++i)
+      ASSERT_NEAR(run.values[i], direct.values[i], 1e-5 + 0.008 * std::abs(direct.values[i])) << i;
+    EXPECT_EQ(run.values, threads.values) << "threads never matter";
+  }
+  const auto here = state_of(*run.optimizer), there = state_of(*direct.optimizer);
+  for (const std::string name : {"muon.b.momentum", "adamw.gains.m"}) {
+    const auto a = floats_of(here.at(name)), b = floats_of(there.at(name));
+    for (std::size_t i = 0; i < a.size(); ++i)
+      ASSERT_NEAR(a[i], b[i], 1e-9 + 1e-5 * std::abs(b[i])) << name << " " << i;
+  }
+  EXPECT_GT(run.optimizer->mean_squares().at("a"), 0);
+}
+
+TEST(Optimizer, OneRankIsTheWholeStep) {
+  TrainingConfig config = small_config();
+  config.clip = Clip::rank;
+  Training whole(2), rank(2, config, {}, 1);
+  for (std::int64_t s = 0; s < 4; ++s) {
+    whole.optimizer->enqueue_zero_gradients();
+    for (int b = 0; b < 2; ++b) {
+      const auto more = normals(fmt::format("r{}.0.{}", s, b), elements, 0.01);
+      for (std::size_t i = 0; i < elements; ++i) whole.gradients[i] += more[i];
+    }
+    const auto expected = whole.optimizer->step(whole.at(s)), report = step_of_ranks(rank, 1, 2, s);
+    EXPECT_EQ(report.norm, expected.norm);
+    EXPECT_EQ(rank.values, whole.values);
+  }
+  EXPECT_THROW(whole.optimizer->enqueue_add_rank(), base::Error) << "nobody asked for ranks";
+}
+
+TEST(Optimizer, ARankThatIsNotFiniteIsABadStep) {
+  TrainingConfig config = small_config();
+  config.clip = Clip::rank;
+  Training run(1, config, {}, 2);
+  step_of_ranks(run, 2, 1, 0);
+  const auto values = run.values;
+  run.optimizer->enqueue_zero_gradients();
+  run.gradients[5] = std::numeric_limits<float>::infinity();
+  run.optimizer->enqueue_add_rank();
+  run.optimizer->enqueue_add_rank();
+  EXPECT_FALSE(run.optimizer->step(run.at(1)).finite);
+  EXPECT_EQ(run.values, values);
+  run.optimizer->enqueue_clear_flag();
+  EXPECT_TRUE(step_of_ranks(run, 2, 1, 1).finite) << "the sum begins anew";
+  EXPECT_NE(run.values, values);
 }
 
 TEST(Optimizer, GroupsHaveTheirOwnRatesAndTheRestIsFrozen) {

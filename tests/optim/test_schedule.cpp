@@ -56,6 +56,17 @@ TEST(Schedule, MomentumRampsFromTheFirstStep) {
   EXPECT_DOUBLE_EQ(momentum_at({0.9, 0.95, 0}, 0), 0.95);
 }
 
+TEST(Schedule, WeightDecayFallsOverTheLastPart) {  // docs/spec/caseops_training.md section 2, PR 1729
+  const DecayTaper published{.start = 0.7, .end = 0.5};
+  EXPECT_EQ(decay_scale_at(published, 0), 1);
+  EXPECT_EQ(decay_scale_at(published, 0.7), 1);
+  EXPECT_NEAR(decay_scale_at(published, 0.76), 0.9, 1e-12);
+  EXPECT_NEAR(decay_scale_at(published, 0.85), 0.75, 1e-12);
+  EXPECT_EQ(decay_scale_at(published, 1), 0.5);
+  EXPECT_EQ(decay_scale_at(published, 1.2), 0.5) << "a step that began in time";
+  EXPECT_EQ(decay_scale_at({.start = 1, .end = 0.5}, 2), 1) << "never";
+}
+
 TEST(Schedule, AFractionOfTheRunAndAFloor) {  // docs/spec/caseops_training.md section 2
   LrSchedule clock{
       .kind = ScheduleKind::wall_clock, .limit_ms = 1000, .warmdown_fraction = 0.85, .floor = 0.1};

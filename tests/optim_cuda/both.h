@@ -86,7 +86,7 @@ inline TrainingConfig short_run(tensor::DType newton_schulz, tensor::DType embed
   return config;
 }
 inline StepValues values_at(const TrainingConfig& config, std::int64_t step, EmaStep ema = EmaStep::update) {
-  return step_values(config, lr_scale_by_steps(step, 30, 20), step, ema);
+  return step_values(config, lr_scale_by_steps(step, 30, 20), step, ema, static_cast<double>(step) / 30);
 }
 
 /// Gradients of step s: the same numbers at another place, larger or smaller, so that clipping does and does
@@ -133,15 +133,15 @@ inline GradientNorm whole_step(Optimizer& optimizer, const TrainingConfig& confi
 }
 
 struct CpuRun {
-  CpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {})
+  CpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {}, int ranks = 1)
       : config(training),
         averages(a),
         pool(4),
         values(start(layout, training)),
         base(normals("gradients", values.size(), 0.01)),
         gradients(values.size()),
-        optimizer(
-            optimizer_of(optimizer_config(config, layout.parameters, averages), values, gradients, pool)) {}
+        optimizer(optimizer_of(optimizer_config(config, layout.parameters, averages, ranks), values,
+                               gradients, pool)) {}
 
   static std::vector<float> start(const Layout& layout, const TrainingConfig& config) {
     auto v = normals("values", static_cast<std::size_t>(layout.elements), 0.1);
@@ -160,7 +160,7 @@ struct CpuRun {
 };
 
 struct GpuRun {
-  GpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {})
+  GpuRun(const Layout& layout, const TrainingConfig& training, const Averages& a = {}, int ranks = 1)
       : config(training),
         averages(a),
         state({tensor::DeviceKind::cuda, 0}),
@@ -168,7 +168,7 @@ struct GpuRun {
         host_gradients(base.size()),
         values(state, CpuRun::start(layout, training)),
         gradients(state, host_gradients),
-        optimizer(make_optimizer(optimizer_config(config, layout.parameters, averages), values.view(),
+        optimizer(make_optimizer(optimizer_config(config, layout.parameters, averages, ranks), values.view(),
                                  gradients.view(), nullptr, &state)) {}
 
   void set_gradients(std::int64_t s) {

@@ -329,6 +329,96 @@ TEST_F(DeviceOptimizerTest, ZeroGradientsOnlyDecay) {
     ASSERT_EQ(now[static_cast<std::size_t>(i)], before[static_cast<std::size_t>(i)] * decay);
 }
 
+TEST_F(DeviceOptimizerTest, WeightDecayTapersToTheCpusByte) {
+  const Layout layout = odd_layout();
+  for (const auto dtype : {DType::f32, DType::bf16}) {
+    auto config = short_run(dtype, DType::f32);
+    config.muon_weight_decay = 0.5;
+    config.muon_decay_taper = {.start = 0.5, .end = 0.2};
+    CpuRun cpu(layout, config);
+    GpuRun gpu(layout, config);
+    const auto before = cpu.values;
+    ops::cuda::Recording recorded(gpu.state, [&] { gpu.optimizer->enqueue(); });
+    for (const double part : {0.25, 0.75, 1.0}) {
+      const auto values = step_values(config, 0.7, 0, EmaStep::none, part);
+      std::ranges::fill(cpu.gradients, 0.0f);  // then matrices only decay
+      gpu.optimizer->enqueue_zero_gradients();
+      cpu.optimizer->step(values);
+      gpu.optimizer->prepare(values);
+      recorded.replay();
+      const auto now = gpu.values.get();
+      for (const auto& m : layout.parameters.matrices)
+        ASSERT_EQ(0, std::memcmp(m.range.of(std::span<const float>(now)).data(),
+                                 m.range.of(std::span<const float>(cpu.values)).data(),
+                                 static_cast<std::size_t>(m.range.size()) * sizeof(float)))
+            << m.name << " at " << part;
+    }
+    EXPECT_NE(cpu.values, before);
+  }
+  follows_the_cpu(layout, 20, false,
+                  [](TrainingConfig& c) { c.muon_decay_taper = {.start = 0, .end = 0.5}; });
+}
+
+TEST_F(DeviceOptimizerTest, RanksAreClippedOnTheirOwn) {
+  constexpr int ranks = 3;
+  const Layout layout = odd_layout();
+  auto config = short_run(DType::f32, DType::f32);
+  config.clip = Clip::rank;
+  CpuRun cpu(layout, config, {}, ranks);
+  GpuRun gpu(layout, config, {}, ranks), recorded(layout, config, {}, ranks);
+  ops::cuda::Recording begin(recorded.state, [&] { recorded.optimizer->enqueue_zero_gradients(); });
+  ops::cuda::Recording rank(recorded.state, [&] { recorded.optimizer->enqueue_add_rank(); });
+  ops::cuda::Recording step(recorded.state, [&] { recorded.optimizer->enqueue(); });
+  const auto before = cpu.values;
+  for (std::int64_t s = 0; s < 12; ++s) {
+    cpu.optimizer->enqueue_zero_gradients();
+    gpu.optimizer->enqueue_zero_gradients();
+    begin.replay();
+    for (std::int64_t r = 0; r < ranks; ++r) {  // some are clipped, some are not
+      fill_gradients(cpu.base, ranks * s + r, cpu.gradients);
+      gpu.gradients.set(cpu.gradients);
+      recorded.gradients.set(cpu.gradients);
+      cpu.optimizer->enqueue_add_rank();
+      gpu.optimizer->enqueue_add_rank();
+      rank.replay();
+      EXPECT_EQ(gpu.gradients.get(), std::vector<float>(cpu.gradients.size())) << "cleared";
+    }
+    const auto here = cpu.optimizer->step(values_at(config, s)),
+               there = gpu.optimizer->step(values_at(config, s));
+    recorded.optimizer->prepare(values_at(config, s));
+    step.replay();
+    ASSERT_TRUE(there.finite);
+    ASSERT_NEAR(there.norm, here.norm, 1e-12 * here.norm);
+  }
+  const auto now = gpu.values.get();
+  EXPECT_GE(worst_matrix(layout, before, cpu.values), 0.05) << "the test's steps are too small to tell";
+  EXPECT_LE(worst_matrix(layout, now, cpu.values), 1e-4);
+  expect_same_elements(layout.parameters.embeddings, now, cpu.values, false);
+  expect_same_elements(layout.parameters.scalars, now, cpu.values, false);
+  EXPECT_EQ(recorded.values.get(), now);
+
+  // A rank that is not finite.
+  gpu.optimizer->enqueue_zero_gradients();
+  cpu.gradients[0] = std::numeric_limits<float>::quiet_NaN();
+  gpu.gradients.set(cpu.gradients);
+  gpu.optimizer->enqueue_add_rank();
+  gpu.optimizer->enqueue_add_rank();
+  EXPECT_FALSE(gpu.optimizer->step(values_at(config, 3)).finite);
+  EXPECT_EQ(gpu.values.get(), now);
+  gpu.optimizer->enqueue_clear_flag();
+  gpu.optimizer->enqueue_zero_gradients();
+  fill_gradients(cpu.base, 0, cpu.gradients);
+  gpu.gradients.set(cpu.gradients);
+  gpu.optimizer->enqueue_add_rank();
+  EXPECT_TRUE(gpu.optimizer->step(values_at(config, 3)).finite);
+
+  GpuRun one(layout, config, {}, 1), whole(layout, short_run(DType::f32, DType::f32));
+  one.set_gradients(0);
+  one.optimizer->enqueue_add_rank();
+  EXPECT_EQ(one.optimizer->step(values_at(config, 0)).norm, whole.step(0).norm);
+  EXPECT_EQ(one.values.get(), whole.values.get());
+}
+
 TEST_F(DeviceOptimizerTest, RejectsOverlapAndOtherSizes) {
   Layout layout = odd_layout();
   layout.parameters.embeddings[0].range.begin = layout.parameters.matrices.back().range.begin;

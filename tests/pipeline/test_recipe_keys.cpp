@@ -158,11 +158,14 @@ class Keys : public ::testing::Test {
     add("schedule.fraction", schedule.warmdown_fraction);
     add("schedule.floor", schedule.floor);
     add("muon_weight_decay", c.muon_weight_decay);
+    add("decay_taper.start", c.muon_decay_taper.start);
+    add("decay_taper.end", c.muon_decay_taper.end);
     add("adam_weight_decay", c.adam_weight_decay);
     add("beta1", c.beta1);
     add("beta2", c.beta2);
     add("eps", c.eps);
     add("grad_clip", c.grad_clip);
+    add("clip", static_cast<double>(c.clip));
     add("tables", static_cast<double>(c.embeddings));
     add("schedule.kind", static_cast<double>(schedule.kind));
     add("schedule.steps", static_cast<double>(schedule.total_steps));

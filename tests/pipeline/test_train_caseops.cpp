@@ -105,6 +105,29 @@ TEST(CaseOpsTraining, ADocumentsBeginningThatIsNotTheTokenizersIsSaid) {
   }
 }
 
+TEST(CaseOpsTraining, RanksOfAStepAreItsSlices) {
+  const std::vector<std::string> by_rank = {"optim.clip=rank", "optim.grad_clip=0.05"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), by_rank.begin(), by_rank.end());
+    return train(caseops_recipe(std::move(more)));
+  };
+  const auto ranks = with({}), global = train(caseops_recipe({"optim.grad_clip=0.05"}));
+  EXPECT_EQ(ranks.losses[0], global.losses[0]);
+  EXPECT_NE(ranks.weights, global.weights);
+  // Not packed, a rank's micro-batches only change the order of sums.
+  const auto whole = with({"train.packed=false"}),
+             pieces = with({"train.packed=false", "train.micro_batch=1"});
+  for (std::size_t i = 0; i < whole.losses.size(); ++i)
+    EXPECT_NEAR(whole.losses[i], pieces.losses[i], 1e-3) << i;
+  EXPECT_EQ(with({"data.slices=1"}).weights,
+            train(caseops_recipe({"data.slices=1", "optim.grad_clip=0.05"})).weights)
+      << "one rank is the whole step";
+  EXPECT_THAT(input_error([] {
+                caseops_recipe({"train.packed=false", "train.micro_batch=3", "optim.clip=rank"});
+              }),
+              HasSubstr("windows of a slice, which is a rank's with optim.clip"));
+}
+
 TEST(CaseOpsTraining, BadRecipesAreNamed) {
   const auto refused = [](std::vector<std::string> more) {
     return input_error([&] { caseops_recipe(std::move(more)); });

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "cuda/decay.h"
 #include "cuda/device_muon.h"
 #include "cuda/mean_squares.h"
 #include "cuda/range_step.h"
@@ -23,13 +24,18 @@ class DeviceOptimizer final : public Optimizer {
       : state_(state),
         values_(values),
         gradients_(gradients),
+        ranks_(config.ranks > 0 ? std::make_unique<cuda::RankSum>(state, gradients, config) : nullptr),
+        taken_(ranks_ ? ranks_->sum() : gradients),
         averages_(config.averages),
         bf16_ranges_(bf16_ranges(config.groups, values.elements())),
         matrices_(matrices_of(config.groups)),
-        ranges_(state, values, gradients, config) {
-    for (const auto& group : config.groups)
-      if (group.rule.kind == RuleKind::muon)
-        muons_.emplace_back(state, group, values, gradients, ranges_.scheduled(), ranges_.step_state());
+        ranges_(state, values, taken_, config),
+        decay_(state, config.groups, values, ranges_.scheduled(), ranges_.step_state()) {
+    for (auto group : config.groups) {
+      if (group.rule.kind != RuleKind::muon) continue;
+      if (group.rule.tapered_decay) group.rule.weight_decay = 0;  // decay_ does it
+      muons_.emplace_back(state, group, values, taken_, ranges_.scheduled(), ranges_.step_state());
+    }
     if (averages_.ema_decay) {
       ema_ = device_array<float>(state, elements());
       ema_count_ = device_array<std::int64_t>(state, 1);
@@ -39,7 +45,7 @@ class DeviceOptimizer final : public Optimizer {
       swa_sum_ = device_array<float>(state, elements());
       swa_count_ = device_array<std::int64_t>(state, 1);
     }
-    if (averages_.squares) squares_.emplace(state, matrices_, gradients, ranges_.step_state());
+    if (averages_.squares) squares_.emplace(state, matrices_, taken_, ranges_.step_state());
     tensor::synchronize(state.device());  // new memory is cleared on another stream than ours
     if (averages_.ema_decay) {
       tensor::copy_bytes(state.device(), ema_.data(), state.device(), values.data, values.bytes());
@@ -52,6 +58,7 @@ class DeviceOptimizer final : public Optimizer {
 
   void enqueue() override {
     enqueue_norm();
+    decay_.enqueue();
     for (auto& muon : muons_) {
       muon.enqueue_direction();
       muon.enqueue_normalise();
@@ -64,6 +71,11 @@ class DeviceOptimizer final : public Optimizer {
 
   void enqueue_zero_gradients() override {
     ops::cuda::zero_on_device(state_, gradients_.data, gradients_.bytes());
+    if (ranks_) ranks_->enqueue_clear();
+  }
+  void enqueue_add_rank() override {
+    check_asked(ranks_ != nullptr, "clip by ranks");
+    ranks_->enqueue_add(ranges_.step_state());
   }
   void enqueue_swa_add() override {
     check_asked(averages_.swa, "running sum");
@@ -128,7 +140,8 @@ class DeviceOptimizer final : public Optimizer {
   }
 
   std::size_t bytes() override {
-    std::size_t sum = ranges_.device_bytes() + (squares_ ? squares_->device_bytes() : 0) +
+    std::size_t sum = ranges_.device_bytes() + decay_.device_bytes() +
+                      (squares_ ? squares_->device_bytes() : 0) + (ranks_ ? ranks_->device_bytes() : 0) +
                       cuda::bytes_of({&ema_, &ema_count_, &swa_sum_, &swa_count_, &swa_ranges_});
     for (const auto& muon : muons_) sum += muon.device_bytes();
     return sum;
@@ -171,7 +184,7 @@ class DeviceOptimizer final : public Optimizer {
   }
 
   void enqueue_norm() {
-    ranges_.enqueue_norm(averages_.ema_decay ? data_of<std::int64_t>(ema_count_) : nullptr);
+    ranges_.enqueue_norm(averages_.ema_decay ? data_of<std::int64_t>(ema_count_) : nullptr, ranks_.get());
   }
   void enqueue_ema() {
     cuda::ema_update(stream(), {.scheduled = ranges_.scheduled(),
@@ -193,8 +206,15 @@ class DeviceOptimizer final : public Optimizer {
   std::vector<Kind> kinds() {
     const auto all = static_cast<double>(elements());
     std::vector<Kind> result{
-        {{"clear gradients", 4 * all, 0}, [this] { enqueue_zero_gradients(); }},
-        {{"norm", 4.0 * static_cast<double>(ranges_.norm_elements()), 0}, [this] { enqueue_norm(); }}};
+        {{"clear gradients", (ranks_ ? 8 : 4) * all, 0}, [this] { enqueue_zero_gradients(); }},
+        {{"norm", ranks_ ? 0 : 4.0 * static_cast<double>(ranges_.norm_elements()), 0},
+         [this] { enqueue_norm(); }}};
+    if (ranks_)
+      result.push_back({{"ranks", ranks_->ranks() * ranks_->bytes_per_rank(), 0}, [this] {
+                          for (int i = 0; i < ranks_->ranks(); ++i) enqueue_add_rank();
+                        }});
+    if (const auto n = static_cast<double>(decay_.elements()); n > 0)
+      result.push_back({{"scheduled decay", 8 * n, 0}, [this] { decay_.enqueue(); }});
     for (DeviceMuon& muon : muons_) {
       const auto n = static_cast<double>(muon.elements()), width = static_cast<double>(muon.element_bytes());
       result.push_back({{"muon direction", (12 + width) * n, 0}, [&muon] { muon.enqueue_direction(); }});
@@ -213,10 +233,12 @@ class DeviceOptimizer final : public Optimizer {
   /// set nothing changes but workspaces.
   void warm_up() {
     ranges_.enqueue_flag(true);
+    if (ranks_) enqueue_add_rank();  // clears the gradients, too
     enqueue();
     if (averages_.swa) enqueue_swa_add();
     if (squares_) enqueue_squares();
     ranges_.enqueue_flag(false);
+    if (ranks_) ranks_->enqueue_clear();
     state_.synchronize();
   }
 
@@ -242,10 +264,13 @@ class DeviceOptimizer final : public Optimizer {
 
   ops::cuda::State& state_;
   tensor::View values_, gradients_;
+  std::unique_ptr<cuda::RankSum> ranks_;
+  tensor::View taken_;  // the gradients that a step takes
   Averages averages_;
   std::vector<base::Range> bf16_ranges_;
   std::vector<ParamRange> matrices_;
   cuda::RangeStep ranges_;
+  cuda::TaperedDecay decay_;
   std::vector<DeviceMuon> muons_;
   std::optional<cuda::MeanSquares> squares_;
   tensor::Buffer ema_, ema_count_, swa_sum_, swa_count_, swa_ranges_;

@@ -50,10 +50,18 @@ struct UpdateRange {
 /// partial[i] = sum of squares of piece i, in fp64; entry k of the table begins at begins[k].
 void norm_pieces(cudaStream_t, const PieceTable&, const std::int64_t* begins, const float* gradients,
                  double* partial);
+/// What a step's ranks came to so far.
+struct RankState {
+  double norms;  ///< of the ranks, added up
+  float clip;    ///< of the newest rank
+  std::int32_t bad;
+};
 struct FinishNorm {
   const double* partial;
   std::int64_t pieces;
-  double max_norm;  ///< 0: no clipping
+  double max_norm;        ///< 0: no clipping
+  const RankState* rank;  ///< not null: the norm is the mean of its norms, and nothing is left to clip
+  std::int32_t ranks;
   const StepValues* scheduled;
   StepState* state;
   const UpdateRange* ranges;
@@ -64,6 +72,22 @@ struct FinishNorm {
 };
 /// Norm, clip factor and flag; with a clear flag also the counters and scalars of all ranges.
 void finish_norm(cudaStream_t, const FinishNorm&);
+
+// rank_sum.cu
+
+struct AddRank {
+  const double* partial;  ///< of norm_pieces over the rank's part
+  std::int64_t pieces;
+  std::int32_t ranks;
+  double max_norm;
+  RankState* rank;
+  const StepState* state;
+  std::int64_t n;
+  float *gradients, *sum;
+};
+/// sum <- sum + min(1, max_norm / (ranks |gradients| + 1e-6)) gradients, unless something is bad;
+/// gradients <- 0.
+void add_rank(cudaStream_t, const AddRank&);
 
 // update.cu
 
@@ -111,6 +135,23 @@ void muon_direction(cudaStream_t, const MuonPass&);
 void muon_normalise(cudaStream_t, const MuonPass&);
 /// Weight decay and step along o.
 void muon_apply(cudaStream_t, const MuonPass&);
+
+// decay.cu
+
+struct DecayedMatrix {
+  std::int64_t begin;  ///< in the flat buffers
+  double lr_factor, weight_decay;
+  std::int32_t rate;
+};
+struct Decay {
+  PieceTable pieces;
+  const DecayedMatrix* matrices;
+  const StepValues* scheduled;
+  const StepState* state;
+  float* values;
+};
+/// values <- values (1 - lr weight_decay StepValues::decay_scale). Nothing while the flag is set.
+void decay_matrices(cudaStream_t, const Decay&);
 
 // average.cu
 

@@ -25,12 +25,13 @@ __global__ void __launch_bounds__(finish_threads) finish_kernel(FinishNorm f) {
   for (std::int64_t i = threadIdx.x; i < f.pieces; i += finish_threads) sum += f.partial[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
-    const double norm = sqrt(sum);
+    const double norm = f.rank ? f.rank->norms / f.ranks : sqrt(sum);
     // Squares of finite floats cannot overflow fp64: a sum that is not finite means an input that is not.
-    bad = f.state->bad || !isfinite(sum);
+    bad = f.state->bad || !isfinite(norm) || (f.rank && f.rank->bad);
     f.state->norm = norm;
     f.state->bad = bad;
-    f.state->clip = f.max_norm > 0 ? static_cast<float>(fmin(1.0, f.max_norm / (norm + 1e-6))) : 1.0f;
+    f.state->clip =
+        f.max_norm > 0 && !f.rank ? static_cast<float>(fmin(1.0, f.max_norm / (norm + 1e-6))) : 1.0f;
   }
   __syncthreads();
   if (bad) return;

@@ -91,13 +91,16 @@ void RangeStep::send(const StepValues& values) {
   slot.sent.record(*state_);
 }
 
-void RangeStep::enqueue_norm(std::int64_t* ema_count) {
+void RangeStep::enqueue_norm(std::int64_t* ema_count, const RankSum* ranks) {
   const cudaStream_t stream = stream_of(*state_);
-  norm_pieces(stream, {data_of<const Piece>(norm_pieces_), norm_count_},
-              data_of<const std::int64_t>(norm_begins_), gradients_, data_of<double>(partial_));
+  if (!ranks)
+    norm_pieces(stream, {data_of<const Piece>(norm_pieces_), norm_count_},
+                data_of<const std::int64_t>(norm_begins_), gradients_, data_of<double>(partial_));
   finish_norm(stream, {.partial = data_of<const double>(partial_),
-                       .pieces = norm_count_,
+                       .pieces = ranks ? 0 : norm_count_,
                        .max_norm = max_norm_,
+                       .rank = ranks ? ranks->state() : nullptr,
+                       .ranks = ranks ? ranks->ranks() : 0,
                        .scheduled = scheduled(),
                        .state = data_of<StepState>(step_state_),
                        .ranges = data_of<const UpdateRange>(update_ranges_),

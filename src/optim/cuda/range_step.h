@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "cuda/rank_sum.h"
 #include "cuda/support.h"
 #include "fairway/ops/cuda_work.h"
 #include "fairway/optim/optimizer.h"
@@ -26,7 +27,8 @@ class RangeStep {
   RangeStep& operator=(const RangeStep&) = delete;
 
   void send(const StepValues& values);
-  void enqueue_norm(std::int64_t* ema_count = nullptr);
+  /// `ranks` (may be null): the norm is theirs.
+  void enqueue_norm(std::int64_t* ema_count, const RankSum* ranks);
   void enqueue_update();
   void enqueue_flag(bool bad);
   void enqueue_reset();

@@ -121,6 +121,7 @@ void add_data(std::vector<RecipeKey>& keys) {
 void add_optim(std::vector<RecipeKey>& keys) {
   using O = optim::TrainingConfig;
   using M = optim::MomentumWarmup;
+  using W = optim::DecayTaper;
   constexpr auto o = &Recipe::optim;
   auto more = {
       number<o, &O::matrix_lr>("optim.matrix_lr", {0, 10}, "learning rate of the matrices (Muon)"),
@@ -141,6 +142,11 @@ void add_optim(std::vector<RecipeKey>& keys) {
       choice<o, &O::muon_momentum_dtype>("optim.muon_momentum_dtype", "rounding of Muon's momentum"),
       number<o, &O::muon_weight_decay>("optim.muon_weight_decay", {0, 10},
                                        "decoupled weight decay of the matrices"),
+      number<o, &O::muon_decay_taper, &W::start>(
+          "optim.muon_weight_decay_taper_start", {0, 1},
+          "part of the training from which that of the matrices falls, linear to the end; 1: never"),
+      number<o, &O::muon_decay_taper, &W::end>("optim.muon_weight_decay_end", {0, 1},
+                                               "what it is multiplied by at the end, where it falls"),
       number<o, &O::adam_weight_decay>("optim.adam_weight_decay", {0, 10},
                                        "decoupled weight decay of everything else"),
       number<o, &O::scalar_weight_decay>("optim.scalar_weight_decay", {-1, 10},
@@ -150,6 +156,9 @@ void add_optim(std::vector<RecipeKey>& keys) {
       number<o, &O::eps>("optim.eps", {1e-30, 1}, "AdamW"),
       number<o, &O::grad_clip>("optim.grad_clip", {0, 1e9},
                                "largest norm of the whole gradient; 0: no clipping"),
+      choice<o, &O::clip>("optim.clip",
+                          "what is clipped: the step's gradient, or each rank's before they are averaged; "
+                          "each slice of a step is a rank's"),
       choice<o, &O::embeddings>("optim.tables",
                                 "storage of the embedding tables and their moments (bf16 as published)"),
   };

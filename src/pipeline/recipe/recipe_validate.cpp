@@ -55,11 +55,12 @@ void validate_batch(const Recipe& recipe) {
     fail_input("train.batch_tokens = {}: must be a multiple of data.slices x model.window = {} x {} = {}",
                train.batch_tokens, recipe.data.slices, recipe.model.window, unit);
   }
-  // A packed row is consecutive text, so it lies in one slice.
-  const auto windows = train.batch_tokens / recipe.model.window / (train.packed ? recipe.data.slices : 1);
+  const auto windows = windows_to_divide(recipe);
   if (train.micro_batch > 0 && windows % train.micro_batch != 0)
     fail_input("train.micro_batch = {}: does not divide the {} windows of a {}", train.micro_batch, windows,
-               train.packed ? "slice" : "step");
+               clips_by_rank(recipe) ? "slice, which is a rank's with optim.clip = \"rank\""
+               : train.packed        ? "slice"
+                                     : "step");
   if (train.by_clock() && train.reserve_seconds >= train.seconds)
     fail_input("train.reserve_seconds = {}: nothing is left of train.seconds = {}", train.reserve_seconds,
                train.seconds);
@@ -151,6 +152,13 @@ void validate_adapt(const Recipe& recipe) {
 }
 
 }  // namespace
+
+bool clips_by_rank(const Recipe& r) { return r.optim.clip == optim::Clip::rank && r.optim.grad_clip > 0; }
+
+std::int64_t windows_to_divide(const Recipe& r) {
+  const bool by_slice = r.train.packed || clips_by_rank(r);
+  return r.train.batch_tokens / r.model.window / (by_slice ? r.data.slices : 1);
+}
 
 AdaptConfig::AdaptConfig() {
   when = adapt::When::never;

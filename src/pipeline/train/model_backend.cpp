@@ -49,8 +49,13 @@ ModelBackend::ModelBackend(const Recipe& r, const exec::Engine& engine)
       optimizer_->enqueue_zero_gradients();
       if (refresh) refresh->launch();
     });
-    finish_[at] = exec::Recorded(engine, [this, unfold = runner.unfold_program(*model_.program, kind)] {
+    auto* const unfold = runner.unfold_program(*model_.program, kind);
+    add_rank_[at] = exec::Recorded(engine, [this, unfold] {
       if (unfold) unfold->launch();
+      optimizer_->enqueue_add_rank();
+    });
+    finish_[at] = exec::Recorded(engine, [this, unfold] {
+      if (unfold && !clips_by_rank(recipe_)) unfold->launch();
       optimizer_->enqueue();
     });
   }
@@ -88,10 +93,14 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
   begin_[kind].run();
   auto& program = model_.early && !plan.looped ? *model_.early : *model_.program;
   queued_.push_back(roofline_seconds_[plan.looped]);
-  runner.forward_backward(program, micro_batches(), [&](std::int64_t i, const exec::MicroBatch& batch) {
-    loader.rows(i * model_.rows, batch.tokens, batch.targets);
-    target_weights(recipe_, batch.weights);
-  });
+  const auto each = micro_batches() / ranks();
+  for (std::int64_t rank = 0; rank < ranks(); ++rank) {
+    runner.forward_backward(program, each, [&](std::int64_t i, const exec::MicroBatch& batch) {
+      loader.rows((rank * each + i) * model_.rows, batch.tokens, batch.targets);
+      target_weights(recipe_, batch.weights);
+    });
+    if (clips_by_rank(recipe_)) add_rank_[kind].run();
+  }
   finish_[kind].run();
   if (plan.average == AverageAction::add && average_of(recipe_) == optim::Average::swa)
     optimizer_->enqueue_swa_add();
@@ -117,6 +126,7 @@ double ModelBackend::measure_update(int repeats) {
     const base::Stopwatch watch;
     model_.runner->begin_step();
     begin_[0].run();
+    for (std::int64_t rank = 0; clips_by_rank(recipe_) && rank < ranks(); ++rank) add_rank_[0].run();
     finish_[0].run();
     model_.runner->end_step();
     const double seconds = model_.runner->take_step().seconds;

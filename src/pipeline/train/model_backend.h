@@ -30,6 +30,8 @@ class ModelBackend final : public TrainBackend {
   std::int64_t micro_batches() const {
     return recipe_.train.batch_tokens / recipe_.model.window / model_.rows;
   }
+  /// Parts of a step after which gradients are clipped.
+  std::int64_t ranks() const { return clips_by_rank(recipe_) ? recipe_.data.slices : 1; }
   double roofline_seconds(const graph::Program& micro_batch) const;
 
   const Recipe recipe_;
@@ -37,9 +39,9 @@ class ModelBackend final : public TrainBackend {
   const std::optional<exec::DeviceRates> rates_;  ///< on a GPU
   const TrainingModel model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
-  std::array<exec::Recorded, 2> begin_, finish_;  ///< by exec::ComputeWeights
-  std::array<double, 2> roofline_seconds_ = {};   ///< of a step: before the loop runs again, and since
-  std::deque<double> queued_;                     ///< of the steps not yet collected
+  std::array<exec::Recorded, 2> begin_, add_rank_, finish_;  ///< by exec::ComputeWeights
+  std::array<double, 2> roofline_seconds_ = {};  ///< of a step: before the loop runs again, and since
+  std::deque<double> queued_;                    ///< of the steps not yet collected
 };
 
 }  // namespace fairway::pipeline

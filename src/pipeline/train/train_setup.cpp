@@ -21,8 +21,9 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
   const auto ema = plan.average == AverageAction::set   ? optim::EmaStep::start
                    : plan.average == AverageAction::add ? optim::EmaStep::update
                                                         : optim::EmaStep::none;
-  const double scale = optim::lr_scale(lr_schedule(r), plan.progress);
-  return optim::step_values(r.optim, scale, plan.progress.step, ema);
+  const auto schedule = lr_schedule(r);
+  return optim::step_values(r.optim, optim::lr_scale(schedule, plan.progress), plan.progress.step, ema,
+                            optim::part_done(schedule, plan.progress));
 }
 
 data::BatchShape batch_shape(const Recipe& r) {
@@ -58,7 +59,8 @@ optim::OptimizerConfig optimizer_config(const Recipe& r, const graph::ParameterL
   averages.ema_storage = r.average.dtype;
   averages.swa = r.average.kind == Average::swa;
   averages.squares = guided_bits(r);
-  return optim::optimizer_config(r.optim, trained_parameters(layout), averages);
+  return optim::optimizer_config(r.optim, trained_parameters(layout), averages,
+                                 static_cast<int>(r.data.slices));
 }
 
 std::optional<optim::Average> average_of(const Recipe& r) {

@@ -22,19 +22,19 @@ exec::ProgramSpec training_spec(const Recipe& r, int rows) {
 std::size_t needed_bytes(const Recipe& r, const exec::Engine& engine, int rows) {
   constexpr std::size_t reserve = 512ull << 20;  // what libraries and recordings take beside our plan
   const auto values = static_cast<std::size_t>(model::make_layout(r.model).padded_elements()) * sizeof(float);
-  // Values, gradients, compute weights, Muon's momentum, its workspaces in bf16, the average.
-  const auto parameters = values * 2 + values / 2 + values + values * 2 + values;
+  // Values, gradients, compute weights, Muon's momentum, its workspaces in bf16, the average, the ranks' sum.
+  const auto ranks = clips_by_rank(r) ? values : 0;
+  const auto parameters = values * 2 + values / 2 + values + values * 2 + values + ranks;
   return exec::planned_bytes(r.model, engine, r.train.products, training_spec(r, rows)) + parameters +
          scoring_bytes(r.model, engine) + reserve;
 }
 
 int micro_batch_rows(const Recipe& r, const exec::Engine& engine) {
-  // A packed row is consecutive text, so it lies in one slice.
-  const auto rows = r.train.batch_tokens / r.model.window / (r.train.packed ? r.data.slices : 1);
+  const auto rows = windows_to_divide(r);
   const bool chosen = r.train.micro_batch > 0;
   if (chosen && rows % r.train.micro_batch)
     base::fail_input("train.micro_batch = {} does not divide the {}'s {} windows; choose a divisor",
-                     r.train.micro_batch, r.train.packed ? "slice" : "step", rows);
+                     r.train.micro_batch, r.train.packed || clips_by_rank(r) ? "slice" : "step", rows);
   const int wanted = chosen ? r.train.micro_batch
                             : exec::rows_for(exec::full_rate_tokens(engine.device()), r.model.window, rows);
   if (!engine.device().is_cuda()) return exec::largest_divisor(rows, wanted, [](int) { return true; });

@@ -34,13 +34,14 @@ class Muon {
   Muon(Muon&&) noexcept;
   Muon& operator=(Muon&&) = delete;
 
-  void step(double lr, double momentum, float gradient_scale);
+  /// `decay_scale` acts where the rule tapers its weight decay.
+  void step(double lr, double momentum, float gradient_scale, double decay_scale = 1.0);
   void reset();  ///< momentum to zero
   /// prefix + NAME + ".momentum" (float), in the order of the matrices.
   std::vector<StateBuffer> state(const std::string& prefix);
 
  private:
-  void update(std::size_t index, double lr, double momentum, float gradient_scale);
+  void update(std::size_t index, double lr, double momentum, float gradient_scale, double weight_decay);
 
   UpdateRule rule_;
   std::vector<MuonMatrix> matrices_;

@@ -53,6 +53,10 @@ struct OptimizerConfig {
   /// Must not overlap; what is in none is frozen and does not enter the norm.
   std::vector<ParamGroup> groups;
   double grad_clip = 0.0;  ///< largest norm of all gradients together; 0: none
+  /// 0: `grad_clip` limits the step's gradient. Otherwise that is the sum of so many parts, one for each rank
+  /// of data-parallel training, and each rank's own gradient, `ranks` times its part, is limited before the
+  /// sum (docs/spec/caseops_training.md section 4.1). Takes a second array of gradients.
+  int ranks = 0;
   /// The norm on the CPU is summed up range by range, as test-time training does; false: over all trained
   /// neighbours at once, as training does. Decides its last bits alone.
   bool norm_by_range = false;
@@ -69,6 +73,7 @@ struct Work {
 /// Use, for each step:
 ///   prepare(values)
 ///   gradients: zeroed, then added to by the model's backward passes
+///   enqueue_add_rank()      with OptimizerConfig::ranks, after the backward passes of each rank
 ///   enqueue()               on a GPU also the launch of a recording of it
 ///   enqueue_swa_add()       when the caller's rule says so
 ///   enqueue_squares()       likewise
@@ -97,12 +102,15 @@ class Optimizer {
 
   /// Sets the values of the steps to come. On a GPU it queues their upload, up to three steps ahead.
   virtual void prepare(const StepValues& values) = 0;
-  /// Norm, clip and flag, every rule, the EMA. On a GPU it may be recorded, as may the five below.
+  /// Norm, clip and flag, every rule, the EMA. On a GPU it may be recorded, as may the six below.
   virtual void enqueue() = 0;
   virtual void enqueue_zero_gradients() = 0;
+  /// Clips the gradients as those of one rank, adds them to the step's and clears them. What the step's
+  /// report gives is the mean of the ranks' norms before that.
+  virtual void enqueue_add_rank() = 0;
   virtual void enqueue_swa_add() = 0;  ///< one more snapshot; with Averages::swa
-  /// Adds each matrix's mean squared gradient, not clipped, to those of the steps before; the gradients must
-  /// still be the step's. With Averages::squares.
+  /// Adds each matrix's mean squared gradient (not clipped, but by ranks) to those of the steps before; the
+  /// gradients must still be the step's. With Averages::squares.
   virtual void enqueue_squares() = 0;
   virtual void enqueue_clear_flag() = 0;
   virtual void enqueue_reset() = 0;  ///< moments and counters to zero: as new, but for averages
@@ -129,7 +137,7 @@ class Optimizer {
   /// Takes back what save gave; check error when `source` gives another size.
   virtual void restore(const StateSource& source) = 0;
 
-  /// Memory of the state and, on a GPU, of the workspaces.
+  /// Memory of the state, of the ranks' sum and, on a GPU, of the workspaces.
   virtual std::size_t bytes() = 0;
   /// Of enqueue_zero_gradients and enqueue, not measured; counted on a GPU only.
   virtual std::vector<Work> work() { return {}; }

@@ -50,4 +50,12 @@ struct MomentumWarmup {
 };
 double momentum_at(const MomentumWarmup& warmup, std::int64_t step);
 
+/// What Muon's weight decay is scaled by: 1, then linear to `end` at the end of the run
+/// (docs/spec/caseops_training.md section 2, PR 1729).
+struct DecayTaper {
+  double start = 1;  ///< part of the run where it begins; 1: never
+  double end = 1;
+};
+double decay_scale_at(const DecayTaper& taper, double part_done);
+
 }  // namespace fairway::optim

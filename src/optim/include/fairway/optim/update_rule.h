@@ -46,6 +46,7 @@ struct UpdateRule {
   bool stepwise = false;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;           ///< adamw, adam
   double weight_decay = 0.0;                               ///< muon, adamw, adam
+  bool tapered_decay = false;                              ///< muon: times StepValues::decay_scale
   double momentum = 0.9;                                   ///< sgd; muon's is scheduled
   int ns_steps = 5;                                        ///< muon: Newton-Schulz iterations
   tensor::DType ns_dtype = tensor::DType::f32;             ///< muon: what they are computed in, f32 or bf16

@@ -157,6 +157,12 @@ struct Recipe {
   bool operator==(const Recipe& other) const;  ///< all keys are the same
 };
 
+/// Each slice of a step is one rank's, whose gradient is clipped on its own (optim.clip).
+bool clips_by_rank(const Recipe& recipe);
+/// The windows of a step, or of a slice where micro-batches must not cross its border: a packed row is
+/// consecutive text, and a rank's gradient is its own.
+std::int64_t windows_to_divide(const Recipe& recipe);
+
 /// The recipe's protocol; with adapt.when = "never" one that scores and trains nothing.
 adapt::Protocol protocol(const Recipe& recipe);
 

@@ -33,7 +33,7 @@ struct StepPlan {
 /// What a step did.
 struct StepOutcome {
   double loss = 0;               ///< nats per token: the micro-batches' losses summed in double
-  optim::GradientNorm gradient;  ///< before clipping; undefined when the loss is not finite
+  optim::GradientNorm gradient;  ///< before clipping (the ranks' mean); undefined when the loss is not finite
   double seconds = 0;            ///< by a GPU's clock; 0 on the CPU
   /// The least time that its work takes at the device's measured rates; 0: not measured.
   double roofline_seconds = 0;
