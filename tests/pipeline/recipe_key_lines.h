@@ -123,6 +123,7 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"train.steps", "10", also({"optim.schedule.steps", "optim.reference_steps", "loop.*"})},
       {"train.schedule", "wall_clock", also({"optim.schedule.kind", "loop.scales"})},
       {"train.seconds", "300", {"optim.schedule.limit_ms"}},
+      {"train.step_ms", "[90000]", {"loop.*"}, {"train.schedule=wall_clock"}},
       {"train.reserve_seconds", "5", {"optim.schedule.limit_ms"}},
       {"train.warmdown_fraction", "1", also({"optim.schedule.fraction", "loop.scales"})},
       {"train.lr_floor", "0.9", also({"optim.schedule.floor", "loop.scales"})},

@@ -1,5 +1,6 @@
 // Training of the CaseOps models: layers that begin to run again, packed rows, and what follows from both.
 #include "fairway/pipeline/stages/generate.h"
+#include "delayed_backend.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>
@@ -7,6 +8,7 @@
 namespace fairway::pipeline::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 Recipe caseops_recipe(std::vector<std::string> more = {}) {
@@ -25,6 +27,7 @@ Recipe caseops_recipe(std::vector<std::string> more = {}) {
 struct Result {
   std::vector<double> losses;
   std::vector<std::byte> weights;
+  std::vector<double> elapsed_ms;
 };
 
 Result train(const Recipe& recipe, int threads = 2) {
@@ -34,6 +37,7 @@ Result train(const Recipe& recipe, int threads = 2) {
   Result result;
   trainer.run({[&](const StepMetrics& m) { result.losses.push_back(m.loss); }}, {});
   result.weights = weights_of(*trainer.exported_weights());
+  result.elapsed_ms.assign(trainer.progress_log().begin(), trainer.progress_log().end());
   return result;
 }
 
@@ -48,10 +52,10 @@ TEST(CaseOpsTraining, LayersRunOnceUntilTheirPartOfTheTraining) {
   EXPECT_EQ(train(caseops_recipe(), 3).weights, switched.weights) << "threads never matter";
 }
 
-TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
-  const auto recipe = caseops_recipe();
-  const auto expected = train(recipe);
-  for (const int until : {2, 4, 6}) {
+/// Stopped after so many steps and resumed, a run ends with the bytes of one that was not.
+void expect_same_when_resumed(const Recipe& recipe, const std::vector<std::byte>& expected,
+                              std::initializer_list<int> stops) {
+  for (const int until : stops) {
     Folder folder;
     const auto checkpoint = folder / "c.fwck";
     Engine engine(with_threads(2));
@@ -61,8 +65,40 @@ TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
     second.restore(checkpoint);
     EXPECT_EQ(second.steps_done(), until);
     second.run({}, {});
-    EXPECT_EQ(weights_of(*second.exported_weights()), expected.weights) << until;
+    EXPECT_EQ(weights_of(*second.exported_weights()), expected) << until;
   }
+}
+
+TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
+  const auto recipe = caseops_recipe();
+  expect_same_when_resumed(recipe, train(recipe).weights, {2, 4, 6});
+}
+
+const std::vector<std::string> kCounted = {"train.schedule=wall_clock", "train.seconds=1.2",
+                                           "train.reserve_seconds=0.2", "train.step_ms=[100, 200]",
+                                           "train.steps=1000"};
+
+TEST(CaseOpsTraining, AClockThatCountsStepsFollowsTheSecondFigureOnceLayersRunAgain) {
+  const auto counted = train(caseops_recipe(kCounted));
+  EXPECT_THAT(counted.elapsed_ms, ElementsAre(0, 100, 200, 300, 400, 500, 700, 900)) << "the last ends at 1100";
+  auto one = kCounted;
+  one.push_back("train.step_ms=[250]");
+  EXPECT_THAT(train(caseops_recipe(one)).elapsed_ms, ElementsAre(0, 250, 500, 750));
+  one.push_back("train.steps=2");
+  EXPECT_THAT(train(caseops_recipe(one)).elapsed_ms, ElementsAre(0, 250)) << "steps are a cap";
+}
+
+TEST(CaseOpsTraining, AClockThatCountsStepsGivesTheSameBytesEveryTime) {
+  const auto recipe = caseops_recipe(kCounted);
+  const auto expected = train(recipe);
+  EXPECT_EQ(train(recipe, 1).weights, expected.weights);
+  expect_same_when_resumed(recipe, expected.weights, {3, 6});
+  Engine engine(with_threads(2));
+  const auto corpus = prepare_corpus(recipe, engine);
+  Trainer late(recipe, corpus, engine,
+               std::make_unique<DelayedBackend>(make_train_backend(recipe, engine), 1));
+  late.run({}, {});
+  EXPECT_EQ(weights_of(*late.exported_weights()), expected.weights) << "whoever submits ahead";
 }
 
 TEST(CaseOpsTraining, APackedRowSeesItsDocumentsAcrossWindows) {
@@ -113,6 +149,12 @@ TEST(CaseOpsTraining, BadRecipesAreNamed) {
   EXPECT_THAT(refused({"data.order=windows"}), HasSubstr("data.order"));
   EXPECT_THAT(refused({"train.micro_batch=3"}), HasSubstr("windows of a slice"));
   EXPECT_THAT(refused({"model.loop_layers=[]", "model.loop_runs=1"}), HasSubstr("train.loop_start = 0.5"));
+  EXPECT_THAT(refused({"train.schedule=wall_clock", "train.step_ms=[1, 2, 3]"}),
+              HasSubstr("train.step_ms: 3 numbers"));
+  EXPECT_THAT(refused({"train.schedule=wall_clock", "train.step_ms=[1, 2]", "train.loop_start=0",
+                       "model.loop_layers=[]", "model.loop_runs=1"}),
+              HasSubstr("train.step_ms: 2 numbers"));
+  EXPECT_THAT(refused({"train.step_ms=[0]"}), HasSubstr("train.step_ms"));
 }
 
 }  // namespace

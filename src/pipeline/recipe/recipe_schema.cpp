@@ -172,6 +172,10 @@ void add_train(std::vector<RecipeKey>& keys) {
           "train.planned_steps", {0, 1e9},
           "steps a wall_clock run is expected to make, what --scale relates to; 0: train.steps",
           Counted::yes),
+      number<t, &T::step_ms>(
+          "train.step_ms", {0.001, 1e9},
+          "milliseconds that a step of a wall_clock run counts as, the second once model.loop_layers run "
+          "again; empty: what it takes"),
       number<t, &T::reserve_seconds>("train.reserve_seconds", {0, 1e9},
                                      "part of a wall_clock run that training leaves for what follows"),
       number<t, &T::warmdown_fraction>(

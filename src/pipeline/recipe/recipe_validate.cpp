@@ -62,6 +62,11 @@ void validate_batch(const Recipe& recipe) {
   if (train.by_clock() && train.reserve_seconds >= train.seconds)
     fail_input("train.reserve_seconds = {}: nothing is left of train.seconds = {}", train.reserve_seconds,
                train.seconds);
+  if (train.by_clock() && train.step_ms.size() > (recipe.model.executions() > recipe.model.layers ? 2 : 1))
+    fail_input(
+        "train.step_ms: {} numbers; give one, or two where layers run again (model.loop_layers, "
+        "model.loop_runs)",
+        train.step_ms.size());
   if (train.packed && !recipe.model.documents)
     fail_input("train.packed = true: needs model.documents = true, which says what attention sees of a row");
   if (train.packed && recipe.data.order != data::Order::sequence)

@@ -33,12 +33,22 @@ bool TrainSchedule::qat_begins(const optim::Progress& progress) const {
   return q.last_fraction > 0 && optim::part_done(lr_, progress) >= 1 - q.last_fraction;
 }
 
+bool TrainSchedule::looped(const optim::Progress& progress) const {
+  return optim::part_done(lr_, progress) >= recipe_.train.loop_start;
+}
+
+std::optional<double> TrainSchedule::step_ms(const optim::Progress& progress) const {
+  const auto& counted = recipe_.train.step_ms;
+  if (!recipe_.train.by_clock() || counted.empty()) return {};
+  return looped(progress) ? counted.back() : counted.front();
+}
+
 StepPlan TrainSchedule::plan(const optim::Progress& progress, bool qat_on) const {
   StepPlan plan;
   plan.progress = progress;
   plan.lr_scale = optim::lr_scale(lr_, progress);
   plan.average = average_after(progress.step + 1, plan.lr_scale);
-  plan.looped = optim::part_done(lr_, progress) >= recipe_.train.loop_start;
+  plan.looped = looped(progress);
   plan.sensitivity = guided_bits(recipe_) && plan.lr_scale < sensitivity_below;
   plan.fake_quantise = !recipe_.qat.inert && (qat_on || qat_begins(progress));
   return plan;

@@ -4,6 +4,8 @@
 #include "fairway/pipeline/recipe/recipe.h"
 #include "fairway/pipeline/train/train_backend.h"
 
+#include <optional>
+
 namespace fairway::pipeline {
 
 class TrainSchedule {
@@ -14,12 +16,15 @@ class TrainSchedule {
   StepPlan plan(const optim::Progress& progress, bool qat_on) const;
   /// True when late QAT begins with this step, whether it acts or is inert.
   bool qat_begins(const optim::Progress& progress) const;
+  /// Milliseconds that the step beginning at `progress` counts as (train.step_ms); nothing: the real clock.
+  std::optional<double> step_ms(const optim::Progress& progress) const;
   /// The schedule's own end: the last step, or the clock. Published rule: a step begins while time is left.
   bool at_end(const optim::Progress& progress) const;
   /// Validation or a checkpoint follows this step (counted from 1): its results are needed before the next.
   bool pauses_after(std::int64_t step) const;
 
  private:
+  bool looped(const optim::Progress& progress) const;
   AverageAction average_after(std::int64_t step, double lr_scale) const;
 
   const Recipe recipe_;

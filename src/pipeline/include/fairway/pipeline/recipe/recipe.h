@@ -47,6 +47,9 @@ struct TrainConfig {
   double seconds = 600;  ///< length of a "wall_clock" run
   int planned_steps =
       0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
+  /// Milliseconds that each step of a "wall_clock" run counts as, whatever it takes; two: of steps before
+  /// model.loop_layers run again, and since; empty: the real clock.
+  std::vector<double> step_ms;
   double reserve_seconds = 0;      ///< of a "wall_clock" run that training leaves for what follows
   double warmdown_fraction = 0;    ///< linear decay over the last part of the training; 0: warmdown_steps
   double lr_floor = 0;             ///< the learning rate's scale never falls below it
