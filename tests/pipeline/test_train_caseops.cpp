@@ -25,7 +25,7 @@ Recipe caseops_recipe(std::vector<std::string> more = {}) {
 }
 
 struct Result {
-  std::vector<double> losses;
+  std::vector<double> losses, scales;
   std::vector<std::byte> weights;
   std::vector<double> elapsed_ms;
 };
@@ -35,7 +35,11 @@ Result train(const Recipe& recipe, int threads = 2) {
   const auto corpus = prepare_corpus(recipe, engine);
   Trainer trainer(recipe, corpus, engine);
   Result result;
-  trainer.run({[&](const StepMetrics& m) { result.losses.push_back(m.loss); }}, {});
+  trainer.run({[&](const StepMetrics& m) {
+                result.losses.push_back(m.loss);
+                result.scales.push_back(m.lr_scale);
+              }},
+              {});
   result.weights = weights_of(*trainer.exported_weights());
   result.elapsed_ms.assign(trainer.progress_log().begin(), trainer.progress_log().end());
   return result;
@@ -101,6 +105,47 @@ TEST(CaseOpsTraining, AClockThatCountsStepsGivesTheSameBytesEveryTime) {
   EXPECT_EQ(weights_of(*late.exported_weights()), expected.weights) << "whoever submits ahead";
 }
 
+const std::vector<std::string> kWindows = {"train.windows=[16, 64, 128]", "train.window_until=[0.25, 0.5]",
+                                           "train.window_warmup_steps=2"};
+
+TEST(CaseOpsTraining, PiecesOfRowsGrowByStages) {
+  const auto grown = train(caseops_recipe(kWindows));
+  const auto shortest = train(caseops_recipe({"train.windows=[16]"}));
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(grown.losses[i] == shortest.losses[i], i < 3) << i;
+  EXPECT_THAT(grown.scales, ElementsAre(1, 1, 1, 0.5, 1, 0.375, 0.5, 0.25))
+      << "after each change half of the schedule's rate, then the whole";
+  auto at_once = kWindows;
+  at_once.push_back("train.window_warmup_steps=0");
+  const auto unwarmed = train(caseops_recipe(at_once));
+  EXPECT_THAT(unwarmed.scales, ElementsAre(1, 1, 1, 1, 1, 0.75, 0.5, 0.25));
+  for (std::size_t i = 0; i < 8; ++i)
+    EXPECT_EQ(unwarmed.losses[i] == grown.losses[i], i < 4) << "the update after the change, " << i;
+}
+
+TEST(CaseOpsTraining, PiecesOfTheModelsWindowAreWhatRowsAreCutIntoAnyway) {
+  const auto same = train(caseops_recipe({"train.windows=[128]"})), without = train(caseops_recipe());
+  EXPECT_EQ(same.weights, without.weights);
+  EXPECT_EQ(same.losses, without.losses);
+}
+
+TEST(CaseOpsTraining, ResumedWhilePiecesGrowItIsTheSame) {
+  auto set = kCounted;
+  set.insert(set.end(), kWindows.begin(), kWindows.end());
+  const auto recipe = caseops_recipe(set);
+  const auto expected = train(recipe);
+  EXPECT_THAT(expected.scales, ::testing::Contains(::testing::Lt(1)));
+  EXPECT_EQ(train(recipe, 1).weights, expected.weights);
+  expect_same_when_resumed(recipe, expected.weights, {2, 3, 4, 5, 7});
+}
+
+TEST(CaseOpsTraining, ASmallerScaleKeepsThePartsOfTheWindow) {
+  const auto loaded = parse_recipe(
+      "base = \"demo\"\nmodel.window = 2048\nmodel.documents = true\ntrain.packed = true\n"
+      "train.batch_tokens = 16384\ntrain.windows = [512, 1024, 2048]\ntrain.window_until = [0.1, 0.7]\n",
+      "grows.toml", {}, {.scale = "tiny"});
+  EXPECT_THAT(loaded.recipe.train.windows, ElementsAre(32, 64, 128));
+}
+
 TEST(CaseOpsTraining, APackedRowSeesItsDocumentsAcrossWindows) {
   // Windows begin inside documents; a packed row of the same tokens shows attention what stands before them.
   const auto packed = train(caseops_recipe()), rows = train(caseops_recipe({"train.packed=false"}));
@@ -155,6 +200,14 @@ TEST(CaseOpsTraining, BadRecipesAreNamed) {
                        "model.loop_layers=[]", "model.loop_runs=1"}),
               HasSubstr("train.step_ms: 2 numbers"));
   EXPECT_THAT(refused({"train.step_ms=[0]"}), HasSubstr("train.step_ms"));
+  EXPECT_THAT(refused({"train.windows=[16, 64]"}), HasSubstr("0 numbers for 2 of train.windows"));
+  EXPECT_THAT(refused({"train.window_until=[0.5]"}), HasSubstr("1 numbers for 0 of train.windows"));
+  EXPECT_THAT(refused({"train.windows=[16, 64, 128]", "train.window_until=[0.5, 0.5]"}),
+              HasSubstr("train.window_until = [0.5, 0.5]: each number must be above"));
+  EXPECT_THAT(refused({"train.windows=[16, 129]", "train.window_until=[0.5]"}),
+              HasSubstr("129 is longer than model.window = 128"));
+  EXPECT_THAT(refused({"train.windows=[16]", "train.packed=false"}), HasSubstr("set train.packed = true"));
+  EXPECT_THAT(refused({"train.windows=[1]"}), HasSubstr("train.windows"));
 }
 
 }  // namespace

@@ -206,6 +206,15 @@ void add_train(std::vector<RecipeKey>& keys) {
       number<t, &T::loop_start>(
           "train.loop_start", {0, 1},
           "part of the training after which model.loop_layers run again; 0: from the start"),
+      number<t, &T::windows>("train.windows", {2, 1048576},
+                             "packed rows are cut into pieces of so many tokens, one number after the other, "
+                             "at most model.window; empty: model.window"),
+      number<t, &T::window_until>("train.window_until", {0, 1},
+                                  "part of the training up to which each of them but the last lasts"),
+      number<t, &T::window_warmup_steps>(
+          "train.window_warmup_steps", {0, 1e9},
+          "after each change the learning rate rises linearly over so many steps; 0: it does not",
+          Counted::yes),
       number<t, &T::z_loss>("train.z_loss", {0, 1},
                             "adds this times the mean squared log-normaliser to the training loss"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),

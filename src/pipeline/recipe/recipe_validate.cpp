@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -76,6 +77,24 @@ void validate_batch(const Recipe& recipe) {
   if (train.loop_start > 0 && recipe.model.executions() == recipe.model.layers)
     fail_input("train.loop_start = {}: no layer runs again (model.loop_layers, model.loop_runs)",
                train.loop_start);
+}
+
+/// Pieces of packed rows by stage of the training.
+void validate_windows(const Recipe& recipe) {
+  const auto& train = recipe.train;
+  const auto& until = train.window_until;
+  const std::size_t changes = train.windows.empty() ? 0 : train.windows.size() - 1;
+  if (until.size() != changes)
+    fail_input("train.window_until: {} numbers for {} of train.windows; give one for each but the last",
+               until.size(), train.windows.size());
+  if (std::ranges::adjacent_find(until, std::ranges::greater_equal()) != until.end())
+    fail_input("train.window_until = [{}]: each number must be above the one before", fmt::join(until, ", "));
+  if (train.windows.empty()) return;
+  if (const int longest = std::ranges::max(train.windows); longest > recipe.model.window)
+    fail_input("train.windows: {} is longer than model.window = {}, which is the longest", longest,
+               recipe.model.window);
+  if (!train.packed)
+    fail_input("train.windows: are pieces of packed rows; set train.packed = true (with model.documents)");
 }
 
 void validate_quant(const Recipe& recipe) {
@@ -165,6 +184,7 @@ void validate(const Recipe& recipe) {
   validate_name(recipe.name);
   validate_data(recipe);
   validate_batch(recipe);
+  validate_windows(recipe);
   validate_quant(recipe);
   validate_score(recipe);
   validate_adapt(recipe);

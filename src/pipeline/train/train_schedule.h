@@ -5,6 +5,7 @@
 #include "fairway/pipeline/train/train_backend.h"
 
 #include <optional>
+#include <span>
 
 namespace fairway::pipeline {
 
@@ -13,7 +14,8 @@ class TrainSchedule {
   explicit TrainSchedule(const Recipe& recipe);
 
   /// The step that begins at `progress`. `qat_on`: late QAT began in an earlier step (it stays on).
-  StepPlan plan(const optim::Progress& progress, bool qat_on) const;
+  /// `elapsed_ms`: when the steps before it began, each; asked for train.windows only.
+  StepPlan plan(const optim::Progress& progress, bool qat_on, std::span<const double> elapsed_ms = {}) const;
   /// True when late QAT begins with this step, whether it acts or is inert.
   bool qat_begins(const optim::Progress& progress) const;
   /// Milliseconds that the step beginning at `progress` counts as (train.step_ms); nothing: the real clock.
@@ -25,6 +27,8 @@ class TrainSchedule {
 
  private:
   bool looped(const optim::Progress& progress) const;
+  void add_window(StepPlan& plan, std::span<const double> elapsed_ms) const;
+  std::size_t window_stage(const optim::Progress& progress) const;
   AverageAction average_after(std::int64_t step, double lr_scale) const;
 
   const Recipe recipe_;

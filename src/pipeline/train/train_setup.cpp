@@ -21,7 +21,7 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
   const auto ema = plan.average == AverageAction::set   ? optim::EmaStep::start
                    : plan.average == AverageAction::add ? optim::EmaStep::update
                                                         : optim::EmaStep::none;
-  const double scale = optim::lr_scale(lr_schedule(r), plan.progress);
+  const double scale = optim::lr_scale(lr_schedule(r), plan.progress) * plan.lr_warmup;
   return optim::step_values(r.optim, scale, plan.progress.step, ema);
 }
 

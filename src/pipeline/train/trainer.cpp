@@ -151,7 +151,7 @@ bool Trainer::State::may_submit() const {
 void Trainer::State::submit() {
   const auto at = progress();
   const bool begins = qat_step == 0 && schedule.qat_begins(at);
-  in_flight.push_back({schedule.plan(at, qat_step > 0), loader.state(), begins});
+  in_flight.push_back({schedule.plan(at, qat_step > 0, elapsed_ms), loader.state(), begins});
   if (begins) qat_step = at.step + 1;
   elapsed_ms.push_back(at.elapsed_ms);
   loader.next_step();

@@ -63,6 +63,10 @@ struct TrainConfig {
   tensor::DType products = tensor::DType::f32;
   bool packed = false;    ///< a micro-batch is one row of consecutive text, not rows of model.window
   double loop_start = 0;  ///< part of the training after which model.loop_layers run again; 0: from the start
+  /// Packed rows are cut into pieces of these many tokens, one after the other; empty: model.window.
+  std::vector<int> windows;
+  std::vector<double> window_until;  ///< part of the training up to which each but the last lasts
+  int window_warmup_steps = 32;      ///< the learning rate rises over so many steps after each change; 0: not
   double z_loss = 0;      ///< weight of the squared log-normaliser in the training loss; 0: none
   std::string init;       ///< safetensors file to start from; "": fresh weights
   bool by_clock() const { return schedule == optim::ScheduleKind::wall_clock; }
