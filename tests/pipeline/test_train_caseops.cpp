@@ -1,6 +1,6 @@
 // Training of the CaseOps models: layers that begin to run again, packed rows, and what follows from both.
-#include "fairway/pipeline/stages/generate.h"
 #include "delayed_backend.h"
+#include "fairway/pipeline/stages/generate.h"
 #include "stages.h"
 
 #include <gmock/gmock.h>
@@ -84,7 +84,8 @@ const std::vector<std::string> kCounted = {"train.schedule=wall_clock", "train.s
 
 TEST(CaseOpsTraining, AClockThatCountsStepsFollowsTheSecondFigureOnceLayersRunAgain) {
   const auto counted = train(caseops_recipe(kCounted));
-  EXPECT_THAT(counted.elapsed_ms, ElementsAre(0, 100, 200, 300, 400, 500, 700, 900)) << "the last ends at 1100";
+  EXPECT_THAT(counted.elapsed_ms, ElementsAre(0, 100, 200, 300, 400, 500, 700, 900))
+      << "the last ends at 1100";
   auto one = kCounted;
   one.push_back("train.step_ms=[250]");
   EXPECT_THAT(train(caseops_recipe(one)).elapsed_ms, ElementsAre(0, 250, 500, 750));

@@ -230,8 +230,7 @@ std::optional<std::vector<float>> Trainer::State::average() {
 
 void Trainer::State::show(const StepMetrics& m) const {
   std::optional<double> left;
-  if (recipe.train.by_clock() && !replayed)
-    left = seconds_left();
+  if (recipe.train.by_clock() && !replayed) left = seconds_left();
   if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
     left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
   auto total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps;

@@ -67,8 +67,8 @@ struct TrainConfig {
   std::vector<int> windows;
   std::vector<double> window_until;  ///< part of the training up to which each but the last lasts
   int window_warmup_steps = 32;      ///< the learning rate rises over so many steps after each change; 0: not
-  double z_loss = 0;      ///< weight of the squared log-normaliser in the training loss; 0: none
-  std::string init;       ///< safetensors file to start from; "": fresh weights
+  double z_loss = 0;                 ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;                  ///< safetensors file to start from; "": fresh weights
   bool by_clock() const { return schedule == optim::ScheduleKind::wall_clock; }
   /// What `--scale` divides by.
   int reference_steps() const { return by_clock() && planned_steps > 0 ? planned_steps : steps; }
