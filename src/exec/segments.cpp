@@ -18,8 +18,10 @@ void segment_starts(std::span<const std::int32_t> tokens, std::int64_t length, s
 }
 
 void fill_segments(const model::ModelConfig& config, const graph::Program& program,
-                   std::span<const std::int32_t> tokens, std::span<std::int32_t> starts) {
-  segment_starts(tokens, program.view("segments").shape()[1], config.bos_id, config.window, starts);
+                   std::span<const std::int32_t> tokens, std::span<std::int32_t> starts,
+                   std::int64_t longest) {
+  segment_starts(tokens, program.view("segments").shape()[1], config.bos_id,
+                 longest > 0 ? longest : config.window, starts);
 }
 
 }  // namespace fairway::exec

@@ -29,7 +29,7 @@ void HostStaging::send(graph::Program& program, const Fill& fill) {
     const auto tokens = program.view("tokens").span<std::int32_t>();
     fill({tokens, program.view("targets").span<std::int32_t>(), program.view("weights").span<float>()});
     if (config_.documents)
-      fill_segments(config_, program, tokens, program.view("segments").span<std::int32_t>());
+      fill_segments(config_, program, tokens, program.view("segments").span<std::int32_t>(), longest_);
     return;
   }
   auto& in = inputs_[sent_++ % inputs_.size()];
@@ -39,16 +39,17 @@ void HostStaging::send(graph::Program& program, const Fill& fill) {
   program.write<std::int32_t>("targets", in.targets.span());
   program.write<float>("weights", in.weights.span());
   if (config_.documents) {
-    fill_segments(config_, program, in.tokens.span(), in.segments.span());
+    fill_segments(config_, program, in.tokens.span(), in.segments.span(), longest_);
     program.write<std::int32_t>("segments", in.segments.span());
   }
   in.copied.record(*engine_.cuda());
 }
 
-void HostStaging::begin_step() {
+void HostStaging::begin_step(int longest) {
   base::check(begun_ - taken_ < steps_in_flight, "{} steps are on their way", begun_ - taken_);
   if (!starts_.empty() && begun_ == taken_) start_of(begun_).record(*engine_.cuda());
   losses(begun_++).count = 0;
+  longest_ = longest;
 }
 
 void HostStaging::receive(graph::Program& program) {

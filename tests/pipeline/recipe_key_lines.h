@@ -37,7 +37,10 @@ inline std::vector<Line> lines(const Folder& folder) {
                                  swa = {"average.kind=swa", "average.swa_every=1", "average.swa_below=0.9"};
   const std::vector<std::string> token_smear = {"model.smear=false", "model.smear_channels=12"},
                                  tables = {"quant.table=int7_gptq", "quant.rules=[\"*.embed.weight=int8\"]"},
-                                 loops = {"model.loop_layers=[1]", "model.loop_runs=2"};
+                                 loops = {"model.loop_layers=[1]", "model.loop_runs=2"},
+                                 growing = {"model.documents=true", "train.packed=true",
+                                            "train.windows=[16, 32]", "train.window_until=[0.25]",
+                                            "train.window_warmup_steps=2"};
   std::string even = "[0";
   for (int id = 2; id < 1024; id += 2) even += fmt::format(", {}", id);
   even += "]";
@@ -133,6 +136,7 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"train.steps", "10", also({"optim.schedule.steps", "optim.reference_steps", "loop.*"})},
       {"train.schedule", "wall_clock", also({"optim.schedule.kind", "loop.scales"})},
       {"train.seconds", "300", {"optim.schedule.limit_ms"}},
+      {"train.step_ms", "[90000]", {"loop.*"}, {"train.schedule=wall_clock"}},
       {"train.reserve_seconds", "5", {"optim.schedule.limit_ms"}},
       {"train.warmdown_fraction", "1", also({"optim.schedule.fraction", "loop.scales"})},
       {"train.lr_floor", "0.9", also({"optim.schedule.floor", "loop.scales"})},
@@ -145,6 +149,9 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"train.products", "bf16", step},
       {"train.packed", "true", also({"step.rows"}, step), {"model.documents=true"}},
       {"train.loop_start", "0.5", {"loop.looped"}, loops},
+      {"train.windows", "[16]", {"loop.windows"}, {"model.documents=true", "train.packed=true"}},
+      {"train.window_until", "[0.5]", {"loop.windows", "loop.scales"}, growing},
+      {"train.window_warmup_steps", "4", {"loop.scales"}, growing},
       {"train.z_loss", "0.1", step},
       {"train.init", folder("init.safetensors"), first},
       {"average.kind", "none", {"step.average", "loop.averages", "loop.average_count"}},

@@ -247,12 +247,13 @@ class Keys : public ::testing::Test {
                                      }},
                                      out / "c.fwck");
     std::vector<double> scales;
-    std::string averages, qat, sensitivity, looped;
+    std::string averages, qat, sensitivity, looped, windows;
     for (const auto& plan : recorder.plans) {
       scales.push_back(std::round(plan.lr_scale * 1e6));
       averages += "-=+"[static_cast<int>(plan.average)];
       qat += plan.fake_quantise ? 'q' : '-';
       looped += plan.looped ? 'l' : '-';
+      windows += fmt::format("{} ", plan.window);
       sensitivity += plan.sensitivity ? 's' : '-';
     }
     seen["loop.steps"] = fmt::format("{}", recorder.plans.size());
@@ -261,6 +262,7 @@ class Keys : public ::testing::Test {
     seen["loop.average_count"] = fmt::format("{}", outcome.average_count);
     seen["loop.qat"] = qat;
     seen["loop.looped"] = looped;
+    seen["loop.windows"] = windows;
     seen["loop.qat_step"] = fmt::format("{}", outcome.qat_step);
     seen["loop.sensitivity"] = sensitivity;
     seen["loop.logged"] = fmt::format("{}", logged);

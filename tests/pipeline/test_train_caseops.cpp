@@ -1,4 +1,5 @@
 // Training of the CaseOps models: layers that begin to run again, packed rows, and what follows from both.
+#include "delayed_backend.h"
 #include "fairway/pipeline/stages/generate.h"
 #include "stages.h"
 
@@ -7,6 +8,7 @@
 namespace fairway::pipeline::testing {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 Recipe caseops_recipe(std::vector<std::string> more = {}) {
@@ -23,8 +25,9 @@ Recipe caseops_recipe(std::vector<std::string> more = {}) {
 }
 
 struct Result {
-  std::vector<double> losses;
+  std::vector<double> losses, scales;
   std::vector<std::byte> weights;
+  std::vector<double> elapsed_ms;
 };
 
 Result train(const Recipe& recipe, int threads = 2) {
@@ -32,8 +35,13 @@ Result train(const Recipe& recipe, int threads = 2) {
   const auto corpus = prepare_corpus(recipe, engine);
   Trainer trainer(recipe, corpus, engine);
   Result result;
-  trainer.run({[&](const StepMetrics& m) { result.losses.push_back(m.loss); }}, {});
+  trainer.run({[&](const StepMetrics& m) {
+                result.losses.push_back(m.loss);
+                result.scales.push_back(m.lr_scale);
+              }},
+              {});
   result.weights = weights_of(*trainer.exported_weights());
+  result.elapsed_ms.assign(trainer.progress_log().begin(), trainer.progress_log().end());
   return result;
 }
 
@@ -48,10 +56,10 @@ TEST(CaseOpsTraining, LayersRunOnceUntilTheirPartOfTheTraining) {
   EXPECT_EQ(train(caseops_recipe(), 3).weights, switched.weights) << "threads never matter";
 }
 
-TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
-  const auto recipe = caseops_recipe();
-  const auto expected = train(recipe);
-  for (const int until : {2, 4, 6}) {
+/// Stopped after so many steps and resumed, a run ends with the bytes of one that was not.
+void expect_same_when_resumed(const Recipe& recipe, const std::vector<std::byte>& expected,
+                              std::initializer_list<int> stops) {
+  for (const int until : stops) {
     Folder folder;
     const auto checkpoint = folder / "c.fwck";
     Engine engine(with_threads(2));
@@ -61,8 +69,82 @@ TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
     second.restore(checkpoint);
     EXPECT_EQ(second.steps_done(), until);
     second.run({}, {});
-    EXPECT_EQ(weights_of(*second.exported_weights()), expected.weights) << until;
+    EXPECT_EQ(weights_of(*second.exported_weights()), expected) << until;
   }
+}
+
+TEST(CaseOpsTraining, ResumedAcrossTheSwitchItIsTheSame) {
+  const auto recipe = caseops_recipe();
+  expect_same_when_resumed(recipe, train(recipe).weights, {2, 4, 6});
+}
+
+const std::vector<std::string> kCounted = {"train.schedule=wall_clock", "train.seconds=1.2",
+                                           "train.reserve_seconds=0.2", "train.step_ms=[100, 200]",
+                                           "train.steps=1000"};
+
+TEST(CaseOpsTraining, AClockThatCountsStepsFollowsTheSecondFigureOnceLayersRunAgain) {
+  const auto counted = train(caseops_recipe(kCounted));
+  EXPECT_THAT(counted.elapsed_ms, ElementsAre(0, 100, 200, 300, 400, 500, 700, 900))
+      << "the last ends at 1100";
+  auto one = kCounted;
+  one.push_back("train.step_ms=[250]");
+  EXPECT_THAT(train(caseops_recipe(one)).elapsed_ms, ElementsAre(0, 250, 500, 750));
+  one.push_back("train.steps=2");
+  EXPECT_THAT(train(caseops_recipe(one)).elapsed_ms, ElementsAre(0, 250)) << "steps are a cap";
+}
+
+TEST(CaseOpsTraining, AClockThatCountsStepsGivesTheSameBytesEveryTime) {
+  const auto recipe = caseops_recipe(kCounted);
+  const auto expected = train(recipe);
+  EXPECT_EQ(train(recipe, 1).weights, expected.weights);
+  expect_same_when_resumed(recipe, expected.weights, {3, 6});
+  Engine engine(with_threads(2));
+  const auto corpus = prepare_corpus(recipe, engine);
+  Trainer late(recipe, corpus, engine,
+               std::make_unique<DelayedBackend>(make_train_backend(recipe, engine), 1));
+  late.run({}, {});
+  EXPECT_EQ(weights_of(*late.exported_weights()), expected.weights) << "whoever submits ahead";
+}
+
+const std::vector<std::string> kWindows = {"train.windows=[16, 64, 128]", "train.window_until=[0.25, 0.5]",
+                                           "train.window_warmup_steps=2"};
+
+TEST(CaseOpsTraining, PiecesOfRowsGrowByStages) {
+  const auto grown = train(caseops_recipe(kWindows));
+  const auto shortest = train(caseops_recipe({"train.windows=[16]"}));
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(grown.losses[i] == shortest.losses[i], i < 3) << i;
+  EXPECT_THAT(grown.scales, ElementsAre(1, 1, 1, 0.5, 1, 0.375, 0.5, 0.25))
+      << "after each change half of the schedule's rate, then the whole";
+  auto at_once = kWindows;
+  at_once.push_back("train.window_warmup_steps=0");
+  const auto unwarmed = train(caseops_recipe(at_once));
+  EXPECT_THAT(unwarmed.scales, ElementsAre(1, 1, 1, 1, 1, 0.75, 0.5, 0.25));
+  for (std::size_t i = 0; i < 8; ++i)
+    EXPECT_EQ(unwarmed.losses[i] == grown.losses[i], i < 4) << "the update after the change, " << i;
+}
+
+TEST(CaseOpsTraining, PiecesOfTheModelsWindowAreWhatRowsAreCutIntoAnyway) {
+  const auto same = train(caseops_recipe({"train.windows=[128]"})), without = train(caseops_recipe());
+  EXPECT_EQ(same.weights, without.weights);
+  EXPECT_EQ(same.losses, without.losses);
+}
+
+TEST(CaseOpsTraining, ResumedWhilePiecesGrowItIsTheSame) {
+  auto set = kCounted;
+  set.insert(set.end(), kWindows.begin(), kWindows.end());
+  const auto recipe = caseops_recipe(set);
+  const auto expected = train(recipe);
+  EXPECT_THAT(expected.scales, ::testing::Contains(::testing::Lt(1)));
+  EXPECT_EQ(train(recipe, 1).weights, expected.weights);
+  expect_same_when_resumed(recipe, expected.weights, {2, 3, 4, 5, 7});
+}
+
+TEST(CaseOpsTraining, ASmallerScaleKeepsThePartsOfTheWindow) {
+  const auto loaded = parse_recipe(
+      "base = \"demo\"\nmodel.window = 2048\nmodel.documents = true\ntrain.packed = true\n"
+      "train.batch_tokens = 16384\ntrain.windows = [512, 1024, 2048]\ntrain.window_until = [0.1, 0.7]\n",
+      "grows.toml", {}, {.scale = "tiny"});
+  EXPECT_THAT(loaded.recipe.train.windows, ElementsAre(32, 64, 128));
 }
 
 TEST(CaseOpsTraining, APackedRowSeesItsDocumentsAcrossWindows) {
@@ -136,6 +218,20 @@ TEST(CaseOpsTraining, BadRecipesAreNamed) {
   EXPECT_THAT(refused({"data.order=windows"}), HasSubstr("data.order"));
   EXPECT_THAT(refused({"train.micro_batch=3"}), HasSubstr("windows of a slice"));
   EXPECT_THAT(refused({"model.loop_layers=[]", "model.loop_runs=1"}), HasSubstr("train.loop_start = 0.5"));
+  EXPECT_THAT(refused({"train.schedule=wall_clock", "train.step_ms=[1, 2, 3]"}),
+              HasSubstr("train.step_ms: 3 numbers"));
+  EXPECT_THAT(refused({"train.schedule=wall_clock", "train.step_ms=[1, 2]", "train.loop_start=0",
+                       "model.loop_layers=[]", "model.loop_runs=1"}),
+              HasSubstr("train.step_ms: 2 numbers"));
+  EXPECT_THAT(refused({"train.step_ms=[0]"}), HasSubstr("train.step_ms"));
+  EXPECT_THAT(refused({"train.windows=[16, 64]"}), HasSubstr("0 numbers for 2 of train.windows"));
+  EXPECT_THAT(refused({"train.window_until=[0.5]"}), HasSubstr("1 numbers for 0 of train.windows"));
+  EXPECT_THAT(refused({"train.windows=[16, 64, 128]", "train.window_until=[0.5, 0.5]"}),
+              HasSubstr("train.window_until = [0.5, 0.5]: each number must be above"));
+  EXPECT_THAT(refused({"train.windows=[16, 129]", "train.window_until=[0.5]"}),
+              HasSubstr("129 is longer than model.window = 128"));
+  EXPECT_THAT(refused({"train.windows=[16]", "train.packed=false"}), HasSubstr("set train.packed = true"));
+  EXPECT_THAT(refused({"train.windows=[1]"}), HasSubstr("train.windows"));
 }
 
 }  // namespace

@@ -49,6 +49,15 @@ void keep_place(std::vector<int>& layers, int old_count, int new_count) {
   layers = kept;
 }
 
+/// Pieces of rows keep their part of the window.
+void shrink_window(Recipe& recipe, const Limits& limits) {
+  auto& window = recipe.model.window;
+  if (window <= limits.window) return;
+  for (auto& piece : recipe.train.windows)
+    piece = std::max(2, static_cast<int>(std::int64_t{piece} * limits.window / window));
+  window = limits.window;
+}
+
 void shrink_model(Recipe& recipe, const Limits& limits) {
   auto& m = recipe.model;
   const int old_layers = m.layers, old_heads = m.heads;
@@ -68,7 +77,7 @@ void shrink_model(Recipe& recipe, const Limits& limits) {
     m.kv_heads = largest_divisor(m.heads, std::max(1, m.heads * m.kv_heads / old_heads));
     m.rope_dims = std::min(m.rope_dims, m.head_dim());
   }
-  if (m.window > limits.window) m.window = limits.window;
+  shrink_window(recipe, limits);
   m.bigram_dim = std::min(m.bigram_dim, limits.side_dim);
   m.ve_dim = std::min(m.ve_dim, limits.side_dim);
   if (recipe.data.tokenizer.empty()) m.vocab_size = std::min(m.vocab_size, limits.vocab_size);

@@ -181,6 +181,10 @@ void add_train(std::vector<RecipeKey>& keys) {
           "train.planned_steps", {0, 1e9},
           "steps a wall_clock run is expected to make, what --scale relates to; 0: train.steps",
           Counted::yes),
+      number<t, &T::step_ms>(
+          "train.step_ms", {0.001, 1e9},
+          "milliseconds that a step of a wall_clock run counts as, the second once model.loop_layers run "
+          "again; empty: what it takes"),
       number<t, &T::reserve_seconds>("train.reserve_seconds", {0, 1e9},
                                      "part of a wall_clock run that training leaves for what follows"),
       number<t, &T::warmdown_fraction>(
@@ -211,6 +215,15 @@ void add_train(std::vector<RecipeKey>& keys) {
       number<t, &T::loop_start>(
           "train.loop_start", {0, 1},
           "part of the training after which model.loop_layers run again; 0: from the start"),
+      number<t, &T::windows>("train.windows", {2, 1048576},
+                             "packed rows are cut into pieces of so many tokens, one number after the other, "
+                             "at most model.window; empty: model.window"),
+      number<t, &T::window_until>("train.window_until", {0, 1},
+                                  "part of the training up to which each of them but the last lasts"),
+      number<t, &T::window_warmup_steps>(
+          "train.window_warmup_steps", {0, 1e9},
+          "after each change the learning rate rises linearly over so many steps; 0: it does not",
+          Counted::yes),
       number<t, &T::z_loss>("train.z_loss", {0, 1},
                             "adds this times the mean squared log-normaliser to the training loss"),
       path<t, &T::init>("train.init", "safetensors file to start from; empty: fresh weights"),

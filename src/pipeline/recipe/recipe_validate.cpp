@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -64,6 +65,11 @@ void validate_batch(const Recipe& recipe) {
   if (train.by_clock() && train.reserve_seconds >= train.seconds)
     fail_input("train.reserve_seconds = {}: nothing is left of train.seconds = {}", train.reserve_seconds,
                train.seconds);
+  if (train.by_clock() && train.step_ms.size() > (recipe.model.executions() > recipe.model.layers ? 2 : 1))
+    fail_input(
+        "train.step_ms: {} numbers; give one, or two where layers run again (model.loop_layers, "
+        "model.loop_runs)",
+        train.step_ms.size());
   if (train.packed && !recipe.model.documents)
     fail_input("train.packed = true: needs model.documents = true, which says what attention sees of a row");
   if (train.packed && recipe.data.order != data::Order::sequence)
@@ -90,6 +96,24 @@ void validate_gptq(const Recipe& recipe) {
   if (p.awq.groups > 0) needs("quant.awq_groups", fmt::format("{}", p.awq.groups));
   if (p.lqer.tensors > 0) needs("quant.lqer_tensors", fmt::format("{}", p.lqer.tensors));
   if (p.rotation != quant::Rotation::none) needs("quant.rotate", base::name_of(p.rotation));
+}
+
+/// Pieces of packed rows by stage of the training.
+void validate_windows(const Recipe& recipe) {
+  const auto& train = recipe.train;
+  const auto& until = train.window_until;
+  const std::size_t changes = train.windows.empty() ? 0 : train.windows.size() - 1;
+  if (until.size() != changes)
+    fail_input("train.window_until: {} numbers for {} of train.windows; give one for each but the last",
+               until.size(), train.windows.size());
+  if (std::ranges::adjacent_find(until, std::ranges::greater_equal()) != until.end())
+    fail_input("train.window_until = [{}]: each number must be above the one before", fmt::join(until, ", "));
+  if (train.windows.empty()) return;
+  if (const int longest = std::ranges::max(train.windows); longest > recipe.model.window)
+    fail_input("train.windows: {} is longer than model.window = {}, which is the longest", longest,
+               recipe.model.window);
+  if (!train.packed)
+    fail_input("train.windows: are pieces of packed rows; set train.packed = true (with model.documents)");
 }
 
 void validate_quant(const Recipe& recipe) {
@@ -187,6 +211,7 @@ void validate(const Recipe& recipe) {
   validate_name(recipe.name);
   validate_data(recipe);
   validate_batch(recipe);
+  validate_windows(recipe);
   validate_quant(recipe);
   validate_score(recipe);
   validate_adapt(recipe);

@@ -88,7 +88,7 @@ void ModelBackend::submit(const data::BatchLoader& loader, const StepPlan& plan)
   auto& runner = *model_.runner;
   const auto kind =
       static_cast<std::size_t>(plan.fake_quantise ? ComputeWeights::quantised : ComputeWeights::plain);
-  runner.begin_step();
+  runner.begin_step(plan.window);
   optimizer_->prepare(step_values(recipe_, plan));
   begin_[kind].run();
   auto& program = model_.early && !plan.looped ? *model_.early : *model_.program;

@@ -22,7 +22,8 @@ optim::StepValues step_values(const Recipe& r, const StepPlan& plan) {
                    : plan.average == AverageAction::add ? optim::EmaStep::update
                                                         : optim::EmaStep::none;
   const auto schedule = lr_schedule(r);
-  return optim::step_values(r.optim, optim::lr_scale(schedule, plan.progress), plan.progress.step, ema,
+  const double scale = optim::lr_scale(schedule, plan.progress) * plan.lr_warmup;
+  return optim::step_values(r.optim, scale, plan.progress.step, ema,
                             optim::part_done(schedule, plan.progress));
 }
 

@@ -65,6 +65,7 @@ struct Trainer::State {
 
   std::int64_t submitted() const { return steps + static_cast<std::int64_t>(in_flight.size()); }
   optim::Progress progress() const;
+  double seconds_left() const;
   std::optional<TrainEnd> end() const;
   bool may_submit() const;
   void submit();
@@ -112,7 +113,19 @@ optim::Progress Trainer::State::progress() const {
   const auto step = submitted();
   if (replayed && step < static_cast<std::int64_t>(replayed->size()))
     return {step, (*replayed)[static_cast<std::size_t>(step)]};
-  return {step, clock.seconds() * 1000.0};
+  if (!schedule.step_ms({})) return {step, clock.seconds() * 1000.0};
+  if (step == 0) return {};
+  const double before = elapsed_ms.back();
+  return {step, before + *schedule.step_ms({step - 1, before})};
+}
+
+/// Of a schedule by the clock; of one that counts steps, at the pace of this machine.
+double Trainer::State::seconds_left() const {
+  const double limit = recipe.train.seconds - recipe.train.reserve_seconds;
+  const auto at = progress();
+  const auto counted = schedule.step_ms(at);
+  if (!counted) return limit - clock.seconds();
+  return ((limit * 1000.0 - at.elapsed_ms) / *counted + static_cast<double>(in_flight.size())) * step_seconds;
 }
 
 /// Why no further step begins.
@@ -138,7 +151,7 @@ bool Trainer::State::may_submit() const {
 void Trainer::State::submit() {
   const auto at = progress();
   const bool begins = qat_step == 0 && schedule.qat_begins(at);
-  in_flight.push_back({schedule.plan(at, qat_step > 0), loader.state(), begins});
+  in_flight.push_back({schedule.plan(at, qat_step > 0, elapsed_ms), loader.state(), begins});
   if (begins) qat_step = at.step + 1;
   elapsed_ms.push_back(at.elapsed_ms);
   loader.next_step();
@@ -217,8 +230,7 @@ std::optional<std::vector<float>> Trainer::State::average() {
 
 void Trainer::State::show(const StepMetrics& m) const {
   std::optional<double> left;
-  if (recipe.train.by_clock() && !replayed)
-    left = recipe.train.seconds - recipe.train.reserve_seconds - clock.seconds();
+  if (recipe.train.by_clock() && !replayed) left = seconds_left();
   if (recipe.budget.enforce && recipe.budget.train_seconds > 0)
     left = std::min(left.value_or(1e18), recipe.budget.train_seconds - clock.seconds());
   auto total = replayed ? static_cast<std::int64_t>(replayed->size()) : recipe.train.steps;

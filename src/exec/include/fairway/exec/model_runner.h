@@ -65,7 +65,8 @@ class ModelRunner {
 
   // A training step: begin_step, zero_gradients, prepare, forward_backward, unfold, the update, end_step.
 
-  void begin_step() { staging_->begin_step(); }
+  /// `longest`: model.documents: attention sees pieces of at most so many tokens; 0: the window.
+  void begin_step(int longest = 0) { staging_->begin_step(longest); }
   void zero_gradients();
   /// Queues forward and backward of micro-batches; gradients are added. `fill(i, batch)` writes the i-th, and
   /// is done when this returns.

@@ -15,8 +15,9 @@ namespace fairway::exec {
 void segment_starts(std::span<const std::int32_t> tokens, std::int64_t length, std::int32_t bos,
                     std::int64_t longest, std::span<std::int32_t> starts);
 
-/// The same for the rows of a program, cut as the configuration says (at its window).
+/// The same for the rows of a program, cut at `longest`; 0: at the configuration's window.
 void fill_segments(const model::ModelConfig& config, const graph::Program& program,
-                   std::span<const std::int32_t> tokens, std::span<std::int32_t> starts);
+                   std::span<const std::int32_t> tokens, std::span<std::int32_t> starts,
+                   std::int64_t longest = 0);
 
 }  // namespace fairway::exec

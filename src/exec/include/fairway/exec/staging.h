@@ -55,7 +55,9 @@ class HostStaging {
   /// Fills the inputs of `program`, segments (from the tokens) included; on a GPU queues their copies.
   void send(graph::Program& program, const Fill& fill);
 
-  void begin_step();                      ///< losses received from now on are another step's
+  /// Losses received from now on are another step's. `longest`: where its documents are cut; 0: at the
+  /// window.
+  void begin_step(int longest = 0);
   void receive(graph::Program& program);  ///< queues the copy of a micro-batch's loss
   void end_step();                        ///< everything of the step is queued
   StepResult take_step();                 ///< of the oldest step not yet taken; waits for its end
@@ -82,6 +84,7 @@ class HostStaging {
   std::vector<Losses> losses_;
   std::vector<ops::cuda::Event> starts_;  ///< none on the CPU
   std::size_t sent_ = 0;
+  int longest_ = 0;  ///< of the step's segments; 0: the window
   std::int64_t begun_ = 0, taken_ = 0;
 };
 

@@ -47,6 +47,9 @@ struct TrainConfig {
   double seconds = 600;  ///< length of a "wall_clock" run
   int planned_steps =
       0;  ///< steps a "wall_clock" run is expected to make (what --scale relates to); 0: `steps`
+  /// Milliseconds that each step of a "wall_clock" run counts as, whatever it takes; two: of steps before
+  /// model.loop_layers run again, and since; empty: the real clock.
+  std::vector<double> step_ms;
   double reserve_seconds = 0;      ///< of a "wall_clock" run that training leaves for what follows
   double warmdown_fraction = 0;    ///< linear decay over the last part of the training; 0: warmdown_steps
   double lr_floor = 0;             ///< the learning rate's scale never falls below it
@@ -60,8 +63,12 @@ struct TrainConfig {
   tensor::DType products = tensor::DType::f32;
   bool packed = false;    ///< a micro-batch is one row of consecutive text, not rows of model.window
   double loop_start = 0;  ///< part of the training after which model.loop_layers run again; 0: from the start
-  double z_loss = 0;      ///< weight of the squared log-normaliser in the training loss; 0: none
-  std::string init;       ///< safetensors file to start from; "": fresh weights
+  /// Packed rows are cut into pieces of these many tokens, one after the other; empty: model.window.
+  std::vector<int> windows;
+  std::vector<double> window_until;  ///< part of the training up to which each but the last lasts
+  int window_warmup_steps = 32;      ///< the learning rate rises over so many steps after each change; 0: not
+  double z_loss = 0;                 ///< weight of the squared log-normaliser in the training loss; 0: none
+  std::string init;                  ///< safetensors file to start from; "": fresh weights
   bool by_clock() const { return schedule == optim::ScheduleKind::wall_clock; }
   /// What `--scale` divides by.
   int reference_steps() const { return by_clock() && planned_steps > 0 ? planned_steps : steps; }

@@ -23,7 +23,9 @@ enum class AverageAction {
 /// Everything a step does beyond its data, decided by the host before the step begins.
 struct StepPlan {
   optim::Progress progress;  ///< completed steps and training time when it begins; schedules follow from it
-  double lr_scale = 1;       ///< the schedule's value at `progress`, for the log
+  double lr_scale = 1;       ///< the schedule's value at `progress` times the warm-up's, for the log
+  double lr_warmup = 1;      ///< below 1 after train.windows have changed
+  int window = 0;            ///< pieces of packed rows that attention sees (train.windows); 0: model.window
   AverageAction average = AverageAction::none;
   bool looped = true;          ///< layers of the loop run as often as they shall (model.loop_runs), not once
   bool fake_quantise = false;  ///< late QAT: forward and backward see fake-quantised matrices
