@@ -141,7 +141,7 @@ TEST(CaseOpsTraining, ResumedWhilePiecesGrowItIsTheSame) {
 
 TEST(CaseOpsTraining, ASmallerScaleKeepsThePartsOfTheWindow) {
   const auto loaded = parse_recipe(
-      "base = \"demo\"\nmodel.window = 2048\nmodel.documents = true\ntrain.packed = true\n"
+      "model.window = 2048\nmodel.documents = true\ntrain.packed = true\n"
       "train.batch_tokens = 16384\ntrain.windows = [512, 1024, 2048]\ntrain.window_until = [0.1, 0.7]\n",
       "grows.toml", {}, {.scale = "tiny"});
   EXPECT_THAT(loaded.recipe.train.windows, ElementsAre(32, 64, 128));
