@@ -23,7 +23,7 @@ QuantizedTensor search(std::string name, std::span<const float> values, tensor::
   return quantize_search(std::move(name), values, shape, q_max, by, pool);
 }
 
-constexpr std::array<Rule, 14> rules = {{
+constexpr std::array<Rule, 15> rules = {{
     {"int6_rowmax", Kind::int6, rowmax<31>},
     {"int6_search", Kind::int6, search<31, ClipSearch::per_matrix>},
     {"int6_row_search", Kind::int6, search<31, ClipSearch::per_row>},
@@ -37,8 +37,12 @@ constexpr std::array<Rule, 14> rules = {{
     {"int5_gptq", Kind::int5, nullptr, 15},
     {"int7_gptq", Kind::int7, nullptr, 63},
     {"int8", Kind::int8, quantize_int8},
+    {"int8_absmax", Kind::int8, quantize_int8_absmax},
     {"fp16", Kind::fp16, store_fp16},
 }};
+
+// PR 1855: gates of other sizes go by the limit.
+constexpr std::int64_t least_gate = 32, most_gate = 8192;
 
 const Rule* rule_or_null(std::string_view name) {
   const auto found = std::find_if(rules.begin(), rules.end(), [&](const Rule& r) { return r.name == name; });
@@ -72,7 +76,10 @@ const Rule& find_rule(std::string_view key, std::string_view name) {
 const Rule& QuantPolicy::rule_for(const TensorInfo& tensor) const {
   for (const auto& [pattern, rule] : overrides)
     if (base::matches(pattern, tensor.name)) return *rule;
-  if (tensor.shape.elements() <= passthrough_limit) return *rule_or_null("fp16");
+  const auto elements = tensor.shape.elements();
+  if (tensor.category == Category::gate && gate && elements >= least_gate && elements <= most_gate)
+    return *gate;
+  if (elements <= passthrough_limit) return *rule_or_null("fp16");
   switch (tensor.category) {
     case Category::mlp:
       return mlp ? *mlp : *attention;
@@ -132,36 +139,15 @@ double QuantPolicy::clip_for(Category category) const {
   return category == Category::attention ? attention_clip : category == Category::mlp ? mlp_clip : table_clip;
 }
 
-QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
-                         bool bf16, base::ThreadPool& pool, const Hessians& hessians) {
-  const auto& name = tensor.name;
-  const auto& shape = tensor.shape;
-  const Rule& rule = policy.rule_for(tensor);
-  const auto by_rule = [&](std::span<const float> from) {
-    if (rule.quantize) return rule.quantize(name, from, shape, pool);
-    const auto found = hessians.find(name);
-    if (found == hessians.end())
-      base::fail_input(
-          "{}: {} needs the Hessian of what it multiplies, and there is none; quantise it in `fairway "
-          "run`, which calibrates, or by another rule",
-          name, rule.name);
-    return quantize_gptq(name, from, shape, found->second,
-                         {.q_max = rule.q_max, .clip = policy.clip_for(tensor.category)}, pool);
-  };
-  if (!policy.prunes(shape)) return by_rule(values);
+double QuantPolicy::damping_for(Category category) const {
+  return category == Category::attention ? attention_damping
+         : category == Category::mlp     ? mlp_damping
+                                         : table_damping;
+}
 
-  const auto& prune = policy.prune;
-  const float threshold =
-      std::max(prune_threshold(values, prune.share, bf16), static_cast<float>(prune.below));
-  if (prune.when == PruneWhen::after && rule.kind != Kind::fp16) {
-    auto result = by_rule(values);
-    for (std::size_t i = 0; i < values.size(); ++i)
-      if (std::fabs(values[i]) < threshold) result.q[i] = 0;
-    return result;
-  }
-  std::vector<float> pruned(values.begin(), values.end());
-  prune_below(pruned, threshold);
-  return by_rule(pruned);
+bool QuantPolicy::rotates(const TensorInfo& tensor) const {
+  const bool matrix = tensor.category == Category::attention || tensor.category == Category::mlp;
+  return rotation == Rotation::hadamard && matrix && !rule_for(tensor).quantize;
 }
 
 }  // namespace fairway::quant

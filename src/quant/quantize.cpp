@@ -194,6 +194,21 @@ QuantizedTensor quantize_int8(std::string name, std::span<const float> values, t
   return result;
 }
 
+QuantizedTensor quantize_int8_absmax(std::string name, std::span<const float> values, tensor::Shape shape,
+                                     base::ThreadPool& pool) {
+  QuantizedTensor result{std::move(name), shape, Kind::int8, {}, {}, {}};
+  Rows rows(result, values);
+  rows.allocate();
+  rows.for_each(pool, [&](std::int64_t r, std::span<float> magnitudes) {
+    rows.read_magnitudes(r, magnitudes);
+    auto scale = rows.to_scale(r, kernels::largest(magnitudes.data(), rows.columns) / int8_max);
+    if (tensor::to_float(scale) == 0) scale = tensor::f16{1};  // a row of (nearly) nothing
+    rows.scale(r) = scale;
+    kernels::quantize(rows.row(r), rows.columns, tensor::to_float(scale), -int8_max, int8_max, rows.q(r));
+  });
+  return result;
+}
+
 QuantizedTensor store_fp16(std::string name, std::span<const float> values, tensor::Shape shape,
                            base::ThreadPool& pool) {
   QuantizedTensor result{std::move(name), shape, Kind::fp16, {}, {}, {}};
@@ -209,34 +224,6 @@ QuantizedTensor store_fp16(std::string name, std::span<const float> values, tens
     }
   });
   return result;
-}
-
-void dequantize(const QuantizedTensor& stored, std::span<float> out, base::ThreadPool& pool,
-                bool round_to_bf16) {
-  const auto elements = static_cast<std::size_t>(stored.shape.elements());
-  const bool half = stored.kind == Kind::fp16;
-  const std::int64_t columns = std::max<std::int64_t>(stored.shape.columns(), 1);
-  const std::int64_t rows = static_cast<std::int64_t>(elements) / columns;
-  base::check(out.size() == elements && (half ? stored.passthrough.size() : stored.q.size()) == elements &&
-                  (half || stored.scales.size() == static_cast<std::size_t>(rows)),
-              "quant: {} is {} with {} integers, {} scales, {} halves into {} values", stored.name,
-              stored.shape.str(), stored.q.size(), stored.scales.size(), stored.passthrough.size(),
-              out.size());
-  const std::int64_t step = std::max<std::int64_t>(1, chunk_elements / columns);
-  pool.run((rows + step - 1) / step, [&](std::int64_t chunk) {
-    for (std::int64_t r = chunk * step; r < std::min(rows, (chunk + 1) * step); ++r) {
-      float* row = out.data() + r * columns;
-      if (half) {
-        for (std::int64_t i = 0; i < columns; ++i)
-          row[i] = tensor::to_float(stored.passthrough[static_cast<std::size_t>(r * columns + i)]);
-      } else {
-        kernels::dequantize(stored.q.data() + r * columns, columns,
-                            tensor::to_float(stored.scales[static_cast<std::size_t>(r)]), row);
-      }
-      if (round_to_bf16)
-        for (std::int64_t i = 0; i < columns; ++i) row[i] = tensor::round_to_bf16(row[i]);
-    }
-  });
 }
 
 float prune_threshold(std::span<const float> values, double share, bool bf16) {

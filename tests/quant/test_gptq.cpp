@@ -22,9 +22,8 @@ TEST(Gptq, GivesTheOriginalsIntegersButForTies) {
     const auto param = golden.floats(i + "/param");
     const auto& w = golden.at(i + "/W");
     const auto values = w.as<float>(), hessian = golden.floats(i + "/H");
-    const auto result = quantize_gptq(
-        "w" + i, values, {w.shape[0], w.shape[1]}, hessian,
-        {.q_max = static_cast<int>(param[1]), .clip = param[0], .block = static_cast<int>(param[2])}, pool);
+    const auto result = quantize_gptq("w" + i, values, {w.shape[0], w.shape[1]}, hessian,
+                                      {.q_max = static_cast<int>(param[1]), .clip = param[0]}, pool);
     const auto q = golden.at(i + "/Q").as<std::int8_t>();
     const auto scales = golden.at(i + "/s").as<std::uint16_t>();
     ASSERT_EQ(result.q.size(), q.size());

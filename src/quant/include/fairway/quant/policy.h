@@ -3,6 +3,7 @@
 // function and one line in the table of policy.cpp.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "fairway/base/enum_names.h"
+#include "fairway/quant/awq.h"
 #include "fairway/quant/gptq.h"
+#include "fairway/quant/lqer.h"
 #include "fairway/quant/quantize.h"
 
 namespace fairway::quant {
@@ -34,6 +37,7 @@ enum class Category {
   attention,  ///< matrices of blocks but for the MLP's, and inner projections
   mlp,
   table,  ///< everything else
+  gate,   ///< of heads (docs/spec/caseops_quantization.md section 6)
 };
 
 /// A tensor without its values.
@@ -56,6 +60,13 @@ struct Pruning {
   PruneWhen when = PruneWhen::before;
 };
 
+/// The basis in which GPTQ's matrices are quantised and stored; tables keep theirs.
+enum class Rotation {
+  none,
+  hadamard,  ///< docs/spec/caseops_quantization.md section 4 (PR 2143); widths are powers of two
+};
+constexpr auto names_of(Rotation) { return base::names<Rotation>("none", "hadamard"); }
+
 /// The rules of one artifact.
 struct QuantPolicy {
   /// First match wins, before everything below and whatever the tensor's size: pass-through lists, mixed
@@ -63,13 +74,22 @@ struct QuantPolicy {
   std::vector<std::pair<std::string, const Rule*>> overrides;
   /// By category; `mlp` null: as `attention`.
   const Rule *attention = nullptr, *mlp = nullptr, *table = nullptr;
+  const Rule* gate = nullptr;               ///< of gates of 32 to 8192 elements; null: fp16
   std::int64_t passthrough_limit = 65'536;  ///< at most so many elements: fp16
   /// GPTQ: a row's scale is this times its standard deviation over q_max (GptqOptions::clip), by category.
   double attention_clip = 13.0, mlp_clip = 11.5, table_clip = 14.0;
+  /// GPTQ: GptqOptions::damping, by category.
+  double attention_damping = 0.01, mlp_damping = 0.01, table_damping = 0.01;
+  Rotation rotation = Rotation::none;
+  AwqOptions awq;
+  LqerOptions lqer;
   Pruning prune;
 
   const Rule& rule_for(const TensorInfo& tensor) const;
   double clip_for(Category category) const;
+  double damping_for(Category category) const;
+  /// Whether GPTQ stores the tensor in Hadamard's basis.
+  bool rotates(const TensorInfo& tensor) const;
   /// Whether magnitude pruning touches it: 2-D and above the pass-through limit.
   bool prunes(const tensor::Shape& shape) const;
 };
@@ -90,8 +110,21 @@ using Sensitivity = std::map<std::string, double>;
 void guide_bits(QuantPolicy& policy, const Sensitivity& sensitivity, std::span<const TensorInfo> tensors,
                 double high, double low);
 
-/// One tensor by the policy: pruning on a copy, then quantisation. `bf16`: it trains as bfloat16. An input
-/// error where its rule is GPTQ's and `hessians` does not have it.
+/// A tensor of the model. `bf16`: it trains as bfloat16.
+struct Source {
+  TensorInfo info;
+  std::span<const float> values;
+  bool bf16 = false;
+};
+
+/// All tensors of a model by the policy, in the order of `sources`: pruning on a copy, the columns that AWQ
+/// picks of the whole model, quantisation, then LQER where most was lost. Hessians are means over input rows
+/// (any common factor is as good without AWQ). `between` is called between tensors. An input error where a
+/// rule is GPTQ's and `hessians` does not have its tensor.
+std::vector<QuantizedTensor> quantize_model(const QuantPolicy& policy, std::span<const Source> sources,
+                                            base::ThreadPool& pool, const Hessians& hessians = {},
+                                            const std::function<void()>& between = {});
+/// A model of one tensor.
 QuantizedTensor quantize(const QuantPolicy& policy, const TensorInfo& tensor, std::span<const float> values,
                          bool bf16, base::ThreadPool& pool, const Hessians& hessians = {});
 

@@ -25,6 +25,23 @@ enum class Kind : std::uint8_t {
 };
 std::string_view kind_name(Kind kind);
 
+/// Columns of a matrix that stand on integers up to 127 (awq.h), in groups of `size` from each of `starts`,
+/// with scales of their own.
+struct ColumnGroups {
+  std::int64_t size = 0;
+  std::vector<std::int64_t> starts;  ///< ascending, without overlaps; none: the matrix has one grid
+  std::vector<tensor::f16> scales;   ///< [rows]
+};
+
+/// A B, added to what the integers stand for (lqer.h).
+struct LowRank {
+  std::int64_t rank = 0;              ///< 0: nothing is added
+  std::int64_t group = 0;             ///< consecutive elements of B that share a scale
+  std::vector<std::int8_t> a, b;      ///< [rows, rank] in [-2, 1], [rank, columns] in [-8, 7]
+  tensor::f16 a_scale{};              ///< of all of A
+  std::vector<tensor::f16> b_scales;  ///< [ceil(rank x columns / group)]
+};
+
 /// A stored tensor. Rows are all axes but the last (tensor::Shape::rows).
 struct QuantizedTensor {
   std::string name;
@@ -33,6 +50,9 @@ struct QuantizedTensor {
   std::vector<std::int8_t> q;            ///< [rows, columns] unless fp16
   std::vector<tensor::f16> scales;       ///< [rows] unless fp16
   std::vector<tensor::f16> passthrough;  ///< [elements] of fp16
+  ColumnGroups fine = {};                ///< of GPTQ's kinds
+  LowRank low_rank = {};                 ///< of GPTQ's kinds
+  bool rotated = false;  ///< all of the above is in Hadamard's basis, from which rows are rotated back
 };
 
 /// Section 2a (PR 398, 417): s = fp16(max(max|w| / q_max, 1 / q_max)), q = clamp(round(w / s), -q_max - 1,
@@ -56,12 +76,17 @@ QuantizedTensor quantize_search(std::string name, std::span<const float> values,
 QuantizedTensor quantize_int8(std::string name, std::span<const float> values, tensor::Shape shape,
                               base::ThreadPool& pool);
 
+/// Gates (docs/spec/caseops_quantization.md section 6): s = fp16(max|row| / 127), q = clamp(round(w / s),
+/// -127, 127). A row of zeros stays one.
+QuantizedTensor quantize_int8_absmax(std::string name, std::span<const float> values, tensor::Shape shape,
+                                     base::ThreadPool& pool);
+
 /// fp16 pass-through.
 QuantizedTensor store_fp16(std::string name, std::span<const float> values, tensor::Shape shape,
                            base::ThreadPool& pool);
 
-/// Section 6: fp32(q) * fp32(s), or the widened fp16 values; rounded to bfloat16 when the tensor trains as
-/// such. `out` has shape.elements() entries.
+/// Section 6: fp32(q) * fp32(s), or the widened fp16 values; what corrects it added and rotated back, in
+/// fp32; rounded to bfloat16 when the tensor trains as such. `out` has shape.elements() entries.
 void dequantize(const QuantizedTensor& tensor, std::span<float> out, base::ThreadPool& pool,
                 bool round_to_bf16 = false);
 
