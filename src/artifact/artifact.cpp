@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "container.h"
+#include "corrections.h"
 #include "fairway/base/bytes.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
@@ -45,6 +46,8 @@ ContainerWriter prepare(const Artifact& artifact, const WriteOptions& options) {
   ContainerWriter writer(kArtifactKind);
   writer.add(kWeights, true, encode_weights(artifact.tensors, options.planes), options);
   if (options.planes) writer.require_feature(kFeaturePlanes);
+  if (const auto corrections = encode_corrections(artifact.tensors); !corrections.empty())
+    writer.add(kCorrections, true, corrections, options);
   if (artifact.tokenizer) writer.add(kTokenizer, true, encode_tokenizer(*artifact.tokenizer), options);
   writer.add(kRecipe, true, base::as_bytes(artifact.recipe_text), options);
   writer.add(kProvenance, false, base::as_bytes(encode_provenance(artifact.provenance)), options);
@@ -73,6 +76,8 @@ Artifact decode_artifact(std::span<const std::byte> bytes, std::string_view what
   Artifact a;
   a.tensors = decode_weights(c.decoded(section(kWeights), limits.max_decoded).span(),
                              c.required_features & kFeaturePlanes, named(kWeights), limits);
+  if (const auto* s = c.find(kCorrections))
+    decode_corrections(c.decoded(*s, limits.max_decoded).span(), a.tensors, named(kCorrections), limits);
   if (const auto* s = c.find(kTokenizer))
     a.tokenizer = decode_tokenizer(c.decoded(*s, limits.max_tokenizer).span(), named(kTokenizer), limits);
   a.recipe_text = decode_text(c.decoded(section(kRecipe), limits.max_json).span(), named(kRecipe));

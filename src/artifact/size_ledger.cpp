@@ -89,8 +89,13 @@ SizeLedger size_ledger(std::span<const std::byte> bytes, std::string_view what, 
   ledger.parts.push_back({"header", "", 0, c.header_bytes, c.header_bytes});
   for (const Section& s : c.sections) {
     if (s.name == kWeights) {
-      ledger.weights_bytes = s.stored.size();
+      ledger.weights_bytes += s.stored.size();
       add_weights(ledger, c, s, options, limits);
+      continue;
+    }
+    if (s.name == kCorrections) {
+      ledger.weights_bytes += s.stored.size();
+      ledger.parts.push_back({"weights/corrections", "", 0, s.raw_bytes, s.stored.size()});
       continue;
     }
     if (s.name == kTokenizer) ledger.tokenizer_bytes = s.stored.size();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstring>
 #include <map>
 #include <numeric>
 #include <tuple>
@@ -10,6 +9,7 @@
 
 #include "fairway/base/bytes.h"
 #include "fairway/base/error.h"
+#include "numbers.h"
 
 namespace fairway::artifact {
 namespace {
@@ -37,42 +37,6 @@ std::string bad_values(const StoredTensor& t) {
   if (!std::all_of(t.scales.begin(), t.scales.end(), finite))
     return fmt::format("tensor '{}' has a scale that is not finite", t.name);
   return "";
-}
-
-/// All numbers of one class, of all tensors, as one array of the section. As bytes of type T in planes, byte
-/// k of number i stands at k * count + i.
-template <class T>
-class NumberArray {
- public:
-  NumberArray(std::span<const std::byte> bytes, bool planes)
-      : bytes_(bytes), count_(bytes.size() / sizeof(T)), planes_(planes) {}
-  std::vector<T> next(std::uint64_t count) {
-    std::vector<T> values(static_cast<std::size_t>(count));
-    auto* out = reinterpret_cast<std::byte*>(values.data());
-    if (!planes_) {
-      std::memcpy(out, bytes_.data() + at_ * sizeof(T), count * sizeof(T));
-    } else {
-      for (std::size_t k = 0; k < sizeof(T); ++k)
-        for (std::size_t i = 0; i < count; ++i) out[i * sizeof(T) + k] = bytes_[k * count_ + at_ + i];
-    }
-    at_ += count;
-    return values;
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-  std::size_t count_, at_ = 0;
-  bool planes_;
-};
-
-/// Appends an array of numbers of `width` bytes.
-void write_numbers(base::ByteWriter& out, std::span<const std::byte> bytes, std::size_t width, bool planes) {
-  if (!planes || width == 1) return out.write_bytes(bytes);
-  std::vector<std::byte> split(bytes.size());
-  const std::size_t count = bytes.size() / width;
-  for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t k = 0; k < width; ++k) split[k * count + i] = bytes[i * width + k];
-  out.write_bytes(split);
 }
 
 /// Bytes of each class of arrays, in the section's order.

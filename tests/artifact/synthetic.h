@@ -58,7 +58,8 @@ inline bool same_bits(const StoredTensor& a, const StoredTensor& b) {
                       [](auto p, auto q) { return p.bits == q.bits; });
   };
   return a.name == b.name && a.kind == b.kind && a.shape == b.shape && a.q == b.q &&
-         equal_half(a.scales, b.scales) && equal_half(a.half, b.half) && a.full == b.full;
+         equal_half(a.scales, b.scales) && equal_half(a.half, b.half) && a.full == b.full &&
+         a.correction == b.correction;
 }
 
 }  // namespace fairway::artifact::testing

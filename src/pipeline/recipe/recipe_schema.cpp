@@ -224,6 +224,14 @@ auto mlp_rules() {
   return all;
 }
 
+/// Nothing calibrates what a gate reads.
+auto gate_rules() {
+  auto all = rules();
+  std::erase_if(all, [](const auto& named) { return !named.value->quantize; });
+  all.insert(all.begin(), {nullptr, "table"});
+  return all;
+}
+
 auto coders() {
   std::vector<base::Named<artifact::Coder>> coders;
   for (const auto coder : artifact::all_coders()) coders.push_back({coder, artifact::coder_name(coder)});
@@ -277,6 +285,9 @@ void add_after_training(std::vector<RecipeKey>& keys) {
           "matrices: bits, and the clip: the row's maximum, searched for the matrix, or for each row"),
       choice_of<&mlp_rules, q, p, &Policy::mlp>("quant.mlp", "the MLP's matrices; matrix: as quant.matrix"),
       choice_of<&rules, q, p, &Policy::table>("quant.table", "embedding tables"),
+      choice_of<&gate_rules, q, p, &Policy::gate>("quant.gates",
+                                                  "gates of heads with 32 to 8192 elements; table: as other "
+                                                  "tensors of their size"),
       text<q, &QuantConfig::rules>("quant.rules",
                                    "PATTERN=RULE by tensor name (* any characters), before all else, first "
                                    "match wins: \"blocks.0.*=int8\""),
@@ -298,6 +309,28 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                             "over the largest integer; attention"),
       number<q, p, &Policy::mlp_clip>("quant.clip_mlp", {0.1, 1000}, "the same for the MLP"),
       number<q, p, &Policy::table_clip>("quant.clip_table", {0.1, 1000}, "the same for embedding tables"),
+      number<q, p, &Policy::attention_damping>(
+          "quant.damping_attention", {1e-6, 10},
+          "int*_gptq: part of the mean of the Hessian's diagonal that is added to it; attention"),
+      number<q, p, &Policy::mlp_damping>("quant.damping_mlp", {1e-6, 10}, "the same for the MLP"),
+      number<q, p, &Policy::table_damping>("quant.damping_table", {1e-6, 10},
+                                           "the same for embedding tables"),
+      choice<q, p, &Policy::rotation>("quant.rotate",
+                                      "int*_gptq: basis in which matrices (not tables) are quantised and "
+                                      "stored; hadamard needs widths that are powers of two"),
+      number<q, p, &Policy::awq, &quant::AwqOptions::groups>(
+          "quant.awq_groups", {0, 100000},
+          "int*_gptq: so many groups of columns, those with the largest products, stand on eight bits"),
+      number<q, p, &Policy::awq, &quant::AwqOptions::columns>("quant.awq_columns", {1, 65536},
+                                                              "columns of a group"),
+      number<q, p, &Policy::lqer, &quant::LqerOptions::tensors>(
+          "quant.lqer_tensors", {0, 65536},
+          "int*_gptq: so many tensors, those with the largest errors, get a part of them back as a product "
+          "of low rank"),
+      number<q, p, &Policy::lqer, &quant::LqerOptions::rank>("quant.lqer_rank", {1, 65536},
+                                                             "rank of this product"),
+      number<q, p, &Policy::lqer, &quant::LqerOptions::group>(
+          "quant.lqer_group", {1, 1e9}, "neighbours in its second factor that share a scale"),
       number<q, &QuantConfig::calibration_batches>("quant.calibration_batches", {1, 100000},
                                                    "int*_gptq: batches of training text behind each Hessian"),
       number<q, &QuantConfig::calibration_tokens>("quant.calibration_tokens", {1, 1e9},

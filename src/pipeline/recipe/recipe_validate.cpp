@@ -8,6 +8,7 @@
 #include "fairway/base/text.h"
 #include "fairway/model/family.h"
 #include "fairway/quant/policy.h"
+#include "recipe/quant_policy.h"
 #include "recipe/recipe_parse.h"
 
 namespace fairway::pipeline {
@@ -73,8 +74,26 @@ void validate_batch(const Recipe& recipe) {
                train.loop_start);
 }
 
+/// What acts on GPTQ's tensors only would silently do nothing without one.
+void validate_gptq(const Recipe& recipe) {
+  const auto& p = recipe.quant.policy;
+  const auto is = [](const quant::Rule* rule) { return rule && !rule->quantize; };
+  const bool any = is(p.attention) || is(p.mlp) || is(p.table) ||
+                   std::ranges::any_of(recipe.quant.rules, [&](const auto& rule) {
+                     return is(quant::parse_override("quant.rules", rule).second);
+                   });
+  const auto needs = [&](const char* key, std::string_view value) {
+    if (!any)
+      fail_input("{} = {}: no tensor is quantised by a rule int*_gptq (quant.matrix, ...)", key, value);
+  };
+  if (p.awq.groups > 0) needs("quant.awq_groups", fmt::format("{}", p.awq.groups));
+  if (p.lqer.tensors > 0) needs("quant.lqer_tensors", fmt::format("{}", p.lqer.tensors));
+  if (p.rotation != quant::Rotation::none) needs("quant.rotate", base::name_of(p.rotation));
+}
+
 void validate_quant(const Recipe& recipe) {
   for (const auto& rule : recipe.quant.rules) quant::parse_override("quant.rules", rule);
+  validate_gptq(recipe);
   if (recipe.quant.guided_high + recipe.quant.guided_low > 1)
     fail_input("quant.guided_high = {}: with quant.guided_low = {} more than all matrices",
                recipe.quant.guided_high, recipe.quant.guided_low);
@@ -170,10 +189,11 @@ void validate_rules(const Recipe& recipe) {
   std::vector<std::string> patterns;
   for (const auto& rule : recipe.quant.rules)
     patterns.push_back(quant::parse_override("quant.rules", rule).first);
+  const auto layout = model::make_layout(recipe.model);
+  validate_policy(recipe.quant, layout);
   if (patterns.empty()) return;
   std::vector<int> tensors(patterns.size()), first_for(patterns.size());
   std::vector<std::string> names;
-  const auto layout = model::make_layout(recipe.model);
   for (const auto& p : layout.parameters()) {
     names.push_back(p.name);
     bool taken = false;

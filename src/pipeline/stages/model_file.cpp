@@ -7,6 +7,7 @@
 #include "fairway/model/family.h"
 #include "fairway/text/byte_table.h"
 #include "stages/run_files.h"
+#include "stages/stored_tensor.h"
 
 #include <algorithm>
 #include <array>
@@ -63,20 +64,6 @@ void check_complete(const graph::ParameterStore& store, const std::set<std::stri
                     const std::string& what) {
   for (const auto& p : store.layout().parameters())
     if (!seen.count(p.name)) fail_input("{}: tensor '{}' {} is missing", what, p.name, p.shape.str());
-}
-
-std::vector<float> dequantised(const artifact::StoredTensor& t) {
-  const auto n = static_cast<std::size_t>(t.elements());
-  std::vector<float> values(n);
-  if (t.kind == artifact::TensorKind::f32) return t.full;
-  if (t.kind == artifact::TensorKind::f16) {
-    for (std::size_t i = 0; i < n; ++i) values[i] = tensor::to_float(t.half[i]);
-    return values;
-  }
-  const auto columns = n / static_cast<std::size_t>(t.rows());
-  for (std::size_t i = 0; i < n; ++i)
-    values[i] = static_cast<float>(t.q[i]) * tensor::to_float(t.scales[i / columns]);
-  return values;
 }
 
 /// Tables kept in bf16 during training come back as bf16 values (docs/spec/quantization.md section 6).
@@ -146,8 +133,9 @@ OpenModel from_artifact(const artifact::Artifact& a, const std::string& what) {
   recognise_shapes(model.recipe.model, a.tensors);
   model.weights = empty_weights(model.recipe);
   std::set<std::string> seen;
+  base::ThreadPool pool(1);
   for (const auto& t : a.tensors) {
-    fill(*model.weights, t.name, t.shape, dequantised(t), what);
+    fill(*model.weights, t.name, t.shape, dequantised(t, pool), what);
     seen.insert(t.name);
   }
   check_complete(*model.weights, seen, what);

@@ -2,6 +2,8 @@
 
 #include "fairway/exec/calibration.h"
 #include "fairway/pipeline/stages/model_file.h"
+#include "recipe/quant_policy.h"
+#include "stages/stored_tensor.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -11,21 +13,6 @@
 namespace fairway::pipeline {
 
 namespace {
-
-/// docs/spec/quantization.md section 1: whatever is neither attention's nor the MLP's goes by the rule of
-/// tables.
-quant::TensorInfo tensor_info(const graph::Parameter& p) {
-  using enum quant::Category;
-  const bool attends = p.role == graph::Role::attention || p.role == graph::Role::projection;
-  return {p.name, p.shape, attends ? attention : p.role == graph::Role::mlp ? mlp : table};
-}
-
-/// As the recipe says it, without guided bits.
-quant::QuantPolicy written_policy(const QuantConfig& c) {
-  auto policy = c.policy;
-  for (const auto& rule : c.rules) policy.overrides.push_back(quant::parse_override("quant.rules", rule));
-  return policy;
-}
 
 quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout& layout,
                              const quant::Sensitivity& sensitivity) {
@@ -41,31 +28,6 @@ quant::QuantPolicy policy_of(const QuantConfig& c, const graph::ParameterLayout&
     quant::guide_bits(policy, sensitivity, tensors, c.guided_high, c.guided_low);
   }
   return policy;
-}
-
-artifact::TensorKind stored_kind(quant::Kind kind) {
-  switch (kind) {
-    case quant::Kind::int6:
-      return artifact::TensorKind::int6;
-    case quant::Kind::int7:  // a byte holds it, and only the range of the values would differ
-    case quant::Kind::int8:
-      return artifact::TensorKind::int8;
-    case quant::Kind::int5:
-      return artifact::TensorKind::int5;
-    default:
-      return artifact::TensorKind::f16;
-  }
-}
-
-artifact::StoredTensor stored(quant::QuantizedTensor&& t) {
-  artifact::StoredTensor s;
-  s.name = std::move(t.name);
-  s.kind = stored_kind(t.kind);
-  for (int i = 0; i < t.shape.rank(); ++i) s.shape.push_back(t.shape[i]);
-  s.q = std::move(t.q);
-  s.scales = std::move(t.scales);
-  s.half = std::move(t.passthrough);
-  return s;
 }
 
 }  // namespace
@@ -102,25 +64,33 @@ quant::Hessians calibrate(const Recipe& recipe, graph::ParameterStore& weights, 
       text, {rows * window, window, 1, recipe.data.order, static_cast<std::uint64_t>(recipe.seed)});
   exec::ModelRunner runner(recipe.model, weights, engine);
   std::vector<std::int32_t> targets(static_cast<std::size_t>(rows * window));
-  return exec::collect_hessians(runner, static_cast<int>(rows), recipe.quant.calibration_batches,
-                                [&](int, std::span<std::int32_t> tokens) {
-                                  loader.next_step();
-                                  loader.rows(0, tokens, targets);
-                                });
+  auto hessians = exec::collect_hessians(runner, static_cast<int>(rows), recipe.quant.calibration_batches,
+                                         [&](int, std::span<std::int32_t> tokens) {
+                                           loader.next_step();
+                                           loader.rows(0, tokens, targets);
+                                         });
+  for (auto& [name, h] : hessians) {  // means over input rows, of which a layer has some for each of its runs
+    const int layer = weights.layout().find(name).layer;
+    const auto slots = model::execution_slots(recipe.model);
+    const auto runs = layer < 0 ? 1 : std::ranges::count(slots, layer, &model::Slot::layer);
+    for (auto& v : h) v /= static_cast<float>(runs * rows * window);
+  }
+  return hessians;
 }
 
 artifact::Artifact make_artifact(const Recipe& recipe, graph::ParameterStore& weights,
                                  const text::Tokenizer& tokenizer, const std::string& data_manifest,
                                  exec::Engine& engine, const Measured& measured) {
   const auto policy = policy_of(recipe.quant, weights.layout(), measured.sensitivity);
-  artifact::Artifact result;
+  std::vector<quant::Source> sources;
   for (const auto& p : weights.layout().parameters()) {
-    engine.throw_if_stopped();
     const bool bf16 = p.group == graph::Group::embedding && recipe.optim.embeddings == tensor::DType::bf16;
-    result.tensors.push_back(
-        stored(quant::quantize(policy, tensor_info(p), weights.value(p.name).span<const float>(), bf16,
-                               engine.pool(), measured.hessians)));
+    sources.push_back({tensor_info(p), weights.value(p.name).span<const float>(), bf16});
   }
+  artifact::Artifact result;
+  for (auto& t : quant::quantize_model(policy, sources, engine.pool(), measured.hessians,
+                                       [&] { engine.throw_if_stopped(); }))
+    result.tensors.push_back(to_stored(std::move(t)));
   result.tokenizer = tokenizer_section(tokenizer);
   result.recipe_text = to_portable_toml(recipe);
   result.provenance = {build_version(), engine.device().str(), std::string(base::isa_name(engine.isa())),

@@ -28,6 +28,22 @@ enum class TensorKind : std::uint8_t {
 std::string_view kind_name(TensorKind kind);  ///< "int6", ..., "f32"
 constexpr bool is_integer(TensorKind kind) { return kind <= TensorKind::int5; }
 
+/// What an integer tensor may have beside its grid. With R the Walsh-Hadamard matrix over the root of its
+/// size where `rotated`, else the identity: W = (q * scale + A B) R, with the scale of a group in its
+/// columns.
+struct Correction {
+  bool rotated = false;                    ///< columns: a power of two
+  std::int64_t group_columns = 0;          ///< columns of each group
+  std::vector<std::int64_t> group_starts;  ///< first columns, ascending, without overlaps
+  std::vector<tensor::f16> group_scales;   ///< [rows] where there are groups; all finite
+  std::int64_t rank = 0;                   ///< of A B; at most rows and columns; 0: none
+  std::int64_t b_group = 0;                ///< elements of the row-major B that share a scale
+  std::vector<std::int8_t> a, b;           ///< [rows, rank] of -2 .. 1, [rank, columns] of -8 .. 7
+  tensor::f16 a_scale{};                   ///< finite
+  std::vector<tensor::f16> b_scales;       ///< [ceil(rank * columns / b_group)]; all finite
+  bool operator==(const Correction&) const = default;
+};
+
 /// One named tensor. Exactly the vectors of its kind are filled: q and scales, or half, or full.
 struct StoredTensor {
   std::string name;  ///< 1 to 255 bytes of printable ASCII
@@ -37,6 +53,7 @@ struct StoredTensor {
   std::vector<tensor::f16> scales;  ///< [rows]; all finite
   std::vector<tensor::f16> half;    ///< [elements]
   std::vector<float> full;          ///< [elements]
+  Correction correction = {};       ///< of integer kinds
 
   std::int64_t elements() const;  ///< product of extents; 1 for rank 0
   std::int64_t rows() const;      ///< product of all extents but the last; 1 for rank 0 and 1

@@ -50,7 +50,7 @@ struct SizePart {
 struct SizeLedger {
   std::vector<SizePart> parts;  ///< stored_bytes add up to file_bytes
   std::uint64_t file_bytes = 0;
-  std::uint64_t weights_bytes = 0;    ///< the compressed weights section alone
+  std::uint64_t weights_bytes = 0;    ///< the compressed weights and their corrections
   std::uint64_t tokenizer_bytes = 0;  ///< the compressed tokenizer section alone
   std::uint64_t code_bytes = 0;       ///< artifact::code_bytes()
   std::uint64_t code_bytes_cpu = 0;   ///< artifact::code_bytes_cpu(); part of no total

@@ -32,6 +32,7 @@ struct bf16 {
 /// Storage of an IEEE half.
 struct f16 {
   std::uint16_t bits = 0;
+  bool operator==(const f16&) const = default;  ///< of the bits
 };
 
 constexpr float to_float(bf16 v) { return std::bit_cast<float>(static_cast<std::uint32_t>(v.bits) << 16); }
