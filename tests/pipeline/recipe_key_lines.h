@@ -36,6 +36,7 @@ inline std::vector<Line> lines(const Folder& folder) {
   const std::vector<std::string> qat = {"qat.mlp=5"},
                                  swa = {"average.kind=swa", "average.swa_every=1", "average.swa_below=0.9"};
   const std::vector<std::string> token_smear = {"model.smear=false", "model.smear_channels=12"},
+                                 tables = {"quant.table=int7_gptq", "quant.rules=[\"*.embed.weight=int8\"]"},
                                  loops = {"model.loop_layers=[1]", "model.loop_runs=2"};
   std::string even = "[0";
   for (int id = 2; id < 1024; id += 2) even += fmt::format(", {}", id);
@@ -172,7 +173,19 @@ inline std::vector<Line> lines(const Folder& folder) {
        {"pack.values", "pack.bytes", "pack.kinds", "pack.read", "loop.sensitivity"}},
       {"quant.clip_attention", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.matrix=int6_gptq"}},
       {"quant.clip_mlp", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.mlp=int6_gptq"}},
-      {"quant.clip_table", "9", {"pack.values", "pack.bytes", "pack.read"}, {"quant.table=int7_gptq"}},
+      {"quant.clip_table", "9", {"pack.values", "pack.bytes", "pack.read"}, tables},
+      {"quant.damping_attention",
+       "0.1",
+       {"pack.values", "pack.bytes", "pack.read"},
+       {"quant.matrix=int6_gptq"}},
+      {"quant.damping_mlp", "0.1", {"pack.values", "pack.bytes", "pack.read"}, {"quant.mlp=int6_gptq"}},
+      {"quant.damping_table", "0.1", {"pack.values", "pack.bytes", "pack.read"}, tables},
+      {"quant.rotate", "hadamard", {"pack.*"}, {"quant.matrix=int6_gptq"}},
+      {"quant.awq_groups", "2", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.awq_columns=8"}},
+      {"quant.awq_columns", "8", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.awq_groups=2"}},
+      {"quant.lqer_tensors", "2", {"pack.*"}, {"quant.matrix=int6_gptq"}},
+      {"quant.lqer_rank", "2", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.lqer_tensors=2"}},
+      {"quant.lqer_group", "16", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.lqer_tensors=2"}},
       // Scores.
       {"score.stride", "4", {"score.stride", "score.nll", "entered.stride", "entered.nll"}},
       {"score.tail",

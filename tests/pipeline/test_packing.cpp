@@ -140,5 +140,80 @@ TEST(Gptq, IsCalibratedOnTheTrainingText) {
   }
 }
 
+TEST(Gptq, WhatIsPutBackIsLoadedAgain) {
+  const std::vector<std::string> set = {
+      "quant.matrix=int5_gptq",      "model.bigram_rows=0",    "model.ve_dim=0",  "model.ve_layers=[]",
+      "quant.calibration_batches=1", "quant.clip_attention=4", "quant.clip_mlp=4"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), set.begin(), set.end());
+    Scene s(more);
+    const auto packed = s.pack({{}, calibrate(s.recipe, *s.model.weights, s.corpus.train, s.engine)});
+    const auto bytes = artifact::encode_artifact(packed, {artifact::Coder::zstd, 3});
+    const auto loaded = from_artifact(artifact::decode_artifact(bytes, "x"), "x");
+    std::map<std::string, double> lost;
+    for (const auto& p : s.model.weights->layout().parameters()) {
+      const auto w = s.model.weights->value(p.name).span<const float>();
+      const auto back = loaded.weights->value(p.name).span<const float>();
+      for (std::size_t i = 0; i < w.size(); ++i) lost[p.name] += std::pow(double{w[i]} - back[i], 2);
+    }
+    return std::pair(packed, lost);
+  };
+  const auto [plain, lost] = with({});
+  const auto [put_back, less] = with({"quant.lqer_tensors=2", "quant.lqer_rank=8"});
+  const auto [groups, finer] = with({"quant.awq_groups=1", "quant.awq_columns=32"});
+  int corrected = 0, picked = 0;
+  for (const auto& t : put_back.tensors) {
+    const auto name = t.name;
+    corrected += t.correction.rank > 0;
+    if (t.correction.rank > 0)
+      EXPECT_LT(less.at(name), 0.9 * lost.at(name)) << name;
+    else
+      EXPECT_EQ(less.at(name), lost.at(name)) << name;
+    const auto& g = groups.find(name)->correction;
+    picked += !g.group_starts.empty();
+    if (!g.group_starts.empty()) {
+      EXPECT_LT(finer.at(name), 0.95 * lost.at(name)) << name;
+      EXPECT_EQ(groups.find(name)->kind, artifact::TensorKind::int8);
+    }
+  }
+  EXPECT_EQ(corrected, 2);
+  EXPECT_EQ(picked, 1);
+  const auto [rotated, turned] = with({"quant.rotate=hadamard"});
+  for (const auto& [name, error] : lost) {
+    const auto* t = rotated.find(name);
+    EXPECT_EQ(t->correction.rotated, t->kind == artifact::TensorKind::int5) << name;
+    EXPECT_LT(turned.at(name), 2 * error + 1e-9) << name << ": not read back in its basis";
+  }
+}
+
+TEST(Packing, GatesOfHeadsHaveARuleOfTheirOwn) {
+  const char* gate = "blocks.0.attn.attn_gate_w";
+  const auto stored = [&](const std::string& rule, int channels) {
+    Scene s({"model.attn_gate=sigmoid", "quant.gates=" + rule,
+             fmt::format("model.attn_gate_channels={}", channels)});
+    for (const auto& p : s.model.weights->layout().parameters())
+      if (p.name == gate) std::ranges::fill(s.model.weights->value(p.name).span<float>(), 0.25f);
+    return *s.pack().find(gate);
+  };
+  const auto coded = stored("int8_absmax", 16);  // 2 heads: 32 elements
+  EXPECT_EQ(coded.kind, artifact::TensorKind::int8);
+  EXPECT_EQ(coded.q.front(), 127);
+  EXPECT_EQ(coded.scales.front().bits, tensor::to_f16(0.25f / 127).bits);
+  EXPECT_EQ(stored("int8_absmax", 15).kind, artifact::TensorKind::f16) << "too small";
+  EXPECT_EQ(stored("table", 16).kind, artifact::TensorKind::f16);
+}
+
+TEST(Packing, RulesThatCannotBeFollowedAreToldBeforeTraining) {
+  EXPECT_THAT(input_error([] { small_recipe({"quant.table=int7_gptq"}); }),
+              HasSubstr("bigram.embed.weight would be stored by int7_gptq, which needs the Hessian"));
+  EXPECT_THAT(input_error([] {
+                small_recipe({"quant.matrix=int6_gptq", "quant.rotate=hadamard", "model.mlp_mult=3"});
+              }),
+              HasSubstr("needs rows of a power of two, and these are 192 wide"));
+  for (const auto* key : {"quant.awq_groups=1", "quant.lqer_tensors=3", "quant.rotate=hadamard"})
+    EXPECT_THAT(input_error([&] { small_recipe({key}); }),
+                HasSubstr("no tensor is quantised by a rule int*_gptq"));
+}
+
 }  // namespace
 }  // namespace fairway::pipeline

@@ -318,12 +318,12 @@ class Keys : public ::testing::Test {
     for (const auto& p : weights_->layout().parameters())
       if (p.group == graph::Group::matrix) sensitivity[p.name] = static_cast<double>(sensitivity.size() + 1);
     Measured measured{sensitivity};
-    for (const auto& p : weights_->layout().parameters()) {  // no correlations
+    for (const auto& p : weights_->layout().parameters()) {
       if (!p.multiplied && p.group != graph::Group::embedding) continue;
       const auto n = static_cast<std::size_t>(p.shape.columns());
       auto& h = measured.hessians[p.name];
       h.resize(n * n);
-      for (std::size_t i = 0; i < n; ++i) h[i * n + i] = 1;
+      for (std::size_t i = 0; i < n * n; ++i) h[i] = i % (n + 1) == 0 ? 1.0f : 0.5f;
     }
     const auto packed = make_artifact(r, *weights_, fixed_corpus_->tokenizer, "{}", engine_, measured);
     std::string kinds;
@@ -525,11 +525,8 @@ TEST_F(Keys, ATokenizerThatIsTrainedHasCaseOperators) {
 
 TEST_F(Keys, HaveALineEach) {
   // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo,
-  // ATokenizerThatIsTrainedHasCaseOperators, FusedMarkers.* of test_fused_markers.cpp, Gptq.* of
-  // test_packing.cpp, those of the timer of saves.
-  std::set<std::string> known = {
       "budget.enforce",           "data.skip_bad_lines",       "data.case_operators",     "data.fuse_markers",
-      "train.checkpoint_seconds", "quant.calibration_batches", "quant.calibration_tokens"};
+      "train.checkpoint_seconds", "quant.calibration_batches", "quant.calibration_tokens", "quant.gates"};
   for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
     for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
   for (const auto& key : recipe_keys())
