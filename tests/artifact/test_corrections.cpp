@@ -50,7 +50,9 @@ Artifact corrected() {
   auto& groups = with("groups", TensorKind::int8, {4, 9});
   groups.rank = groups.b_group = 0;
   groups.a.clear(), groups.b.clear(), groups.b_scales.clear(), groups.a_scale = {};
-  with("rotated", TensorKind::int6, {3, 8}) = {.rotated = true};
+  auto& rotated = with("rotated", TensorKind::int6, {3, 8});
+  rotated = {};
+  rotated.rotated = true;
   return a;
 }
 

@@ -81,7 +81,9 @@ TEST(Eigen, VectorsAreOrthonormalAndDescend) {
     const auto e = eigen_symmetric({h.begin(), h.end()}, n);
     for (std::int64_t k = 0; k < n; ++k) {
       const double* v = e.vectors.data() + k * n;
-      if (k > 0) EXPECT_LE(e.values[static_cast<std::size_t>(k)], e.values[static_cast<std::size_t>(k - 1)]);
+      if (k > 0) {
+        EXPECT_LE(e.values[static_cast<std::size_t>(k)], e.values[static_cast<std::size_t>(k - 1)]);
+      }
       for (std::int64_t l = 0; l <= k; ++l) {
         double product = 0;
         for (std::int64_t i = 0; i < n; ++i) product += v[i] * e.vectors[static_cast<std::size_t>(l * n + i)];
