@@ -179,7 +179,7 @@ inline std::vector<Line> lines(const Folder& folder) {
        {"pack.values", "pack.bytes", "pack.read"},
        {"quant.matrix=int6_gptq"}},
       {"quant.damping_mlp", "0.1", {"pack.values", "pack.bytes", "pack.read"}, {"quant.mlp=int6_gptq"}},
-      {"quant.damping_table", "0.1", {"pack.values", "pack.bytes", "pack.read"}, tables},
+      {"quant.damping_table", "0.1", {"pack.*"}, tables},
       {"quant.rotate", "hadamard", {"pack.*"}, {"quant.matrix=int6_gptq"}},
       {"quant.awq_groups", "2", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.awq_columns=8"}},
       {"quant.awq_columns", "8", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.awq_groups=2"}},
