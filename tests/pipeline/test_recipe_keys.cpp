@@ -527,9 +527,10 @@ TEST_F(Keys, HaveALineEach) {
   // Tests of their own: ABudgetThatIsEnforcedActs, BadLinesAreLeftOutWhereTheKeySaysSo,
   // ATokenizerThatIsTrainedHasCaseOperators, FusedMarkers.* of test_fused_markers.cpp, Gptq.* and
   // Packing.Gates* of test_packing.cpp, those of the timer of saves.
-  std::set<std::string> known = {
-      "budget.enforce",           "data.skip_bad_lines",       "data.case_operators",      "data.fuse_markers",
-      "train.checkpoint_seconds", "quant.calibration_batches", "quant.calibration_tokens", "quant.gates"};
+  std::set<std::string> known = {"budget.enforce",           "data.skip_bad_lines",
+                                 "data.case_operators",      "data.fuse_markers",
+                                 "train.checkpoint_seconds", "quant.calibration_batches",
+                                 "quant.calibration_tokens", "quant.gates"};
   for (const auto& some : {lines(folder_), adapt_lines(), run_lines()})
     for (const auto& line : some) EXPECT_TRUE(known.insert(line.key).second) << line.key << " twice";
   for (const auto& key : recipe_keys())
