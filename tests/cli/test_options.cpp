@@ -25,6 +25,8 @@ Words operator+(Words a, const Words& b) {
 }
 
 const std::string kTokenizer = FAIRWAY_DATA_DIR "/tokenizers/fineweb_1024_bpe.model";
+const std::string kCaseOps =
+    FAIRWAY_DATA_DIR "/tokenizers/fineweb_8192_bpe_lossless_caps_caseops_v1_reserved.model";
 
 /// A model of one layer on a text of a page, trained once.
 class Options : public ::testing::Test {
@@ -135,6 +137,9 @@ class Options : public ::testing::Test {
   }
   static Json build(const std::string& out, const Words& more, const Words& files = {"a.txt"}) {
     return json_of(Words{"data", "build"} + files + Words{"--tokenizer", kTokenizer, "--out", out} + more);
+  }
+  static Json build_caseops(const std::string& out, const Words& more) {
+    return json_of(Words{"data", "build", "a.txt", "--tokenizer", kCaseOps, "--out", out} + more);
   }
   static Json tokenizer(const Words& more, const Words& files = {"b.jsonl"}) {
     return json_of(Words{"tokenizer", "train"} + files +
@@ -465,6 +470,10 @@ class OptionEntries : public Options {
     add("tokenizer train", "--transform", [] {
       EXPECT_EQ(tokenizer({"--transform", "caseops"})["transform"], "caseops_lossless_v1");
     });
+    add("tokenizer train", "--fuse-markers", [=] {
+      EXPECT_NE(print({"--transform", "caseops", "--fuse-markers"}), print({"--transform", "caseops"}));
+      EXPECT_EQ(said({"tokenizer", "train", "b.jsonl", "--out", "f.model", "--fuse-markers"}).code, 2);
+    });
     add("tokenizer train", "--split-on", [=] {
       EXPECT_NE(print({"--split-on", "line"}, {"a.txt"}), print({"--split-on", "file"}, {"a.txt"}));
     });
@@ -536,6 +545,21 @@ class OptionEntries : public Options {
     });
     add("data build", "--skip-bad-lines", [] {
       leaves_bad_lines_out({"data", "build", "bad.jsonl", "--tokenizer", kTokenizer, "--out", "s-bad"});
+    });
+    add("data build", "--fuse-markers", [] {
+      EXPECT_LT(build_caseops("s-fused", {"--fuse-markers"})["train"]["tokens"],
+                build_caseops("s-unfused", {})["train"]["tokens"]);
+      const Words plain = {"data", "build", "a.txt", "--tokenizer", kTokenizer, "--out", "s-plain"};
+      EXPECT_EQ(said(plain + Words{"--fuse-markers"}).code, 2);
+    });
+    auto side_car = [](const Json& json) { return json["val"]["shards"][0].contains("side_car"); };
+    add("data build", "--side-car", [=] {
+      EXPECT_FALSE(side_car(build("s-alone", {"--validation"})));
+      EXPECT_TRUE(side_car(build("s-side", {"--validation", "--side-car"})));
+    });
+    add("data build", "--no-side-car", [=] {
+      EXPECT_TRUE(side_car(build_caseops("s-case", {"--validation"})));
+      EXPECT_FALSE(side_car(build_caseops("s-bare", {"--validation", "--no-side-car"})));
     });
     add("data build", "--prefix", [] {
       build("s-p", {"--prefix", "mine"});

@@ -162,6 +162,7 @@ class FusedMarkersGolden : public CaseOpsGolden {};
 TEST_P(FusedMarkersGolden, NothingPassesTheSmearGateBehindThem) {
   file = golden("marker_fusion");
   config.smear_closed = file.json("smear")["donors"].get<std::vector<int>>();
+  config.window = static_cast<int>(file.at("smear/input_ids").shape[1]);
   options.mode = model::Mode::logits;
   graph::Plan plan(*store, runtime_on(pool));
   const FoldedProgram folded(plan, config, options);

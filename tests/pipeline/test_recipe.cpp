@@ -136,7 +136,8 @@ TEST(Recipe, WhatIsWrittenReadsBackTheSame) {
         continue;
       }
       const auto text = to_toml(recipe);
-      ASSERT_EQ(read(text), recipe) << key.name << "\n" << text;
+      // As from a model file: without what a run checks besides (rules that fit the model's tensors).
+      ASSERT_EQ(parse_recipe(text, "r.toml", "", {}).recipe, recipe) << key.name << "\n" << text;
       ++compared;
     }
   }
