@@ -39,6 +39,10 @@ void add_score(CLI::App& app, Context& context, Action& action) {
   command->add_option_function<int>(
       "--stride", [arguments](int stride) { arguments->request.stride = stride; },
       "Stride of the sliding windows; 0: windows side by side (default: the recipe's)");
+  command
+      ->add_option("--window", request.window,
+                   "Tokens of a window, also more than the model was trained with (default: the recipe's)")
+      ->check(CLI::Range(2, 1 << 20));
   command->add_flag("--plain", request.plain, "Also score windows side by side");
   command->add_flag("--raw", request.raw, "Of a checkpoint: the last step's weights, not the average");
   command

@@ -233,9 +233,7 @@ EvaluateResult evaluate(const Protocol& protocol, const model::ModelConfig& conf
     adapt_streaming(evaluation, plan);
     return evaluation.result();
   }
-  const auto windows = options.stride > 0
-                           ? score::WindowPlan::sliding(n, config.window, options.stride, options.tail)
-                           : score::WindowPlan::plain(n, config.window, options.tail);
+  const auto windows = exec::plan_windows(config, tokens, options.stride, options.tail);
   const EpochPlan plan(protocol, windows.targets(), config.window);
   Evaluation evaluation(protocol, config, weights, engine, tokens, options, windows,
                         std::int64_t{protocol.virtual_ranks} * protocol.batch_windows, windows.size());

@@ -2,6 +2,8 @@
 
 #include "fairway/exec/micro_batch.h"
 
+#include <algorithm>
+
 namespace fairway::exec {
 
 WindowPrograms::WindowPrograms(ModelRunner& runner, int rows)
@@ -23,6 +25,18 @@ void WindowPrograms::score(std::span<const std::int32_t> inputs, std::span<const
   program.write("targets", targets);
   program.run();
   program.read("nll", nll);
+}
+
+score::WindowPlan plan_windows(const model::ModelConfig& config, const score::TokenView& tokens, int stride,
+                               score::Tail tail) {
+  const int lead = config.memory_tokens;
+  if (stride > 0)
+    return score::WindowPlan::sliding(tokens.size(), config.window, std::min(stride, config.window - lead),
+                                      tail, lead);
+  if (config.documents && lead == 0 && tail == score::Tail::clean)
+    return score::WindowPlan::documents(tokens.size(), config.window,
+                                        [&](std::int64_t i) { return tokens[i] == config.bos_id; });
+  return score::WindowPlan::plain(tokens.size(), config.window, tail, lead);
 }
 
 }  // namespace fairway::exec

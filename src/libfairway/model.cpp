@@ -45,9 +45,12 @@ struct Model::Impl {
   /// What runs the model; made by the first call that needs it, with programs as calls ask for them.
   struct Running {
     Running(const pipeline::OpenModel& model, int threads)
-        : engine(execution(threads)), runner(model.recipe.model, *model.weights, engine), scorer(runner) {}
+        : engine(execution(threads)),
+          runner(model.recipe.model, *model.weights, engine),
+          evaluation(pipeline::evaluated(model.recipe), *model.weights, engine),
+          scorer(evaluation) {}
     exec::Engine engine;
-    exec::ModelRunner runner;
+    exec::ModelRunner runner, evaluation;  ///< to decode; to score, in windows of its own length
     exec::WindowPrograms scorer;
     std::optional<pipeline::Decoder> decoder;
   };

@@ -22,6 +22,24 @@ WindowPlan WindowPlan::plain(std::int64_t tokens, std::int32_t window, Tail tail
   return plan;
 }
 
+WindowPlan WindowPlan::documents(std::int64_t tokens, std::int32_t window,
+                                 const std::function<bool(std::int64_t)>& begins) {
+  auto plan = plain(tokens, window);
+  std::vector<std::int64_t> starts = {0};
+  std::int64_t piece = 0;
+  // The piece that ends before `end` begins a window of its own where it does not fit into the last one.
+  const auto close = [&](std::int64_t end) {
+    if (end - starts.back() > window) starts.push_back(piece);
+    piece = end;
+  };
+  for (std::int64_t i = 1; i < plan.targets_; ++i)
+    if (i - piece == window || begins(i)) close(i);
+  close(plan.targets_);
+  plan.windows_ = std::ssize(starts);
+  plan.starts_ = std::make_shared<const std::vector<std::int64_t>>(std::move(starts));
+  return plan;
+}
+
 WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::int32_t stride, Tail tail,
                                std::int32_t lead) {
   if (window < 1) base::fail_input("evaluation window of {} tokens: it must be at least 1", window);
@@ -60,6 +78,11 @@ WindowPlan WindowPlan::sliding(std::int64_t tokens, std::int32_t window, std::in
 
 Window WindowPlan::operator[](std::int64_t index) const {
   base::check(index >= 0 && index < windows_, "window {} of {}", index, windows_);
+  if (starts_) {
+    const auto at = static_cast<std::size_t>(index);
+    const auto start = (*starts_)[at], end = index + 1 < windows_ ? (*starts_)[at + 1] : targets_;
+    return {start, static_cast<std::int32_t>(end - start), 0, window_};
+  }
   Window w;
   w.start = index * stride_ - lead_;
   w.score_from = lead_;

@@ -293,6 +293,10 @@ class OptionEntries : public Options {
       EXPECT_EQ(score({"--stride", "8"})["sliding"]["stride"], 8);
       EXPECT_TRUE(score({"--stride", "0"}).contains("plain"));
     });
+    add("score", "--window", [] {
+      EXPECT_EQ(score({"--window", "80"})["sliding"]["window"], 80);
+      EXPECT_EQ(said({"score", "m.fairway", "--text", "tail.txt", "--window", "1"}).code, 2);
+    });
     add("score", "--plain", [] {
       EXPECT_TRUE(score({"--plain"}).contains("plain"));
       EXPECT_FALSE(score({}).contains("plain"));

@@ -204,6 +204,7 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"quant.lqer_group", "16", {"pack.*"}, {"quant.matrix=int6_gptq", "quant.lqer_tensors=2"}},
       // Scores.
       {"score.stride", "4", {"score.stride", "score.nll", "entered.stride", "entered.nll"}},
+      {"score.window", "64", {"score.nll", "entered.nll"}},
       {"score.tail",
        "published",
        {"score.tail", "score.tokens", "score.bytes", "score.nll", "score.notes", "entered.tail",

@@ -4,7 +4,10 @@
 
 #include <gmock/gmock.h>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 namespace fairway::pipeline {
 namespace {
@@ -99,6 +102,121 @@ INSTANTIATE_TEST_SUITE_P(Systems, PublishedRecipe,
                                            Published{"rec", "relu_square", 128, kVe, kXsa, 20000, 3500, 500,
                                                      4000, "ema", 0.15, "int6_search", 0, 64}),
                          [](const auto& test) { return std::string(test.param.name); });
+
+/// docs/spec/caseops_training.md section 1, docs/spec/caseops_quantization.md section 1,
+/// docs/spec/leaders.md.
+struct CaseOps {
+  const char* name;
+  int vocab_size, layers;
+  std::vector<int> parallel_layers;
+  model::Parallel parallel;
+  double q_gain, gate_scale, matrix_lr, momentum_end, adam_weight_decay, reserve;
+  optim::Clip clip;
+  bool documents;
+  const char *matrix, *gates, *key_rule;
+  double clip_attention, clip_mlp;
+  quant::Rotation rotation;
+  int lqer_group, batches, window, stride;
+};
+
+class CaseOpsRecipe : public ::testing::TestWithParam<CaseOps> {};
+
+TEST_P(CaseOpsRecipe, HasTheValuesOfItsRun) {
+  const auto& p = GetParam();
+  const auto r = load_recipe(p.name).recipe;
+  const auto& m = r.model;
+  EXPECT_EQ(std::tuple(m.vocab_size, m.layers, m.width, m.heads, m.kv_heads, m.window, m.mlp_mult),
+            std::tuple(p.vocab_size, p.layers, 512, 8, 4, 2048, 4.0));
+  EXPECT_EQ(std::tuple(m.loop_layers, m.loop_runs), std::tuple(std::vector<int>{3, 4, 5}, 3));
+  EXPECT_EQ(std::tuple(m.parallel_layers, m.parallel), std::tuple(p.parallel_layers, p.parallel));
+  EXPECT_FLOAT_EQ(m.q_gain_init, static_cast<float>(p.q_gain));
+  EXPECT_FLOAT_EQ(m.attn_gate_scale, static_cast<float>(p.gate_scale));
+  EXPECT_EQ(std::tuple(m.smear_channels, m.attn_gate_channels, m.documents, r.train.packed),
+            std::tuple(12, 12, p.documents, p.documents));
+
+  const auto& o = r.optim;
+  EXPECT_EQ(std::tuple(o.matrix_lr, o.embedding_lr, o.scalar_lr), std::tuple(p.matrix_lr, 0.03, 0.02));
+  EXPECT_EQ(std::tuple(o.muon_momentum.start, o.muon_momentum.end, o.muon_momentum.steps),
+            std::tuple(0.92, p.momentum_end, 1500));
+  EXPECT_EQ(std::tuple(o.muon_weight_decay, o.adam_weight_decay, o.grad_clip, o.clip),
+            std::tuple(0.095, p.adam_weight_decay, 0.3, p.clip));
+  EXPECT_TRUE(o.muon_row_norm);
+
+  const auto& t = r.train;
+  EXPECT_EQ(std::tuple(t.batch_tokens, t.seconds, t.reserve_seconds), std::tuple(786'432, 600.0, p.reserve));
+  EXPECT_EQ(std::tuple(t.loop_start, t.warmdown_fraction, t.lr_floor), std::tuple(0.35, 0.85, 0.1));
+  EXPECT_EQ(r.average.decay, 0.9965);
+  EXPECT_FALSE(r.qat.any());
+
+  const auto& q = r.quant;
+  EXPECT_EQ(std::tuple(q.policy.attention->name, q.policy.table->name),
+            std::tuple(std::string_view(p.matrix), std::string_view("int7_gptq")));
+  EXPECT_EQ(q.policy.gate ? q.policy.gate->name : "", p.gates);
+  EXPECT_EQ(std::tuple(q.policy.attention_clip, q.policy.mlp_clip, q.policy.table_clip),
+            std::tuple(p.clip_attention, p.clip_mlp, 14.0));
+  EXPECT_EQ(std::tuple(q.policy.rotation, q.policy.lqer.tensors, q.policy.lqer.rank, q.policy.lqer.group),
+            std::tuple(p.rotation, 3, 4, p.lqer_group));
+  EXPECT_EQ(std::ranges::count(q.rules, fmt::format("*.attn.c_k.weight={}", p.key_rule)),
+            *p.key_rule ? 1 : 0);
+  EXPECT_EQ(std::tuple(q.policy.passthrough_limit, q.calibration_batches, r.score.window, r.score.stride),
+            std::tuple(65'536, p.batches, p.window, p.stride));
+  EXPECT_EQ(r.score.tail, score::Tail::clean);
+}
+
+const std::vector<int> kLanes = {8, 9, 10};
+INSTANTIATE_TEST_SUITE_P(
+    Systems, CaseOpsRecipe,
+    ::testing::Values(CaseOps{"caseops",
+                              12288,
+                              12,
+                              {7, 8, 9, 10, 11},
+                              model::Parallel::sum,
+                              5.25,
+                              1.0,
+                              0.026,
+                              0.99,
+                              0.095,
+                              4.0,
+                              optim::Clip::global,
+                              false,
+                              "int5_gptq",
+                              "",
+                              "int6_gptq",
+                              12.85,
+                              12.85,
+                              quant::Rotation::hadamard,
+                              64,
+                              16,
+                              0,
+                              64},
+                      CaseOps{"caseops_leader",
+                              8192,
+                              11,
+                              kLanes,
+                              model::Parallel::lanes,
+                              5.0,
+                              0.5,
+                              0.026,
+                              0.97,
+                              0.085,
+                              0.5,
+                              optim::Clip::rank,
+                              true,
+                              "int6_gptq",
+                              "int8_absmax",
+                              "",
+                              13.0,
+                              11.5,
+                              quant::Rotation::none,
+                              64,
+                              16,
+                              0,
+                              0},
+                      CaseOps{"caseops_2135", 8192, 11,    kLanes, model::Parallel::lanes, 5.0,  0.5,
+                              0.028,          0.97, 0.085, 7.5,    optim::Clip::rank,      true, "int6_gptq",
+                              "int8_absmax",  "",   13.0,  11.5,   quant::Rotation::none,  32,   32,
+                              2560,           0}),
+    [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace fairway::pipeline

@@ -18,9 +18,9 @@ using ::testing::HasSubstr;
 
 /// Demo text, tokenizer and an untrained model, made once for each test program.
 struct Scene {
-  explicit Scene(int threads = 2)
+  explicit Scene(int threads = 2, std::vector<std::string> more = {})
       : engine(with_threads(threads)),
-        recipe(small_recipe()),
+        recipe(small_recipe(std::move(more))),
         corpus(prepare_corpus(recipe, engine)),
         model(fresh_model(recipe, corpus.tokenizer, engine)) {
     // Large enough that tokens get very different probabilities.
@@ -55,6 +55,42 @@ TEST(Scoring, WindowsSideBySideAreSlidingOnesWithTheWindowAsStride) {
   EXPECT_EQ(plain.nll, sliding.nll);
   EXPECT_EQ(plain.bytes, sliding.bytes);
   EXPECT_EQ(plain.tokens, 3000);
+}
+
+/// Attention inside documents: plain windows never cut one that fits, so that each is scored as if it stood
+/// alone, and a longer one in pieces from its own beginning.
+TEST(Scoring, DocumentsScoreAsIfEachStoodAlone) {
+  Scene s(2, {"model.documents=true", "model.smear=false", "model.bigram_rows=0",
+              "data.min_document_bytes=300", "data.train_bytes=60000"});
+  const auto& tokens = s.corpus.validation.tokens;
+  const auto whole = s.score(0, {});
+  EXPECT_EQ(whole.verdict.text(), "valid");
+  const auto begins = [&](std::size_t i) { return tokens[i] == s.recipe.model.bos_id; };
+  int documents = 0, pieces = 0;
+  double nll = 0;
+  for (std::size_t first = 0, end = 1; first + 1 < tokens.size(); first = end++) {
+    while (end + 1 < tokens.size() && !begins(end)) ++end;
+    ScoredText alone;  // with the token behind it, which its last position predicts
+    alone.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(first),
+                        tokens.begin() + static_cast<std::ptrdiff_t>(end) + 1);
+    nll += score_text(s.recipe.model, *s.model.weights, s.corpus.tokenizer, alone, {}, 0, s.engine).nll;
+    ++documents;
+    pieces += static_cast<int>(end - first) > s.recipe.model.window;
+  }
+  EXPECT_NEAR(nll, whole.nll, 1e-6 * whole.nll);
+  EXPECT_GT(documents, 2);
+  EXPECT_GT(pieces, 0) << "one is longer than a window";
+}
+
+TEST(Scoring, AWindowLongerThanTrainedGivesMoreContext) {
+  Scene s;
+  const auto trained = s.score(0), longer = s.score(0, {.window = 256, .tokens = 3000});
+  EXPECT_EQ(std::tuple(longer.window, longer.tokens, longer.bytes),
+            std::tuple(256, trained.tokens, trained.bytes));
+  EXPECT_EQ(longer.verdict.text(), "valid");
+  EXPECT_NE(longer.nll, trained.nll);
+  EXPECT_FLOAT_EQ(s.score(0, {.window = 256, .tokens = 128}).nll, s.score(0, {.tokens = 128}).nll)
+      << "the first window sees the same";
 }
 
 TEST(Scoring, EveryStrideScoresEveryTokenOnce) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
+#include <tuple>
 #include <vector>
 
 #include "fairway/base/error.h"
@@ -144,6 +146,38 @@ TEST(WindowPlan, ALeadIsNeverScoredAndEveryTargetStillIsOnce) {
   EXPECT_THROW(WindowPlan::sliding(100, 16, 13, Tail::clean, 4), base::Error);
   EXPECT_THROW(WindowPlan::plain(100, 16, Tail::clean, 16), base::Error);
   EXPECT_THROW(WindowPlan::plain(100, 16, Tail::published, 4), base::Error);
+}
+
+/// Pieces as training cuts them: a window never begins inside one, and holds as many as fit.
+TEST(WindowPlan, WindowsFollowDocuments) {
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 300; ++round) {
+    const std::int32_t window = 1 + static_cast<std::int32_t>(random() % 12);
+    const std::int64_t tokens = 2 + static_cast<std::int64_t>(random() % 80);
+    const auto rarity = 1 + random() % 20;
+    std::vector<bool> begins(static_cast<std::size_t>(tokens));
+    for (auto&& b : begins) b = random() % rarity == 0;
+    const auto plan = WindowPlan::documents(
+        tokens, window, [&](std::int64_t i) { return begins[static_cast<std::size_t>(i)]; });
+    std::vector<std::int64_t> pieces = {0};  // where pieces begin
+    for (std::int64_t i = 1; i < tokens - 1; ++i)
+      if (begins[static_cast<std::size_t>(i)] || i - pieces.back() == window) pieces.push_back(i);
+    pieces.push_back(tokens - 1);
+    EXPECT_EQ(plan.scored(), tokens - 1);
+    std::int64_t next = 0;
+    for (std::int64_t i = 0; i < plan.size(); ++i) {
+      const auto w = plan[i];
+      EXPECT_EQ(w.start, next);
+      EXPECT_EQ(std::tuple(w.score_from, w.score_last), std::tuple(0, window));
+      EXPECT_TRUE(w.length > 0 && w.length <= window);
+      EXPECT_TRUE(std::ranges::count(pieces, w.start));
+      next = w.start + w.length;
+      const auto after = std::ranges::upper_bound(pieces, next);
+      EXPECT_TRUE(after == pieces.end() || *after - w.start > window) << "one more would fit";
+    }
+    EXPECT_EQ(next, tokens - 1);
+  }
+  EXPECT_THROW(WindowPlan::documents(1, 8, [](std::int64_t) { return false; }), base::Error);
 }
 
 TEST(WindowPlan, PublishedTailCountsTheLastStrideSOverDTimes) {

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -49,12 +50,14 @@ void keep_place(std::vector<int>& layers, int old_count, int new_count) {
   layers = kept;
 }
 
-/// Pieces of rows keep their part of the window.
+/// Pieces of rows and windows of scores keep their part of the window.
 void shrink_window(Recipe& recipe, const Limits& limits) {
   auto& window = recipe.model.window;
   if (window <= limits.window) return;
   for (auto& piece : recipe.train.windows)
     piece = std::max(2, static_cast<int>(std::int64_t{piece} * limits.window / window));
+  auto& scored = recipe.score.window;
+  if (scored > 0) scored = std::max(2, static_cast<int>(std::int64_t{scored} * limits.window / window));
   window = limits.window;
 }
 
@@ -66,6 +69,9 @@ void shrink_model(Recipe& recipe, const Limits& limits) {
   keep_last(m.xsa_layers, old_layers, m.layers);
   keep_place(m.loop_layers, old_layers, m.layers);
   keep_place(m.parallel_layers, old_layers, m.layers);
+  // Both may have come to lie on one layer, and lanes begin behind the loop.
+  if (!m.loop_layers.empty())
+    std::erase_if(m.parallel_layers, [&](int layer) { return layer <= m.loop_layers.back(); });
   if (m.width > limits.width) {
     // Matrices shrink with the square of the width: the same ones stay above the limit and are quantised.
     const double part = static_cast<double>(limits.width) / m.width;
@@ -76,6 +82,9 @@ void shrink_model(Recipe& recipe, const Limits& limits) {
     m.heads = largest_divisor(m.width, m.heads);
     m.kv_heads = largest_divisor(m.heads, std::max(1, m.heads * m.kv_heads / old_heads));
     m.rope_dims = std::min(m.rope_dims, m.head_dim());
+    // Hadamard's basis is there for powers of two only.
+    if (!std::has_single_bit(static_cast<unsigned>(m.width)))
+      recipe.quant.policy.rotation = quant::Rotation::none;
   }
   shrink_window(recipe, limits);
   m.bigram_dim = std::min(m.bigram_dim, limits.side_dim);
@@ -99,7 +108,7 @@ void shrink_work(Recipe& recipe, const Limits& limits) {
   limit_to(recipe.score.tokens, limits.score_tokens);
   if (recipe.score.stride > 0)
     recipe.score.stride =
-        std::clamp(recipe.score.stride, recipe.model.window / limits.stride_part, recipe.model.window);
+        std::clamp(recipe.score.stride, recipe.model.window / limits.stride_part, evaluated(recipe).window);
 }
 
 /// "last:K" of more blocks than are left: as many of the first ones stay frozen.

@@ -363,6 +363,10 @@ void add_after_training(std::vector<RecipeKey>& keys) {
       number<q, &QuantConfig::guided_low>("quant.guided_low", {0, 1},
                                           "part of the matrices, those with the smallest, with one bit less"),
       flag<s, &ScoreConfig::plain>("score.plain", "score windows side by side"),
+      number<s, &ScoreConfig::window>(
+          "score.window", {0, 1048576},
+          "length of the windows that score and adapt, which may be longer than those of the training; 0: "
+          "model.window"),
       number<s, &ScoreConfig::stride>("score.stride", {0, 1048576},
                                       "score sliding windows of this stride; 0: don't"),
       published::tail(),

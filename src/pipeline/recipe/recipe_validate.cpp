@@ -142,17 +142,21 @@ void validate_qat(const Recipe& recipe) {
 }
 
 void validate_score(const Recipe& recipe) {
-  if (recipe.score.stride > recipe.model.window) {
-    fail_input("score.stride = {}: larger than model.window = {}, tokens would go unscored",
-               recipe.score.stride, recipe.model.window);
+  const int window = evaluated(recipe).window;
+  if (window < 2 || window <= recipe.model.memory_tokens)
+    fail_input("score.window = {}: too short; at least 2, and more than model.memory_tokens = {}", window,
+               recipe.model.memory_tokens);
+  if (recipe.score.stride > window) {
+    fail_input("score.stride = {}: larger than {} = {}, tokens would go unscored", recipe.score.stride,
+               recipe.score.window > 0 ? "score.window" : "model.window", window);
   }
   if (recipe.score.ppm_weight > 0 && recipe.score.stride == 0)
     fail_input("score.ppm_weight = {}: is part of sliding scores only; set score.stride",
                recipe.score.ppm_weight);
   const int memory = recipe.model.memory_tokens;
-  if (memory > 0 && recipe.score.stride > recipe.model.window - memory)
+  if (memory > 0 && recipe.score.stride > window - memory)
     fail_input("score.stride = {}: with model.memory_tokens = {} a window scores its last {} tokens only",
-               recipe.score.stride, memory, recipe.model.window - memory);
+               recipe.score.stride, memory, window - memory);
   if (memory > 0 && recipe.score.tail == score::Tail::published)
     fail_input("score.tail = \"published\": not with model.memory_tokens; choose clean");
   if (memory > 0 && recipe.generate.tokens > 0)
@@ -176,6 +180,12 @@ void validate_adapt(const Recipe& recipe) {
 }
 
 }  // namespace
+
+model::ModelConfig evaluated(const model::ModelConfig& config, const ScoreConfig& options) {
+  auto model = config;
+  if (options.window > 0) model.window = options.window;
+  return model;
+}
 
 bool clips_by_rank(const Recipe& r) { return r.optim.clip == optim::Clip::rank && r.optim.grad_clip > 0; }
 

@@ -14,16 +14,19 @@ namespace {
 /// Seconds for all windows of a stride (0: plain), from scoring the first `windows` of them.
 double forecast(const Recipe& recipe, graph::ParameterStore& weights, const Corpus& corpus, int stride,
                 int windows, exec::Engine& engine) {
-  const std::int64_t window = recipe.model.window, step = stride > 0 ? stride : window;
+  const std::int64_t window = evaluated(recipe).window, step = stride > 0 ? stride : window;
   auto targets = static_cast<std::int64_t>(corpus.validation.tokens.size()) - 1;
   if (recipe.score.tokens > 0) targets = std::min(targets, recipe.score.tokens);
   auto part = recipe.score;
   part.tokens = std::min(targets, window + step * (windows - 1));
   const auto measured =
       score_text(recipe.model, weights, corpus.tokenizer, corpus.validation, part, stride, engine);
-  const auto all = 1 + std::max<std::int64_t>(targets - window + step - 1, 0) / step;
-  return measured.seconds / static_cast<double>(std::max<std::int64_t>(measured.windows, 1)) *
-         static_cast<double>(all);
+  // Windows that follow documents are not full.
+  const bool follow = recipe.model.documents && stride == 0;
+  const auto all =
+      follow ? static_cast<double>(measured.windows * targets) / static_cast<double>(part.tokens)
+             : static_cast<double>(1 + std::max<std::int64_t>(targets - window + step - 1, 0) / step);
+  return measured.seconds / static_cast<double>(std::max<std::int64_t>(measured.windows, 1)) * all;
 }
 
 /// Few windows first; more where those were too quick to judge by.
@@ -74,7 +77,7 @@ ScorePlan plan_scores(const Recipe& recipe, graph::ParameterStore& weights, cons
     engine.progress().warning(expected);
     return asked;
   }
-  const auto plan = shortened(asked, recipe.model.window, allowed, seconds);
+  const auto plan = shortened(asked, evaluated(recipe).window, allowed, seconds);
   if (*plan.forecast_seconds > allowed)
     base::fail("{}, and plain windows alone take {:.0f} s; score less with score.tokens", expected,
                *plan.forecast_seconds);

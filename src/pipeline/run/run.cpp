@@ -316,8 +316,12 @@ RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
   recipe.data.reader.skip_bad_lines |= request.skip_bad_lines;
   recipe.score.tokens = request.tokens;  // a limit of the recipe was for its run
   const int stride = request.stride.value_or(recipe.score.stride);
-  if (stride < 0 || stride > recipe.model.window)
-    fail_input("--stride {}: must be 0 (plain) to {} (the model's window)", stride, recipe.model.window);
+  if (request.window > 0) recipe.score.window = request.window;
+  const int window = evaluated(recipe).window;
+  if (window < 2 || window <= recipe.model.memory_tokens)
+    fail_input("--window {}: must be longer than the model's memory tokens, and at least 2", window);
+  if (stride < 0 || stride > window)
+    fail_input("--stride {}: must be 0 (plain) to {} (the window)", stride, window);
   const auto text =
       read_scored_text(request.patterns, recipe.data, model.tokenizer, recipe.model.vocab_size, engine);
   Json json = {

@@ -34,7 +34,7 @@ AdaptResult adapt_and_score(const Recipe& recipe, const graph::ParameterStore& w
   options.audit_windows = extras.audit_windows;
   AdaptResult result;
   result.kind = recipe.score.stride > 0 ? "sliding" : "plain";
-  result.run = adapt::evaluate(protocol(recipe), recipe.model, weights, engine, tokens, options);
+  result.run = adapt::evaluate(protocol(recipe), evaluated(recipe), weights, engine, tokens, options);
   note_byte_rule(bytes.rule, tokenizer, result.run.score.verdict);
   return result;
 }

@@ -66,11 +66,7 @@ score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenize
   const auto& config = runner.config();
   const auto tokens = scored_tokens(options, text);
   const auto bytes = token_bytes(options, tokenizer, config.vocab_size, text, tokens);
-  const auto n = static_cast<std::int64_t>(tokens.size());
-  const int lead = config.memory_tokens, most = config.window - lead;
-  const auto plan =
-      stride > 0 ? score::WindowPlan::sliding(n, config.window, std::min(stride, most), options.tail, lead)
-                 : score::WindowPlan::plain(n, config.window, options.tail, lead);
+  const auto plan = exec::plan_windows(config, tokens, stride, options.tail);
   for (const int length : plan.score_lengths()) scorer.add(length);
   runner.allocate();
   score::ScoreOptions score_options;
@@ -90,7 +86,7 @@ score::ScoreResult score_text(exec::WindowPrograms& scorer, const text::Tokenize
 score::ScoreResult score_text(const model::ModelConfig& config, graph::ParameterStore& weights,
                               const text::Tokenizer& tokenizer, const ScoredText& text,
                               const ScoreConfig& options, int stride, const exec::Engine& engine) {
-  exec::ModelRunner runner(config, weights, engine);
+  exec::ModelRunner runner(evaluated(config, options), weights, engine);
   exec::WindowPrograms scorer(runner);
   return score_text(scorer, tokenizer, text, options, stride);
 }

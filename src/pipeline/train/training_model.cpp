@@ -26,7 +26,7 @@ std::size_t needed_bytes(const Recipe& r, const exec::Engine& engine, int rows) 
   const auto ranks = clips_by_rank(r) ? values : 0;
   const auto parameters = values * 2 + values / 2 + values + values * 2 + values + ranks;
   return exec::planned_bytes(r.model, engine, r.train.products, training_spec(r, rows)) + parameters +
-         scoring_bytes(r.model, engine) + reserve;
+         scoring_bytes(evaluated(r), engine) + reserve;
 }
 
 int micro_batch_rows(const Recipe& r, const exec::Engine& engine) {

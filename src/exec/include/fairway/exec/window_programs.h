@@ -26,4 +26,10 @@ class WindowPrograms final : public score::WindowScorer {
   std::map<int, graph::Program*> programs_;  ///< by scored length
 };
 
+/// The windows that score a text with this model: sliding with a stride, and without one (0) side by side, or
+/// by documents where its attention stays inside them. The published tail and memory tokens know no
+/// documents.
+score::WindowPlan plan_windows(const model::ModelConfig& config, const score::TokenView& tokens, int stride,
+                               score::Tail tail);
+
 }  // namespace fairway::exec

@@ -2,6 +2,8 @@
 // Which windows score which targets: plain and sliding evaluation (docs/spec/evaluation.md sections 2 and 3).
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "fairway/base/enum_names.h"
@@ -33,7 +35,8 @@ struct Window {
   bool operator==(const Window&) const = default;
 };
 
-/// A plan over a text, computed window by window and never materialised. Immutable and cheap to copy.
+/// A plan over a text. Immutable and cheap to copy: computed window by window, and only where windows follow
+/// documents one number each.
 class WindowPlan {
  public:
   /// `tokens` tokens (so tokens - 1 targets) in windows of `window` without overlap. With a `lead` the first
@@ -41,6 +44,13 @@ class WindowPlan {
   /// window starts that much before the text, later ones overlap by it.
   static WindowPlan plain(std::int64_t tokens, std::int32_t window, Tail tail = Tail::clean,
                           std::int32_t lead = 0);
+  /// Windows of whole documents, for a model whose attention stays inside them: as many as fit side by side
+  /// without cutting one, and of a document longer than `window` pieces of that from its beginning, so that
+  /// each target has the context it has in training (docs/spec/caseops_training.md section 5.2). Windows
+  /// don't overlap and each target is scored once. `begins`: whether a document begins at token i, for 1 <= i
+  /// < tokens - 1.
+  static WindowPlan documents(std::int64_t tokens, std::int32_t window,
+                              const std::function<bool(std::int64_t i)>& begins);
   /// Windows of `window` that start every `stride` tokens; the first scores all its positions, later ones the
   /// last `stride`. 1 <= stride <= window - lead. Input errors: fewer than 2 tokens, a bad stride, a text
   /// shorter than a window (published), a lead with the published tail.
@@ -69,6 +79,7 @@ class WindowPlan {
   std::int64_t targets_ = 0, skipped_ = 0, windows_ = 0;
   std::int32_t window_ = 0, stride_ = 0, lead_ = 0;
   Tail tail_ = Tail::clean;
+  std::shared_ptr<const std::vector<std::int64_t>> starts_;  ///< of each window, where they follow documents
 };
 
 }  // namespace fairway::score

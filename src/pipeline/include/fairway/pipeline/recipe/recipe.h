@@ -117,6 +117,7 @@ struct QuantConfig {
 /// docs/spec/evaluation.md sections 2, 3.
 struct ScoreConfig {
   bool plain = true;
+  int window = 0;                           ///< tokens; 0: model.window
   int stride = 64;                          ///< sliding windows; 0: none
   score::Tail tail = score::Tail::clean;    ///< recipe/published.h
   std::optional<text::ByteRule> rule = {};  ///< none: by the tokenizer
@@ -166,6 +167,11 @@ struct Recipe {
 
 /// Each slice of a step is one rank's, whose gradient is clipped on its own (optim.clip).
 bool clips_by_rank(const Recipe& recipe);
+
+/// The model as it is scored and adapted: in windows of score.window where that is set. Rotary angles follow
+/// them as they would in training (model.rope_rescale_length).
+model::ModelConfig evaluated(const model::ModelConfig& config, const ScoreConfig& options);
+inline model::ModelConfig evaluated(const Recipe& recipe) { return evaluated(recipe.model, recipe.score); }
 /// The windows of a step, or of a slice where micro-batches must not cross its border: a packed row is
 /// consecutive text, and a rank's gradient is its own.
 std::int64_t windows_to_divide(const Recipe& recipe);

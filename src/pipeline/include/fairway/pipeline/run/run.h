@@ -42,6 +42,7 @@ struct ScoreRequest {
   std::filesystem::path model;        ///< artifact, checkpoint or a run's folder
   std::vector<std::string> patterns;  ///< texts or shards
   std::optional<int> stride;          ///< none: the recipe's; 0: plain only
+  int window = 0;                     ///< tokens of a window; 0: the recipe's
   bool plain = false;                 ///< the plain score besides
   bool raw = false;                   ///< of a checkpoint: the raw weights
   std::optional<score::Tail> tail;    ///< none, here and below: the recipe's
