@@ -47,8 +47,7 @@ void run(double spread) {
       compared.weights, spread, compared.raw_bytes, compared.plain_bytes, compared.entropy_bytes);
   for (const auto& c : compared.coders)
     fmt::print("{:24}  {:>10} bytes  {:.4f} bits per weight  {:6.2f} s to code  {:5.2f} s to decode\n",
-               c.name(), c.weights_bytes, c.bits_per_weight, c.encode_seconds,
-               c.decode_seconds);
+               c.name(), c.weights_bytes, c.bits_per_weight, c.encode_seconds, c.decode_seconds);
   for (const bool planes : {false, true})
     fmt::print("zstd 3, byte planes {}: {} bytes in all\n", planes ? "on" : "off",
                artifact::encode_artifact(packed, {artifact::Coder::zstd, 3, planes}).size());

@@ -184,7 +184,8 @@ void ContainerWriter::add_borrowed(std::string name, bool required, std::span<co
 void ContainerWriter::add(std::string name, bool required, std::span<const std::byte> bytes,
                           const WriteOptions& options) {
   if (options.shuffle == 1) {
-    add_coded(std::move(name), required, bytes.size(), encode_smaller(options.coder, bytes, options.level), 1);
+    add_coded(std::move(name), required, bytes.size(), encode_smaller(options.coder, bytes, options.level),
+              1);
     return;
   }
   auto coded = encode_smaller(options.coder, shuffle(bytes, options.shuffle), options.level);

@@ -35,7 +35,7 @@ inline constexpr std::uint64_t kFeatureLzma = 1u << 1;    ///< a section is code
 inline constexpr std::uint64_t kFeaturePlanes =
     1u << 2;  ///< halves and floats of `weights` stand in byte planes
 inline constexpr std::uint64_t kFeatureShuffle = 1u << 3;  ///< a section is byte-shuffled
-inline constexpr std::uint64_t kFeatureGroups = 1u << 4;   ///< integers of `weights` stand in streams by group
+inline constexpr std::uint64_t kFeatureGroups = 1u << 4;  ///< integers of `weights` stand in streams by group
 inline constexpr std::uint64_t kKnownFeatures =
     kFeatureBrotli | kFeatureLzma | kFeaturePlanes | kFeatureShuffle | kFeatureGroups;
 inline constexpr std::size_t kHeaderBytes = 48;

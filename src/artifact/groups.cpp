@@ -186,8 +186,7 @@ std::vector<Place> read_layout(const Container& c, std::span<const StoredTensor>
   const auto& section = c.at(kLayout);
   std::vector<Place> places;
   for (const auto& t : directory)
-    if (is_integer(t.kind))
-      places.push_back({rows_of(t), static_cast<std::size_t>(t.elements()), 0, 0, {}});
+    if (is_integer(t.kind)) places.push_back({rows_of(t), static_cast<std::size_t>(t.elements()), 0, 0, {}});
   if (section.raw_bytes != places.size())
     base::fail_input("{}: section '{}' has {} bytes for {} integer tensors", c.what, kLayout,
                      section.raw_bytes, places.size());
@@ -213,21 +212,32 @@ void read_orders(const Container& c, std::span<Place> places) {
   for (const auto& p : places)
     if (p.layout & kSorted) expected += sizeof(std::uint16_t) * p.rows;
   if (section.raw_bytes != expected)
-    base::fail_input("{}: section '{}' has {} bytes, {} expected", c.what, kOrder, section.raw_bytes, expected);
+    base::fail_input("{}: section '{}' has {} bytes, {} expected", c.what, kOrder, section.raw_bytes,
+                     expected);
   const auto bytes = c.decoded(section, expected);
   base::ByteReader in(bytes.span(), c.what);
   for (std::size_t i = 0; i < places.size(); ++i) {
     auto& p = places[i];
     if (!(p.layout & kSorted)) continue;
     p.order.resize(p.rows);
-    std::memcpy(p.order.data(), in.take(sizeof(std::uint16_t) * p.rows).data(), sizeof(std::uint16_t) * p.rows);
+    std::memcpy(p.order.data(), in.take(sizeof(std::uint16_t) * p.rows).data(),
+                sizeof(std::uint16_t) * p.rows);
     std::vector<bool> seen(p.rows);
     for (const auto row : p.order) {
       if (row >= p.rows || seen[row])
-        base::fail_input("{}: damaged: the order of the rows of integer tensor {} is no permutation", c.what, i);
+        base::fail_input("{}: damaged: the order of the rows of integer tensor {} is no permutation", c.what,
+                         i);
       seen[row] = true;
     }
   }
+}
+
+/// Nothing that nobody reads may stand in a file.
+void check_held(const Container& c, std::uint64_t expected) {
+  const auto held =
+      std::ranges::count_if(c.sections, [](const Section& s) { return s.name.starts_with(kStreamPrefix); });
+  if (static_cast<std::uint64_t>(held) != expected)
+    base::fail_input("{}: {} sections '{}*', {} expected", c.what, held, kStreamPrefix, expected);
 }
 
 /// Checks that exactly the streams of the layout are there, each of the size of its tensors, and all together
@@ -247,9 +257,7 @@ std::vector<const Section*> check_streams(const Container& c, std::span<const Pl
     total += sizes[k];
   }
   if (total > limit) base::fail_input("{}: weights of {} bytes, at most {} are read", c.what, total, limit);
-  const auto held = std::ranges::count_if(c.sections, [](const Section& s) { return s.name.starts_with(kStreamPrefix); });
-  if (static_cast<std::uint64_t>(held) != streams + 2)
-    base::fail_input("{}: {} sections '{}*', {} expected", c.what, held, kStreamPrefix, streams + 2);
+  check_held(c, streams + 2);
   return sections;
 }
 
@@ -257,7 +265,10 @@ std::vector<const Section*> check_streams(const Container& c, std::span<const Pl
 
 WholeWeights whole_weights(const Container& c, const ReadLimits& limits) {
   const auto& section = c.at(kWeights);
-  if (!(c.required_features & kFeatureGroups)) return {c.decoded(section, limits.max_decoded), {}};
+  if (!(c.required_features & kFeatureGroups)) {
+    check_held(c, 0);
+    return {c.decoded(section, limits.max_decoded), {}};
+  }
   const auto rest = c.decoded(section, limits.max_decoded);
   const auto what = fmt::format("{}: section '{}'", c.what, kWeights);
   base::ByteReader in(rest.span(), what);
@@ -289,7 +300,8 @@ WholeWeights whole_weights(const Container& c, const ReadLimits& limits) {
       whole.streams.push_back({&s, out.subspan(at - p.bytes, s.raw_bytes), (p.layout & kSorted) != 0,
                                (p.layout & kTransposed) != 0});
     }
-    restore(stream.span().subspan(in_stream, p.bytes), p.rows, {p.order, (p.layout & kTransposed) != 0}, target);
+    restore(stream.span().subspan(in_stream, p.bytes), p.rows, {p.order, (p.layout & kTransposed) != 0},
+            target);
     in_stream += p.bytes;
   }
   const auto behind = in.take(in.left());

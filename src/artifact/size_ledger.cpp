@@ -8,8 +8,8 @@
 #include <numeric>
 
 #include "container.h"
-#include "groups.h"
 #include "fairway/base/file.h"
+#include "groups.h"
 #include "json.h"
 #include "sections.h"
 #include "weights.h"
@@ -69,7 +69,8 @@ Split split(const WeightsPart& part, std::span<const Stream> streams) {
     // A tensor is in a stream as a whole or not at all: the last stream that begins before it, if any.
     const auto behind = std::upper_bound(streams.begin(), streams.end(), range.data(),
                                          [](const auto* at, const Stream& s) { return at < s.bytes.data(); });
-    const bool inside = behind != streams.begin() && range.data() < std::to_address(std::prev(behind)->bytes.end());
+    const bool inside =
+        behind != streams.begin() && range.data() < std::to_address(std::prev(behind)->bytes.end());
     if (inside) {
       result.in_streams[static_cast<std::size_t>(std::prev(behind) - streams.begin())] += range.size();
     } else {
@@ -80,7 +81,8 @@ Split split(const WeightsPart& part, std::span<const Stream> streams) {
 }
 
 /// A stream's bytes belong to one group, unless the ledger's groups are finer than those of the file.
-void add_streams(std::vector<SizePart>& parts, std::span<const Split> splits, std::span<const Stream> streams) {
+void add_streams(std::vector<SizePart>& parts, std::span<const Split> splits,
+                 std::span<const Stream> streams) {
   for (std::size_t k = 0; k < streams.size(); ++k) {
     std::vector<std::uint64_t> bytes;
     std::vector<std::size_t> owners;
@@ -104,8 +106,8 @@ void add_weights(SizeLedger& ledger, const Container& c, const LedgerOptions& op
   std::vector<Split> splits;
   std::vector<std::uint64_t> weights;
   std::vector<SizePart> parts;
-  for (const auto& part :
-       weights_parts(tensors, whole.bytes.span(), planes, options.group ? options.group : strip_layer_number)) {
+  for (const auto& part : weights_parts(tensors, whole.bytes.span(), planes,
+                                        options.group ? options.group : strip_layer_number)) {
     splits.push_back(split(part, whole.streams));
     const auto& rest = splits.back().rest;
     weights.push_back(section.coder == Coder::raw ? raw_size(rest)

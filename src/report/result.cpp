@@ -173,7 +173,8 @@ Table ledger_table(const Json& ledger) {
   for (const auto& part : parts) {
     const auto& tensors = at(part, {"tensors"});
     table.add({text_of(at(part, {"name"})), text_of(at(part, {"kind"})), tensors == 0 ? "" : count(tensors),
-               count(at(part, {"raw_bytes"})), count(at(part, {"stored_bytes"})), text_of(at(part, {"coding"}))});
+               count(at(part, {"raw_bytes"})), count(at(part, {"stored_bytes"})),
+               text_of(at(part, {"coding"}))});
   }
   auto total = [&](const char* name, const char* key) {
     if (!at(ledger, {key}).is_number()) return;

@@ -282,16 +282,17 @@ void add_after_training(std::vector<RecipeKey>& keys) {
       number<q, p, &Policy::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
                                                "tensors of at most so many elements stay fp16"),
       choice_of<&coders, q, &QuantConfig::coder>("quant.coder",
-                                               "entropy coder of the artifact; smallest: for each section "
-                                               "whichever makes it smallest"),
+                                                 "entropy coder of the artifact; smallest: for each section "
+                                                 "whichever makes it smallest"),
       number<q, &QuantConfig::level>(
           "quant.level", {1, 22},
           "level of the coder; beyond its highest (zstd 22, brotli 11, lzma 9): the highest"),
       number<q, &QuantConfig::shuffle>("quant.shuffle", {1, 15},
                                        "stride of a byte shuffle of the weights before the coder; 1: none"),
-      flag<q, &QuantConfig::groups>("quant.groups",
-                                    "integers of each group of matrices in a stream of its own, rows sorted by "
-                                    "similarity and transposed where that is smaller"),
+      flag<q, &QuantConfig::groups>(
+          "quant.groups",
+          "integers of each group of matrices in a stream of its own, rows sorted by "
+          "similarity and transposed where that is smaller"),
       number<q, p, &Policy::prune, &quant::Pruning::share>(
           "quant.prune", {0, 0.99}, "part of each large tensor's smallest weights set to 0 in the export"),
       number<q, p, &Policy::prune, &quant::Pruning::below>(

@@ -79,15 +79,15 @@ enum class Coder : std::uint8_t {
 };
 std::string_view coder_name(Coder coder);
 std::vector<Coder> all_coders();  ///< those of files
-int highest_level(Coder coder);  ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
+int highest_level(Coder coder);   ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
 
 struct WriteOptions {
   Coder coder = Coder::zstd;
   int level = 22;      ///< 0 or 1 to 22; beyond the coder's highest level: the highest
   bool planes = true;  ///< halves and floats split into byte planes; false: as version 0.1.0 wrote them
   int shuffle = 1;     ///< stride of a byte shuffle of section `weights` before its coder, 1 to 15; 1: none
-  /// Integers of each group of matrices in a stream of its own, arranged for its coder (groups.h); the shuffle
-  /// is for the rest then.
+  /// Integers of each group of matrices in a stream of its own, arranged for its coder (groups.h); the
+  /// shuffle is for the rest then.
   bool groups = false;
   int threads = 1;  ///< for groups and Coder::smallest; 0: one for each core. Never changes the bytes
 };

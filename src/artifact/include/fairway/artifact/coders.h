@@ -29,8 +29,8 @@ struct CoderComparison {
 };
 
 /// Packs the artifact with each coder at its highest level, with brotli after a byte shuffle as PR 2143 did,
-/// and in groups with the smallest of all coders, and checks that what comes back is what went in. zstd 22 and
-/// brotli 11 take about 2 s for each million weights. `threads`: as in WriteOptions, for the groups.
+/// and in groups with the smallest of all coders, and checks that what comes back is what went in. zstd 22
+/// and brotli 11 take about 2 s for each million weights. `threads`: as in WriteOptions, for the groups.
 CoderComparison compare_coders(const Artifact& artifact, int threads = 1);
 
 }  // namespace fairway::artifact

@@ -45,7 +45,8 @@ struct SizePart {
   /// In the file. Of a group without a stream of its own: its share of the section `weights`, in proportion
   /// to what each group takes when compressed alone (zstd level 3).
   std::uint64_t stored_bytes = 0;
-  std::string coding = {};  ///< of its section: "brotli", "brotli, shuffled by 2", "lzma, rows sorted, transposed"
+  std::string coding =
+      {};  ///< of its section: "brotli", "brotli, shuffled by 2", "lzma, rows sorted, transposed"
 };
 
 struct SizeLedger {
