@@ -99,6 +99,13 @@ const std::vector<std::pair<std::string, WriteOptions>> kArrangements = {
     {"shuffle", {.coder = Coder::brotli, .level = 11, .shuffle = 2}},
     {"groups", {.coder = Coder::smallest, .groups = true}}};
 
+TEST(Artifact, FilesOfEachArrangementLoadForEver) {
+  for (const auto& [name, how] : kArrangements)
+    expect_same(read_artifact(std::filesystem::path(FAIRWAY_GOLDEN_DIR) /
+                              fmt::format("artifact_v1_{}.fairway", name)),
+                testing::grouped_artifact());
+}
+
 // Wrote the golden files, once. Run them only for a new format version, with new names.
 TEST(Artifact, DISABLED_WriteGolden) {
   write_artifact(std::filesystem::path(FAIRWAY_GOLDEN_DIR) / "artifact_v1.fairway", golden_artifact(),
