@@ -39,7 +39,7 @@ void add_tensor(Table& table, Json& json, const std::string& name, std::string_v
 /// What each coder makes of the artifact's integers.
 std::string compare_coders(const artifact::Artifact& file, Json& json, Context& context) {
   context.progress().note("packing the weights with every coder");
-  const auto compared = artifact::compare_coders(file);
+  const auto compared = artifact::compare_coders(file, context.engine().pool().threads());
   const auto count = [](std::uint64_t n) { return base::with_commas(static_cast<std::int64_t>(n)); };
   const auto bits_per_weight = [&](std::uint64_t bytes) {
     return 8.0 * static_cast<double>(bytes) /
@@ -60,11 +60,13 @@ std::string compare_coders(const artifact::Artifact& file, Json& json, Context& 
                                  {"entropy_bytes", compared.entropy_bytes},
                                  {"list", Json::array()}};
   for (const auto& r : compared.coders) {
-    table.add({fmt::format("{} {}", artifact::coder_name(r.coder), r.level), count(r.weights_bytes),
-               count(r.file_bytes), fmt::format("{:.4f}", r.bits_per_weight),
-               fmt::format("{:.2f}", r.encode_seconds), fmt::format("{:.2f}", r.decode_seconds)});
-    list["list"].push_back({{"coder", artifact::coder_name(r.coder)},
-                            {"level", r.level},
+    table.add({r.name(), count(r.weights_bytes), count(r.file_bytes),
+               fmt::format("{:.4f}", r.bits_per_weight), fmt::format("{:.2f}", r.encode_seconds),
+               fmt::format("{:.2f}", r.decode_seconds)});
+    list["list"].push_back({{"coder", artifact::coder_name(r.how.coder)},
+                            {"level", r.how.level},
+                            {"shuffle", r.how.shuffle},
+                            {"groups", r.how.groups},
                             {"weights_bytes", r.weights_bytes},
                             {"file_bytes", r.file_bytes},
                             {"bits_per_weight", r.bits_per_weight},

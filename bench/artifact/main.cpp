@@ -41,14 +41,13 @@ void run(double spread) {
   fill(store, spread);
   const auto tokenizer = text::Tokenizer::load(recipe.data.tokenizer);
   const auto packed = pipeline::make_artifact(recipe, store, tokenizer, "{}", engine);
-  const auto compared = artifact::compare_coders(packed);
+  const auto compared = artifact::compare_coders(packed, engine.pool().threads());
   fmt::print(
       "{} weights, rows spread by {}: {} bytes unpacked, {} in packed bits, {} at each tensor's entropy\n",
       compared.weights, spread, compared.raw_bytes, compared.plain_bytes, compared.entropy_bytes);
   for (const auto& c : compared.coders)
-    fmt::print("{:6} {:2}  {:>10} bytes  {:.4f} bits per weight  {:6.2f} s to code  {:5.2f} s to decode\n",
-               artifact::coder_name(c.coder), c.level, c.weights_bytes, c.bits_per_weight, c.encode_seconds,
-               c.decode_seconds);
+    fmt::print("{:24}  {:>10} bytes  {:.4f} bits per weight  {:6.2f} s to code  {:5.2f} s to decode\n",
+               c.name(), c.weights_bytes, c.bits_per_weight, c.encode_seconds, c.decode_seconds);
   for (const bool planes : {false, true})
     fmt::print("zstd 3, byte planes {}: {} bytes in all\n", planes ? "on" : "off",
                artifact::encode_artifact(packed, {artifact::Coder::zstd, 3, planes}).size());

@@ -7,6 +7,7 @@
 #include "fairway/base/bytes.h"
 #include "fairway/base/error.h"
 #include "fairway/base/text.h"
+#include "groups.h"
 #include "json.h"
 #include "sections.h"
 #include "weights.h"
@@ -44,13 +45,19 @@ Provenance decode_provenance(std::string_view text, const std::string& what) {
 
 ContainerWriter prepare(const Artifact& artifact, const WriteOptions& options) {
   ContainerWriter writer(kArtifactKind);
-  writer.add(kWeights, true, encode_weights(artifact.tensors, options.planes), options);
+  if (options.groups) {
+    add_grouped_weights(writer, artifact.tensors, options);
+  } else {
+    writer.add(kWeights, true, encode_weights(artifact.tensors, options.planes), options);
+  }
   if (options.planes) writer.require_feature(kFeaturePlanes);
+  auto text = options;  // the shuffle is for numbers
+  text.shuffle = 1;
   if (const auto corrections = encode_corrections(artifact.tensors); !corrections.empty())
-    writer.add(kCorrections, true, corrections, options);
-  if (artifact.tokenizer) writer.add(kTokenizer, true, encode_tokenizer(*artifact.tokenizer), options);
-  writer.add(kRecipe, true, base::as_bytes(artifact.recipe_text), options);
-  writer.add(kProvenance, false, base::as_bytes(encode_provenance(artifact.provenance)), options);
+    writer.add(kCorrections, true, corrections, text);
+  if (artifact.tokenizer) writer.add(kTokenizer, true, encode_tokenizer(*artifact.tokenizer), text);
+  writer.add(kRecipe, true, base::as_bytes(artifact.recipe_text), text);
+  writer.add(kProvenance, false, base::as_bytes(encode_provenance(artifact.provenance)), text);
   return writer;
 }
 
@@ -68,20 +75,16 @@ std::vector<std::byte> encode_artifact(const Artifact& artifact, const WriteOpti
 
 Artifact decode_artifact(std::span<const std::byte> bytes, std::string_view what, const ReadLimits& limits) {
   const Container c = parse_container(bytes, what, kArtifactKind, kArtifactSections, limits);
-  const auto section = [&](const char* name) -> const Section& {
-    if (const auto* found = c.find(name)) return *found;
-    base::fail_input("{}: damaged: no section '{}'", what, name);
-  };
   const auto named = [&](const char* name) { return fmt::format("{}: section '{}'", what, name); };
   Artifact a;
-  a.tensors = decode_weights(c.decoded(section(kWeights), limits.max_decoded).span(),
-                             c.required_features & kFeaturePlanes, named(kWeights), limits);
+  a.tensors = decode_weights(whole_weights(c, limits).bytes.span(), c.required_features & kFeaturePlanes,
+                             named(kWeights), limits);
   if (const auto* s = c.find(kCorrections))
     decode_corrections(c.decoded(*s, limits.max_decoded).span(), a.tensors, named(kCorrections), limits);
   if (const auto* s = c.find(kTokenizer))
     a.tokenizer = decode_tokenizer(c.decoded(*s, limits.max_tokenizer).span(), named(kTokenizer), limits);
-  a.recipe_text = decode_text(c.decoded(section(kRecipe), limits.max_json).span(), named(kRecipe));
-  const auto provenance = c.decoded(section(kProvenance), limits.max_json);
+  a.recipe_text = decode_text(c.decoded(c.at(kRecipe), limits.max_json).span(), named(kRecipe));
+  const auto provenance = c.decoded(c.at(kProvenance), limits.max_json);
   a.provenance = decode_provenance(decode_text(provenance.span(), named(kProvenance)), named(kProvenance));
   return a;
 }

@@ -37,6 +37,7 @@ const CoderInfo* coder_info(Coder coder) {
 }
 
 std::string_view coder_name(Coder coder) {
+  if (coder == Coder::smallest) return "smallest";
   const auto* info = coder_info(coder);
   return info ? info->name : "unknown";
 }
@@ -48,6 +49,7 @@ std::vector<Coder> all_coders() {
 }
 
 int highest_level(Coder coder) {
+  if (coder == Coder::smallest) return kMaxLevel;
   const auto* info = coder_info(coder);
   return info ? info->max_level : 0;
 }
@@ -68,6 +70,22 @@ std::vector<std::byte> encode(Coder coder, std::span<const std::byte> raw, int l
                      kMaxLevel);
   if (!info->compress) return {raw.begin(), raw.end()};
   return info->compress(raw, std::min(level, info->max_level));
+}
+
+std::vector<Coder> coders_of(Coder choice) {
+  if (choice != Coder::smallest) return {choice};
+  auto coders = all_coders();
+  std::erase(coders, Coder::raw);
+  return coders;
+}
+
+Coded encode_smaller(Coder choice, std::span<const std::byte> raw, int level) {
+  Coded best{Coder::raw, {raw.begin(), raw.end()}};
+  for (const Coder coder : coders_of(choice)) {
+    auto bytes = encode(coder, raw, level);
+    if (bytes.size() < best.bytes.size()) best = {coder, std::move(bytes)};
+  }
+  return best;
 }
 
 RawBytes decode(Coder coder, std::span<const std::byte> stored, std::uint64_t raw_bytes,

@@ -59,6 +59,16 @@ void lzma_decompress(std::span<const std::byte> stored, std::span<std::byte> raw
 /// `level` beyond what the coder has means its highest. Throws an input error for a level below its lowest.
 std::vector<std::byte> encode(Coder coder, std::span<const std::byte> raw, int level);
 
+/// A section's bytes as they are stored.
+struct Coded {
+  Coder coder = Coder::raw;
+  std::vector<std::byte> bytes;
+};
+/// The coders that a writer's choice stands for: itself, or for Coder::smallest all that code.
+std::vector<Coder> coders_of(Coder choice);
+/// The smallest of what `choice` stands for, the first of equals; raw where that is not longer.
+Coded encode_smaller(Coder choice, std::span<const std::byte> raw, int level);
+
 /// Decodes exactly `raw_bytes` bytes; an input error naming `what` when that is not what comes out.
 RawBytes decode(Coder coder, std::span<const std::byte> stored, std::uint64_t raw_bytes,
                 std::string_view what);

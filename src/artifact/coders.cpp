@@ -51,24 +51,26 @@ double packed_bits(const Correction& c) {
   return 2.0 * static_cast<double>(c.a.size()) + 4.0 * static_cast<double>(c.b.size());
 }
 
-/// What a section of corrections takes of a file: stored bytes, and its entry in the table.
-struct SectionBytes {
-  std::uint64_t stored = 0, entry = 0;
-};
-SectionBytes corrections_in_file(std::span<const std::byte> corrections, Coder coder, int level) {
-  if (corrections.empty()) return {};
-  ContainerWriter with(kArtifactKind);
-  const auto without = with.to_bytes().size();
-  with.add(kCorrections, true, corrections, {coder, level});
-  const auto stored = std::min(encode(coder, corrections, level).size(), corrections.size());
-  return {stored, with.to_bytes().size() - without - stored};
-}
-
 std::uint64_t whole_bytes(double bits) { return static_cast<std::uint64_t>(std::ceil(bits / 8)); }
+
+/// Each coder alone, and what the CaseOps systems do (docs/spec/caseops_quantization.md section 7).
+std::vector<WriteOptions> ways(int threads) {
+  std::vector<WriteOptions> list;
+  for (const Coder coder : all_coders()) list.push_back({.coder = coder, .level = highest_level(coder)});
+  list.push_back({.coder = Coder::brotli, .level = highest_level(Coder::brotli), .shuffle = 2});
+  list.push_back({.coder = Coder::smallest, .groups = true, .threads = threads});
+  return list;
+}
 
 }  // namespace
 
-CoderComparison compare_coders(const Artifact& artifact) {
+std::string CoderResult::name() const {
+  if (how.groups) return fmt::format("groups, {}", coder_name(how.coder));
+  return fmt::format("{} {}{}", coder_name(how.coder), how.level,
+                     how.shuffle > 1 ? fmt::format(", shuffled by {}", how.shuffle) : "");
+}
+
+CoderComparison compare_coders(const Artifact& artifact, int threads) {
   CoderComparison result;
   double plain = 0, entropy = 0;
   for (const auto& t : artifact.tensors) {
@@ -84,27 +86,19 @@ CoderComparison compare_coders(const Artifact& artifact) {
   const auto raw = encode_weights(artifact.tensors, true);
   const auto corrections = encode_corrections(artifact.tensors);
   result.raw_bytes = raw.size() + corrections.size();
-  Artifact rest = artifact;  // all but the weights, which are coded once
-  rest.tensors.clear();
-  const std::uint64_t empty_weights = encode_weights({}, true).size();
-  for (const Coder coder : all_coders()) {
+  for (const auto& how : ways(threads)) {
     CoderResult r;
-    r.coder = coder;
-    r.level = highest_level(coder);
+    r.how = how;
     base::Stopwatch watch;
-    const auto stored = encode(coder, raw, r.level);
+    const auto file = encode_artifact(artifact, how);
     r.encode_seconds = watch.seconds();
     watch.restart();
-    const auto back = decode(coder, stored, raw.size(), coder_name(coder));
+    const auto back = decode_artifact(file, r.name());
     r.decode_seconds = watch.seconds();
-    base::check(std::ranges::equal(back.span(), raw), "coder {} does not give its input back",
-                coder_name(coder));
-    r.weights_bytes = std::min(stored.size(), raw.size());  // a section that does not shrink is stored raw
-    // An empty weights section is shorter than any coder's own overhead, hence stored raw.
-    const auto more = corrections_in_file(corrections, coder, r.level);
-    r.weights_bytes += more.stored;
-    r.file_bytes =
-        encode_artifact(rest, {coder, r.level}).size() - empty_weights + r.weights_bytes + more.entry;
+    base::check(encode_weights(back.tensors, true) == raw && encode_corrections(back.tensors) == corrections,
+                "coder {} does not give its input back", r.name());
+    r.file_bytes = file.size();
+    r.weights_bytes = size_ledger(file, r.name()).weights_bytes;
     if (result.weights > 0)
       r.bits_per_weight = 8.0 * static_cast<double>(r.weights_bytes) / static_cast<double>(result.weights);
     result.coders.push_back(r);

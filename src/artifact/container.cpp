@@ -1,5 +1,7 @@
 #include "container.h"
 
+#include "shuffle.h"
+
 #include <algorithm>
 #include <cstring>
 #include <unordered_set>
@@ -87,13 +89,20 @@ Section parse_entry(base::ByteReader& table, std::span<const std::byte> bytes, c
                     std::uint64_t& end, std::uint32_t alignment, bool verify) {
   Section s;
   const auto flags = table.read<std::uint8_t>();
-  s.coder = static_cast<Coder>(table.read<std::uint8_t>());
+  const auto coding = table.read<std::uint8_t>();
+  s.coder = static_cast<Coder>(coding);
+  if (c.required_features & kFeatureShuffle) {
+    s.coder = static_cast<Coder>(coding & 15);
+    if (const int stride = coding >> 4) s.shuffle = stride;
+  }
   const auto length = table.read<std::uint16_t>();
   s.name = check_name(table.take(length), c.what);
   const auto offset = table.read<std::uint64_t>();
   const auto stored = table.read<std::uint64_t>();
   s.raw_bytes = table.read<std::uint64_t>();
   const auto checksum = table.read<std::uint64_t>();
+  if (s.shuffle == 1 && coding != static_cast<std::uint8_t>(s.coder))
+    base::fail_input("{}: damaged: section '{}' is shuffled by 1", c.what, s.name);
   if (flags & ~kRequiredFlag)
     base::fail_input("{}: damaged: flags {} of section '{}'", c.what, flags, s.name);
   s.required = flags & kRequiredFlag;
@@ -118,12 +127,21 @@ const Section* Container::find(std::string_view name) const {
   return found == sections.end() ? nullptr : &*found;
 }
 
+const Section& Container::at(std::string_view name) const {
+  if (const auto* found = find(name)) return *found;
+  base::fail_input("{}: damaged: no section '{}'", what, name);
+}
+
 RawBytes Container::decoded(const Section& section, std::uint64_t max_bytes) const {
   if (section.raw_bytes > max_bytes)
     base::fail_input("{}: section '{}' has {} bytes, at most {} are read", what, section.name,
                      section.raw_bytes, max_bytes);
-  return decode(section.coder, section.stored, section.raw_bytes,
-                fmt::format("{}: section '{}'", what, section.name));
+  auto bytes = decode(section.coder, section.stored, section.raw_bytes,
+                      fmt::format("{}: section '{}'", what, section.name));
+  if (section.shuffle == 1) return bytes;
+  RawBytes upright(section.raw_bytes);
+  unshuffle(bytes.span(), section.shuffle, upright.span());
+  return upright;
 }
 
 Container parse_container(std::span<const std::byte> bytes, std::string_view what, const ContainerKind& kind,
@@ -159,20 +177,36 @@ Container parse_container(std::span<const std::byte> bytes, std::string_view wha
 
 void ContainerWriter::add_borrowed(std::string name, bool required, std::span<const std::byte> bytes) {
   base::check(!name.empty() && name.size() <= kMaxSectionName, "section name of {} bytes", name.size());
-  Section section{std::move(name), required, Coder::raw, bytes.size(), bytes};
+  Section section{std::move(name), required, Coder::raw, 1, bytes.size(), bytes};
   entries_.push_back({std::move(section), base::hash64(bytes)});
 }
 
 void ContainerWriter::add(std::string name, bool required, std::span<const std::byte> bytes,
                           const WriteOptions& options) {
-  Coder coder = Coder::raw;
-  owned_.push_back(encode(options.coder, bytes, options.level));
-  if (owned_.back().size() < bytes.size()) coder = options.coder;
-  if (coder == Coder::raw) owned_.back().assign(bytes.begin(), bytes.end());
+  if (options.shuffle == 1) {
+    add_coded(std::move(name), required, bytes.size(), encode_smaller(options.coder, bytes, options.level),
+              1);
+    return;
+  }
+  auto coded = encode_smaller(options.coder, shuffle(bytes, options.shuffle), options.level);
+  if (coded.coder == Coder::raw) {
+    coded.bytes.assign(bytes.begin(), bytes.end());
+    add_coded(std::move(name), required, bytes.size(), std::move(coded), 1);
+  } else {
+    add_coded(std::move(name), required, bytes.size(), std::move(coded), options.shuffle);
+  }
+}
+
+void ContainerWriter::add_coded(std::string name, bool required, std::uint64_t raw_bytes, Coded coded,
+                                int shuffle) {
+  base::check(shuffle >= 1 && shuffle <= kMaxStride, "byte shuffle of stride {}", shuffle);
+  owned_.push_back(std::move(coded.bytes));
   add_borrowed(std::move(name), required, owned_.back());
-  entries_.back().section.coder = coder;
-  entries_.back().section.raw_bytes = bytes.size();
-  features_ |= coder_info(coder)->feature;
+  Section& section = entries_.back().section;
+  section.coder = coded.coder;
+  section.shuffle = shuffle;
+  section.raw_bytes = raw_bytes;
+  features_ |= coder_info(coded.coder)->feature | (shuffle > 1 ? kFeatureShuffle : 0);
 }
 
 std::vector<std::byte> ContainerWriter::header(std::uint64_t& file_bytes) const {
@@ -186,7 +220,7 @@ std::vector<std::byte> ContainerWriter::header(std::uint64_t& file_bytes) const 
     const Section& s = e.section;
     const std::uint64_t offset = align_up(end, kind_.alignment);
     table.write(static_cast<std::uint8_t>(s.required ? kRequiredFlag : 0));
-    table.write(static_cast<std::uint8_t>(s.coder));
+    table.write(static_cast<std::uint8_t>(static_cast<int>(s.coder) | (s.shuffle > 1 ? s.shuffle << 4 : 0)));
     table.write(static_cast<std::uint16_t>(s.name.size()));
     table.write_bytes(base::as_bytes(s.name));
     table.write(offset);

@@ -34,7 +34,10 @@ inline constexpr std::uint64_t kFeatureBrotli = 1u << 0;  ///< a section is code
 inline constexpr std::uint64_t kFeatureLzma = 1u << 1;    ///< a section is coded with lzma
 inline constexpr std::uint64_t kFeaturePlanes =
     1u << 2;  ///< halves and floats of `weights` stand in byte planes
-inline constexpr std::uint64_t kKnownFeatures = kFeatureBrotli | kFeatureLzma | kFeaturePlanes;
+inline constexpr std::uint64_t kFeatureShuffle = 1u << 3;  ///< a section is byte-shuffled
+inline constexpr std::uint64_t kFeatureGroups = 1u << 4;  ///< integers of `weights` stand in streams by group
+inline constexpr std::uint64_t kKnownFeatures =
+    kFeatureBrotli | kFeatureLzma | kFeaturePlanes | kFeatureShuffle | kFeatureGroups;
 inline constexpr std::size_t kHeaderBytes = 48;
 inline constexpr std::size_t kMaxSectionName = 271;  ///< a tensor's name and a prefix of at most 16 bytes
 
@@ -43,6 +46,7 @@ struct Section {
   std::string name;
   bool required = false;  ///< a reader that does not know the name must refuse the file
   Coder coder = Coder::raw;
+  int shuffle = 1;  ///< stride of the byte shuffle before the coder; 1: none
   std::uint64_t raw_bytes = 0;
   std::span<const std::byte> stored;
 };
@@ -54,7 +58,8 @@ struct Container {
   std::uint64_t header_bytes = 0;  ///< header, table and their checksum
   std::uint64_t padding_bytes = 0;
 
-  const Section* find(std::string_view name) const;
+  const Section* find(std::string_view name) const;  ///< null when absent
+  const Section& at(std::string_view name) const;    ///< an input error when absent
   /// Decoded bytes of a section of at most `max_bytes`.
   RawBytes decoded(const Section& section, std::uint64_t max_bytes) const;
 };
@@ -72,6 +77,8 @@ class ContainerWriter {
   void add_borrowed(std::string name, bool required, std::span<const std::byte> bytes);
   /// Adds a section coded as the options say, or raw where that is not longer.
   void add(std::string name, bool required, std::span<const std::byte> bytes, const WriteOptions& options);
+  /// Adds a section of `raw_bytes` bytes that is coded already, after a shuffle of this stride.
+  void add_coded(std::string name, bool required, std::uint64_t raw_bytes, Coded coded, int shuffle);
   /// Declares a required feature; those of coders in use declare themselves.
   void require_feature(std::uint64_t feature) { features_ |= feature; }
 

@@ -14,6 +14,9 @@ namespace fairway::artifact {
 
 inline constexpr const char* kWeights = "weights";
 inline constexpr const char* kCorrections = "corrections";
+inline constexpr const char* kStreamPrefix = "weights:";  ///< and the stream's number
+inline constexpr const char* kLayout = "weights:layout";
+inline constexpr const char* kOrder = "weights:order";
 inline constexpr const char* kTokenizer = "tokenizer";
 inline constexpr const char* kRecipe = "recipe";
 inline constexpr const char* kProvenance = "provenance";
@@ -21,8 +24,8 @@ inline constexpr const char* kIndex = "index";
 inline constexpr const char* kMetadata = "metadata";
 inline constexpr const char* kTensorPrefix = "tensor:";
 inline constexpr const char* kBufferPrefix = "buffer:";
-inline constexpr std::array<std::string_view, 5> kArtifactSections{kWeights, kCorrections, kTokenizer,
-                                                                   kRecipe, kProvenance};
+inline constexpr std::array<std::string_view, 6> kArtifactSections{kWeights,   kStreamPrefix, kCorrections,
+                                                                   kTokenizer, kRecipe,       kProvenance};
 inline constexpr std::array<std::string_view, 6> kCheckpointSections{
     kIndex, kMetadata, kRecipe, kTokenizer, kTensorPrefix, kBufferPrefix};
 inline constexpr int kMaxJsonDepth = 32;

@@ -185,9 +185,8 @@ std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors, boo
   return std::move(out).take();
 }
 
-std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool planes, std::string_view what,
-                                         const ReadLimits& limits) {
-  base::ByteReader in(bytes, std::string(what));
+std::vector<StoredTensor> decode_directory(base::ByteReader& in, std::string_view what,
+                                           const ReadLimits& limits) {
   const auto count = in.read<std::uint32_t>();
   if (count > limits.max_tensors)
     base::fail_input("{}: {} tensors, at most {} are read", what, count, limits.max_tensors);
@@ -200,6 +199,17 @@ std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool 
     if (i > 0 && t.kind < tensors[i - 1].kind)
       base::fail_input("{}: tensor '{}' is out of order", what, t.name);
   }
+  return tensors;
+}
+
+std::size_t integers_at(std::span<const StoredTensor> tensors, std::span<const std::byte> bytes) {
+  return bytes.size() - static_cast<std::size_t>(class_bytes(tensors).total());
+}
+
+std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool planes, std::string_view what,
+                                         const ReadLimits& limits) {
+  base::ByteReader in(bytes, std::string(what));
+  auto tensors = decode_directory(in, what, limits);
   const auto size = class_bytes(tensors);
   // Checked against what is there before memory is taken.
   if (size.total() != in.left())

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fairway/artifact/artifact.h"
+#include "fairway/base/bytes.h"
 
 namespace fairway::artifact {
 
@@ -28,6 +29,11 @@ std::uint64_t checked_elements(std::span<const std::int64_t> shape, std::int64_t
 /// next,
 /// ...: exponents beside exponents, which any entropy coder likes better.
 std::vector<std::byte> encode_weights(std::span<const StoredTensor> tensors, bool planes);
+/// The directory alone: tensors without values; `in` stands behind it afterwards.
+std::vector<StoredTensor> decode_directory(base::ByteReader& in, std::string_view what,
+                                           const ReadLimits& limits);
+/// Where the integers of `tensors` begin in the section `bytes` that holds them.
+std::size_t integers_at(std::span<const StoredTensor> tensors, std::span<const std::byte> bytes);
 std::vector<StoredTensor> decode_weights(std::span<const std::byte> bytes, bool planes, std::string_view what,
                                          const ReadLimits& limits);
 

@@ -164,7 +164,8 @@ Table ledger_table(const Json& ledger) {
                {"stored as"},
                {"tensors", Align::right},
                {"raw bytes", Align::right},
-               {"bytes", Align::right}},
+               {"bytes", Align::right},
+               {"coded as"}},
               {},
               0};
   const auto& parts = at(ledger, {"parts"});
@@ -172,11 +173,12 @@ Table ledger_table(const Json& ledger) {
   for (const auto& part : parts) {
     const auto& tensors = at(part, {"tensors"});
     table.add({text_of(at(part, {"name"})), text_of(at(part, {"kind"})), tensors == 0 ? "" : count(tensors),
-               count(at(part, {"raw_bytes"})), count(at(part, {"stored_bytes"}))});
+               count(at(part, {"raw_bytes"})), count(at(part, {"stored_bytes"})),
+               text_of(at(part, {"coding"}))});
   }
   auto total = [&](const char* name, const char* key) {
     if (!at(ledger, {key}).is_number()) return;
-    table.add({name, "", "", "", count(at(ledger, {key}))});
+    table.add({name, "", "", "", count(at(ledger, {key})), ""});
     ++table.total_rows;
   };
   total("file", "file_bytes");

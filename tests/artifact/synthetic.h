@@ -52,6 +52,26 @@ inline Artifact golden_artifact() {
   return a;
 }
 
+/// golden_artifact and two groups that are worth streams of their own: rows of one resemble each other, the
+/// other's columns differ in width. This is what tests/golden/artifact_v1_groups.fairway holds: never change
+/// it.
+inline Artifact grouped_artifact() {
+  Artifact a = golden_artifact();
+  for (const std::string layer : {"0", "1"}) {
+    const base::Random random(9, layer);
+    auto rows = make_tensor("blocks." + layer + ".mlp.proj.weight", TensorKind::int6, {96, 70});
+    auto columns = make_tensor("blocks." + layer + ".attn.proj.weight", TensorKind::int6, {70, 96});
+    for (std::size_t i = 0; i < rows.q.size(); ++i) {
+      const std::size_t prototype = random.bits(i / 70) % 12;  // most values are those of one of 12 rows
+      if (random.bits(i + 10'000) % 16 > 0) rows.q[i] = rows.q[prototype * 70 + i % 70];
+      if (i % 96 % 8 > 0) columns.q[i] /= 8;
+    }
+    a.tensors.push_back(rows);
+    a.tensors.push_back(columns);
+  }
+  return a;
+}
+
 inline bool same_bits(const StoredTensor& a, const StoredTensor& b) {
   const auto equal_half = [](const std::vector<tensor::f16>& x, const std::vector<tensor::f16>& y) {
     return std::equal(x.begin(), x.end(), y.begin(), y.end(),

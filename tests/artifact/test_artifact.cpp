@@ -43,6 +43,10 @@ const std::vector<WriteOptions> kWays = {
     {Coder::brotli, 2, false},
     {Coder::lzma, 9},
     {Coder::lzma, 1, false},
+    {.coder = Coder::brotli, .level = 5, .shuffle = 2},
+    {.coder = Coder::zstd, .level = 3, .planes = false, .shuffle = 15},
+    {.coder = Coder::zstd, .level = 3, .groups = true},
+    {.coder = Coder::smallest, .level = 9, .shuffle = 2, .groups = true},
 };
 
 TEST(Artifact, ReadsBackWhatWasWritten) {
@@ -91,6 +95,17 @@ TEST(Artifact, FilesOfEachCoderLoadForEver) {
                 golden_artifact());
 }
 
+const std::vector<std::pair<std::string, WriteOptions>> kArrangements = {
+    {"shuffle", {.coder = Coder::brotli, .level = 11, .shuffle = 2}},
+    {"groups", {.coder = Coder::smallest, .groups = true}}};
+
+TEST(Artifact, FilesOfEachArrangementLoadForEver) {
+  for (const auto& [name, how] : kArrangements)
+    expect_same(read_artifact(std::filesystem::path(FAIRWAY_GOLDEN_DIR) /
+                              fmt::format("artifact_v1_{}.fairway", name)),
+                testing::grouped_artifact());
+}
+
 // Wrote the golden files, once. Run them only for a new format version, with new names.
 TEST(Artifact, DISABLED_WriteGolden) {
   write_artifact(std::filesystem::path(FAIRWAY_GOLDEN_DIR) / "artifact_v1.fairway", golden_artifact(),
@@ -101,6 +116,11 @@ TEST(Artifact, DISABLED_WriteGoldenOfEachCoder) {
     write_artifact(
         std::filesystem::path(FAIRWAY_GOLDEN_DIR) / fmt::format("artifact_v1_{}.fairway", coder_name(coder)),
         golden_artifact(), {coder, highest_level(coder)});
+}
+TEST(Artifact, DISABLED_WriteGoldenOfEachArrangement) {
+  for (const auto& [name, how] : kArrangements)
+    write_artifact(std::filesystem::path(FAIRWAY_GOLDEN_DIR) / fmt::format("artifact_v1_{}.fairway", name),
+                   testing::grouped_artifact(), how);
 }
 
 std::string error_of(std::span<const std::byte> bytes, const ReadLimits& limits = {}) {

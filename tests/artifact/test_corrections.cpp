@@ -111,8 +111,8 @@ TEST(Corrections, TheLedgerCountsThemAsWeightsToTheByte) {
     EXPECT_GT(found, 0u);
   }
   for (const auto& r : compare_coders(a).coders) {
-    const auto bytes = encode_artifact(a, {r.coder, r.level});
-    EXPECT_EQ(r.file_bytes, bytes.size()) << coder_name(r.coder);
+    const auto bytes = encode_artifact(a, r.how);
+    EXPECT_EQ(r.file_bytes, bytes.size()) << r.name();
     EXPECT_EQ(r.weights_bytes, size_ledger(bytes, "x").weights_bytes);
   }
 }

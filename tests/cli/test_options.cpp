@@ -268,7 +268,7 @@ class OptionEntries : public Options {
       EXPECT_FALSE(json_of({"inspect", "m.fairway"}).contains("tensors"));
     });
     add("inspect", "--coders", [] {
-      EXPECT_EQ(json_of({"inspect", "m.fairway", "--coders"})["coders"]["list"].size(), 4u);
+      EXPECT_EQ(json_of({"inspect", "m.fairway", "--coders"})["coders"]["list"].size(), 6u);
       EXPECT_FALSE(json_of({"inspect", "m.fairway"}).contains("coders"));
     });
     add("export", "--out", [] {

@@ -175,6 +175,8 @@ inline std::vector<Line> lines(const Folder& folder) {
       {"quant.passthrough_limit", "1000", {"pack.*"}},
       {"quant.coder", "lzma", {"pack.bytes"}},
       {"quant.level", "19", {"pack.bytes"}},
+      {"quant.shuffle", "2", {"pack.bytes"}},
+      {"quant.groups", "true", {"pack.bytes"}},
       {"quant.prune", "0.3", {"pack.values", "pack.bytes", "pack.read"}},
       {"quant.prune_below", "0.05", {"pack.values", "pack.bytes", "pack.read"}},
       {"quant.prune_when",

@@ -257,6 +257,7 @@ auto gate_rules() {
 auto coders() {
   std::vector<base::Named<artifact::Coder>> coders;
   for (const auto coder : artifact::all_coders()) coders.push_back({coder, artifact::coder_name(coder)});
+  coders.push_back({artifact::Coder::smallest, artifact::coder_name(artifact::Coder::smallest)});
   return coders;
 }
 
@@ -315,10 +316,18 @@ void add_after_training(std::vector<RecipeKey>& keys) {
                                    "match wins: \"blocks.0.*=int8\""),
       number<q, p, &Policy::passthrough_limit>("quant.passthrough_limit", {0, 1e12},
                                                "tensors of at most so many elements stay fp16"),
-      choice_of<&coders, q, &QuantConfig::coder>("quant.coder", "entropy coder of the artifact"),
+      choice_of<&coders, q, &QuantConfig::coder>("quant.coder",
+                                                 "entropy coder of the artifact; smallest: for each section "
+                                                 "whichever makes it smallest"),
       number<q, &QuantConfig::level>(
           "quant.level", {1, 22},
           "level of the coder; beyond its highest (zstd 22, brotli 11, lzma 9): the highest"),
+      number<q, &QuantConfig::shuffle>("quant.shuffle", {1, 15},
+                                       "stride of a byte shuffle of the weights before the coder; 1: none"),
+      flag<q, &QuantConfig::groups>(
+          "quant.groups",
+          "integers of each group of matrices in a stream of its own, rows sorted by "
+          "similarity and transposed where that is smaller"),
       number<q, p, &Policy::prune, &quant::Pruning::share>(
           "quant.prune", {0, 0.99}, "part of each large tensor's smallest weights set to 0 in the export"),
       number<q, p, &Policy::prune, &quant::Pruning::below>(

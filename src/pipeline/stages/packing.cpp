@@ -104,7 +104,11 @@ std::future<artifact::SizeLedger> start_packing(const Recipe& recipe, graph::Par
                                                 const std::filesystem::path& out, exec::Engine& engine,
                                                 const Measured& measured) {
   engine.progress().note("quantising and packing");
-  const artifact::WriteOptions options{recipe.quant.coder, recipe.quant.level};
+  const artifact::WriteOptions options{.coder = recipe.quant.coder,
+                                       .level = recipe.quant.level,
+                                       .shuffle = recipe.quant.shuffle,
+                                       .groups = recipe.quant.groups,
+                                       .threads = engine.pool().threads()};
   return std::async(std::launch::async,
                     [packed = make_artifact(recipe, weights, tokenizer, data_manifest, engine, measured), out,
                      options] { return artifact::write_artifact(out, packed, options); });

@@ -87,15 +87,26 @@ struct Artifact {
 };
 
 /// Entropy coders of a section. The values stand in files: never renumber.
-enum class Coder : std::uint8_t { raw = 0, zstd = 1, brotli = 2, lzma = 3 };
+enum class Coder : std::uint8_t {
+  raw = 0,
+  zstd = 1,
+  brotli = 2,
+  lzma = 3,
+  smallest = 255,  ///< for writers: for each section whichever coder of the table makes it smallest
+};
 std::string_view coder_name(Coder coder);
-std::vector<Coder> all_coders();
-int highest_level(Coder coder);  ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
+std::vector<Coder> all_coders();  ///< those of files
+int highest_level(Coder coder);   ///< zstd 22, brotli 11, lzma 9 (which means 9e), raw 0
 
 struct WriteOptions {
   Coder coder = Coder::zstd;
   int level = 22;      ///< 0 or 1 to 22; beyond the coder's highest level: the highest
   bool planes = true;  ///< halves and floats split into byte planes; false: as version 0.1.0 wrote them
+  int shuffle = 1;     ///< stride of a byte shuffle of section `weights` before its coder, 1 to 15; 1: none
+  /// Integers of each group of matrices in a stream of its own, arranged for its coder (groups.h); the
+  /// shuffle is for the rest then.
+  bool groups = false;
+  int threads = 1;  ///< for groups and Coder::smallest; 0: one for each core. Never changes the bytes
 };
 
 /// The file's bytes. Depends on the artifact's content only, not on the order of its tensors.

@@ -42,15 +42,17 @@ struct SizePart {
   std::string kind;  ///< storage of a tensor group: "int6", ...; empty for other parts
   std::uint64_t tensors = 0;    ///< tensors in the group
   std::uint64_t raw_bytes = 0;  ///< before compression
-  std::uint64_t stored_bytes =
-      0;  ///< in the file. Inside the weights' single frame: the frame's bytes shared out in
-          ///< proportion to what each group takes when compressed alone (zstd level 3)
+  /// In the file. Of a group without a stream of its own: its share of the section `weights`, in proportion
+  /// to what each group takes when compressed alone (zstd level 3).
+  std::uint64_t stored_bytes = 0;
+  std::string coding =
+      {};  ///< of its section: "brotli", "brotli, shuffled by 2", "lzma, rows sorted, transposed"
 };
 
 struct SizeLedger {
   std::vector<SizePart> parts;  ///< stored_bytes add up to file_bytes
   std::uint64_t file_bytes = 0;
-  std::uint64_t weights_bytes = 0;    ///< the compressed weights and their corrections
+  std::uint64_t weights_bytes = 0;  ///< the compressed section `weights` with its streams, and `corrections`
   std::uint64_t tokenizer_bytes = 0;  ///< the compressed tokenizer section alone
   std::uint64_t code_bytes = 0;       ///< artifact::code_bytes()
   std::uint64_t code_bytes_cpu = 0;   ///< artifact::code_bytes_cpu(); part of no total

@@ -107,10 +107,12 @@ struct QuantConfig {
   quant::QuantPolicy policy = quant::policy_with("int6_search");  ///< without `rules` and guided bits
   std::vector<std::string> rules;  ///< "PATTERN=RULE" by tensor name, before all else; first match wins
   artifact::Coder coder = artifact::Coder::zstd;
-  int level = 22;                            ///< beyond the coder's highest: the highest
-  double guided_high = 0;                    ///< gradient-guided bits: part of the matrices with one bit more
-  double guided_low = 0;                     ///< and with one bit less
-  int calibration_batches = 16;              ///< GPTQ: batches of training text behind each Hessian
+  int level = 22;                ///< beyond the coder's highest: the highest
+  int shuffle = 1;               ///< stride of a byte shuffle of the weights before the coder; 1: none
+  bool groups = false;           ///< integers in streams by group, each in its own arrangement
+  double guided_high = 0;        ///< gradient-guided bits: part of the matrices with one bit more
+  double guided_low = 0;         ///< and with one bit less
+  int calibration_batches = 16;  ///< GPTQ: batches of training text behind each Hessian
   std::int64_t calibration_tokens = 98'304;  ///< tokens of each, in whole windows
 };
 
