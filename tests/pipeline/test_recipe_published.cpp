@@ -160,6 +160,8 @@ TEST_P(CaseOpsRecipe, HasTheValuesOfItsRun) {
             *p.key_rule ? 1 : 0);
   EXPECT_EQ(std::tuple(q.policy.passthrough_limit, q.calibration_batches, r.score.window, r.score.stride),
             std::tuple(65'536, p.batches, p.window, p.stride));
+  EXPECT_EQ(std::tuple(q.groups, q.shuffle, q.coder, q.level),
+            std::tuple(p.documents, p.documents ? 1 : 2, artifact::Coder::brotli, 11));
   EXPECT_EQ(r.score.tail, score::Tail::clean);
 }
 
