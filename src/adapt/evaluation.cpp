@@ -207,6 +207,7 @@ EvaluateResult Evaluation::result() {
   r.score.skipped_targets = windows_.skipped_targets();
   r.score.window = windows_.window();
   r.score.stride = windows_.stride();
+  r.score.by_documents = windows_.by_documents();
   r.score.tail = windows_.tail();
   r.score.seconds = watch_.seconds();
   r.order = ledger_.order();

@@ -54,6 +54,7 @@ std::string windows_of(const Json& score) {
   const auto& window = at(score, {"window"});
   const auto& stride = at(score, {"stride"});
   if (!window.is_number() || !stride.is_number()) return "";
+  if (score.contains("by_documents")) return fmt::format("{} by documents", count(window));
   return window == stride ? fmt::format("{} side by side", count(window))
                           : fmt::format("{} every {}", count(window), count(stride));
 }

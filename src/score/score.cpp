@@ -94,6 +94,7 @@ ScoreResult score(const WindowPlan& plan, TokenView tokens, WindowScorer& model,
   result.skipped_targets = plan.skipped_targets();
   result.window = plan.window();
   result.stride = plan.stride();
+  result.by_documents = plan.by_documents();
   result.tail = plan.tail();
   result.seconds = watch.seconds();
   return result;
@@ -129,6 +130,7 @@ nlohmann::ordered_json ScoreResult::to_json() const {
   j["side_information_bits"] = side_information_bits;
   j["window"] = window;
   j["stride"] = stride;
+  if (by_documents) j["by_documents"] = true;
   j["tail"] = base::name_of(tail);
   j["windows"] = windows;
   j["skipped_targets"] = skipped_targets;

@@ -241,6 +241,34 @@ TEST(OpenModel, WhatIsNotAModelIsNamed) {
   EXPECT_THAT(input_error([&] { from_artifact(a, "x"); }), HasSubstr("x (recipe):3"));
 }
 
+/// A quantiser that calibrates reads the training text once more and gives the run's own bytes.
+TEST(PackCheckpoint, CalibratesOnTheTextOfTheRun) {
+  const Folder folder;
+  const std::string demo(*builtin_text("builtin:demo.txt"));
+  base::write_file(folder / "text.txt", demo.substr(0, 90000));
+  RunOptions options;
+  options.recipe.recipe = small_recipe({"quant.matrix=int6_gptq", "quant.table=int7_gptq",
+                                        "model.bigram_rows=0", "model.ve_dim=0", "model.ve_layers=[]",
+                                        "quant.calibration_batches=2", "quant.calibration_tokens=1024",
+                                        "score.tokens=300", "score.stride=0", "generate.tokens=0"});
+  options.recipe.recipe.data.train = {(folder / "text.txt").string()};
+  options.out = folder / "run";
+  Engine engine(with_threads(2));
+  run(options, engine);
+  pack_checkpoint(folder / "run", folder / "again.fairway", {}, engine);
+  EXPECT_EQ(base::read_file(folder / "again.fairway"), base::read_file(folder / "run/model.fairway"));
+  pack_checkpoint(folder / "run", folder / "other.fairway", {"quant.lqer_tensors=2"}, engine);
+  EXPECT_NE(base::read_file(folder / "other.fairway"), base::read_file(folder / "run/model.fairway"));
+
+  std::filesystem::copy_file(folder / "run/checkpoint.fwck", folder / "alone.fwck");
+  EXPECT_THAT(input_error([&] { pack_checkpoint(folder / "alone.fwck", folder / "x", {}, engine); }),
+              HasSubstr("pack it in the folder of its run"));
+  base::write_file(folder / "text.txt", demo.substr(1000, 90000));
+  EXPECT_THAT(input_error([&] { pack_checkpoint(folder / "run", folder / "x", {}, engine); }),
+              HasSubstr("since the run began"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "x"));
+}
+
 TEST(PackCheckpoint, ChangesQuantKeysOnly) {
   Scene s({"train.steps=1"});
   Folder folder;

@@ -64,6 +64,8 @@ TEST(Scoring, DocumentsScoreAsIfEachStoodAlone) {
               "data.min_document_bytes=300", "data.train_bytes=60000"});
   const auto& tokens = s.corpus.validation.tokens;
   const auto whole = s.score(0, {});
+  EXPECT_TRUE(whole.by_documents);
+  EXPECT_FALSE(s.score(64).by_documents);
   EXPECT_EQ(whole.verdict.text(), "valid");
   const auto begins = [&](std::size_t i) { return tokens[i] == s.recipe.model.bos_id; };
   int documents = 0, pieces = 0;

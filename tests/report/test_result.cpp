@@ -44,6 +44,14 @@ TEST(Result, TablesHoldTheNumbers) {
   EXPECT_THAT(text, HasSubstr("The Mole had <been>"));
 }
 
+TEST(Result, WindowsThatFollowDocumentsAreNamed) {
+  auto result = run_result();
+  result["score"]["plain"]["by_documents"] = true;
+  const auto text = result_text(result);
+  EXPECT_THAT(text, HasSubstr("256 by documents"));
+  EXPECT_THAT(text, HasSubstr("256 every 64"));
+}
+
 TEST(Result, WhereTheSecondsWentAndWhatWasReadTwice) {
   auto result = run_result();
   EXPECT_THAT(result_text(result), Not(HasSubstr("Time\n")));

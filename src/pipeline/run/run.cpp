@@ -278,34 +278,6 @@ class RunStages {
 
 RunResult run(const RunOptions& options, exec::Engine& engine) { return RunStages(options, engine).go(); }
 
-RunResult pack_checkpoint(const fs::path& given, const fs::path& out, const std::vector<std::string>& set,
-                          exec::Engine& engine) {
-  const auto checkpoint = checkpoint_of(given);
-  base::check_output("--out", out, std::array{checkpoint});
-  if (artifact::file_kind(checkpoint) != artifact::FileKind::checkpoint)
-    fail_input("{}: not a .fwck checkpoint; `fairway train` writes them", checkpoint.string());
-  auto model = open_model(checkpoint);
-  if (!set.empty()) {
-    const auto text = to_toml(model.recipe);
-    const auto changed = parse_recipe(text, "recipe of " + checkpoint.string(), {}, {.set = set}).recipe;
-    for (const auto& key : changed_keys(model.recipe, changed))
-      if (!key.starts_with("quant.")) fail_input("--set {}: only quant keys can change when packing", key);
-    model.recipe = changed;
-  }
-  const auto file = artifact::Checkpoint::open(checkpoint);
-  const auto metadata = Json::parse(file.metadata());
-  const auto manifest = metadata.contains("data") ? metadata["data"].dump() : "{}";
-  Measured measured;
-  if (const auto* saved = file.buffer(kSensitivityBuffer)) {
-    const std::string_view text(reinterpret_cast<const char*>(saved->bytes.data()), saved->bytes.size());
-    measured.sensitivity = parse_sensitivity(text, checkpoint.string());
-  }
-  const auto ledger = pack(model.recipe, *model.weights, model.tokenizer, manifest, out, engine, measured);
-  auto json = ledger.to_json();
-  json["path"] = out.string();
-  return {report::json_text(json), false};
-}
-
 RunResult score_file(const ScoreRequest& request, exec::Engine& engine) {
   const auto model = open_model(request.model, request.raw ? Weights::raw : Weights::exported);
   auto recipe = model.recipe;

@@ -68,13 +68,15 @@ struct ScoreResult {
   std::int64_t text_bytes = 0;  ///< of the text behind the targets, each target once
   std::int64_t windows = 0, skipped_targets = 0;
   std::int32_t window = 0, stride = 0;
+  bool by_documents = false;  ///< WindowPlan::documents
   Tail tail = Tail::clean;
   double seconds = 0;
   double side_information_bits = 0;
   std::string rule;  ///< byte rule
   Verdict verdict;
   std::vector<DocumentScore> documents;
-  nlohmann::ordered_json to_json() const;  ///< one object; keys as the members, "verdict" as its text
+  nlohmann::ordered_json to_json() const;  ///< one object; keys as the members, "verdict" as its text,
+                                           ///< "by_documents" where it is so
 };
 
 /// Scores `tokens` by `plan` (made for exactly that many tokens). Throws base::Error: a NaN names target,

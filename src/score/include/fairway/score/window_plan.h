@@ -61,6 +61,7 @@ class WindowPlan {
   Window operator[](std::int64_t index) const;     ///< index in [0, size())
   std::int32_t window() const { return window_; }  ///< S
   std::int32_t stride() const { return stride_; }  ///< d; S - lead when plain
+  bool by_documents() const { return starts_ != nullptr; }
   Tail tail() const { return tail_; }
   /// Targets of the text that the plan covers: tokens - 1, or U (docs/spec/evaluation.md section 1) when
   /// published.

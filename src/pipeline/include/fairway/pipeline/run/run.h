@@ -34,7 +34,8 @@ struct RunResult {
 RunResult run(const RunOptions& options, exec::Engine& engine);
 
 /// Packs a checkpoint (or that of a run folder) into an artifact; the recipe is the checkpoint's with `set`
-/// applied to its quant keys.
+/// applied to its quant keys. Where its quantiser calibrates (int*_gptq), the training text is read once more
+/// as the recipe.toml beside the checkpoint says; an input error when that is not there or is other text.
 RunResult pack_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& out,
                           const std::vector<std::string>& set, exec::Engine& engine);
 
