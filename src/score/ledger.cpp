@@ -179,12 +179,13 @@ double ScoreLedger::bits_per_byte() const {
 std::string ScoreLedger::too_many_bytes() const {
   if (options_.text.documents.empty() && options_.targets > 0)
     return "the text is not known, so the counted bytes cannot be held against it";
-  if (first_bytes_ <= text_bytes_) return "";
-  return fmt::format("{} bytes counted, {} {}", base::with_commas(first_bytes_),
-                     options_.text.from == TextReference::From::text      ? "the text has"
-                     : options_.text.from == TextReference::From::decoded ? "the tokens decode to"
-                                                                          : "the side-car has",
-                     base::with_commas(text_bytes_));
+  const bool side_car = options_.text.from == TextReference::From::side_car;
+  const auto known = options_.text.restorable();
+  if (first_bytes_ <= known) return "";
+  return fmt::format(
+      "{} bytes counted{}, {} {}{}", base::with_commas(first_bytes_), side_car ? " by the side-car" : "",
+      options_.text.from == TextReference::From::text ? "the text has" : "the tokens decode to",
+      base::with_commas(known), side_car ? " (score the text itself to prove more)" : "");
 }
 
 /// Repeats count in a published tail; they may make a score worse than the code length, not better.
@@ -222,8 +223,8 @@ Verdict ScoreLedger::verdict() const {
     v.notes.push_back("only tokens were given: the counted bytes are held against the text they decode to");
   if (options_.text.from == TextReference::From::side_car)
     v.notes.push_back(fmt::format(
-        "only tokens and a side-car of their bytes were given: its {} bytes are not held against a text (the "
-        "tokens decode to {})",
+        "only tokens and a side-car of their bytes were given: its {} bytes are held against the {} that the "
+        "tokens decode to",
         base::with_commas(text_bytes_), base::with_commas(options_.text.decoded_bytes)));
   note_documents(v.notes);
   auto why = broken_;

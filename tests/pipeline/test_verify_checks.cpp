@@ -83,6 +83,12 @@ TEST(VerifyChecks, EachFailsAloneOnASubjectBrokenInJustThatWay) {
            {"a byte more in the score", [](auto& s) { ++s.run.score.bytes; }, "counted bytes"},
            {"a byte less in the score", [](auto& s) { --s.run.score.bytes; }, "counted bytes"},
            {"more than the text has", [](auto& s) { --s.text.documents[1].bytes; }, "counted bytes"},
+           {"a side-car that says more than the tokens decode to",
+            [](auto& s) {
+              s.text.from = score::TextReference::From::side_car;
+              s.text.decoded_bytes = s.run.score.bytes - 1;
+            },
+            "counted bytes"},
            {"the first score changed", flip(0, 9), "flip test at"},
            {"one in the middle", flip(30, 9), "flip test at"},
            {"the last before the flip", flip(59, 9), "flip test at"},

@@ -42,12 +42,10 @@ VerifyCheck check_bytes(const adapt::EvaluateResult& run, std::int64_t counted,
   using From = score::TextReference::From;
   const auto& score = run.score;
   const bool same = score.bytes == counted || run.repeats > 0;  // repeats count in a published tail
-  return {"counted bytes are at most the text's", same && counted <= text.bytes(),
+  return {"counted bytes are at most the text's", same && counted <= text.restorable(),
           fmt::format("{} counted by the rule '{}', {} {}{}", with_commas(counted), score.rule,
-                      with_commas(text.bytes()),
-                      text.from == From::text      ? "in the text"
-                      : text.from == From::decoded ? "in the decoded tokens"
-                                                   : "in the side-car, which nothing checks",
+                      with_commas(text.restorable()),
+                      text.from == From::text ? "in the text" : "in the decoded tokens",
                       same ? "" : fmt::format(", but {} in the score", with_commas(score.bytes)))};
 }
 

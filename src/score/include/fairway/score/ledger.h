@@ -56,14 +56,17 @@ struct DocumentText {
 /// The text behind the targets. Whatever a byte rule counts, this many bytes are all there is to restore.
 struct TextReference {
   /// What says so. Where nothing but tokens is at hand (shards), the bytes are those that the tokens decode
-  /// to, which can be wrong in the way the count is, or, for counts of a side-car, the side-car's own, which
-  /// nothing checks (a run of white space decodes to one). The verdict notes both.
+  /// to, which can be wrong in the way the count is, or, for counts of a side-car, the side-car's own (a run
+  /// of white space decodes to one): these are valid only where they sum to no more than the tokens decode
+  /// to, for nothing else is known to be restorable. The verdict notes both.
   enum class From { text, decoded, side_car };
 
   std::vector<DocumentText> documents = {};  ///< ascending, the first one at target 0; bytes of targets only
   From from = From::text;
-  std::int64_t decoded_bytes = 0;  ///< of side_car: what the tokens decode to, for comparison
+  std::int64_t decoded_bytes = 0;  ///< of side_car: what the tokens decode to
   std::int64_t bytes() const;      ///< of all documents
+  /// The most that a score may count.
+  std::int64_t restorable() const { return from == From::side_car ? decoded_bytes : bytes(); }
 };
 
 /// Sums over the targets of one document, each counted once.
