@@ -105,6 +105,18 @@ double zstd_over_entropy(double even, double odd) {
 }
 
 /// The bounds lie between the two parses: either one alone fails one of them.
+/// A section that does not shrink is stored raw.
+TEST_P(Coders, WhatDoesNotShrinkStaysAsItIs) {
+  const auto short_one = base::as_bytes("x");
+  const auto kept = encode_smaller(GetParam(), short_one, 9);
+  EXPECT_EQ(kept.coder, Coder::raw);
+  EXPECT_TRUE(std::ranges::equal(kept.bytes, short_one));
+  const std::vector<std::byte> zeros(4096);
+  const auto coded = encode_smaller(GetParam(), zeros, 9);
+  EXPECT_EQ(coded.coder, GetParam());
+  EXPECT_EQ(coded.bytes.size() < zeros.size(), GetParam() != Coder::raw);
+}
+
 TEST(ZstdForNumbers, HighLevelsTakeTheSmallerOfTwoParses) {
   EXPECT_LT(zstd_over_entropy(9, 1), 0.933) << "the library's own: 0.938";
   EXPECT_LT(zstd_over_entropy(1.5, 1.5), 1.05) << "the one for weights: 1.09";
