@@ -98,6 +98,14 @@ void expect_codes(const std::vector<std::int8_t>& codes, const std::vector<std::
   EXPECT_LE(different, codes.size() / 200) << what;
 }
 
+/// The ranges are lopsided: the largest of either sign lies half a step beyond the positive end.
+TEST(Lqer, CodesStayInTheirRanges) {
+  using Codes = std::vector<std::int8_t>;
+  const auto packed = pack_low_rank({{1.5f, -1.5f, 0.6f, 0.0f}, {7.5f, -7.5f, 3.0f}}, 1, 64);
+  EXPECT_EQ(packed.a, (Codes{1, -2, 1, 0}));
+  EXPECT_EQ(packed.b, (Codes{7, -8, 3}));
+}
+
 TEST(Lqer, FactorsAndPacksAsTheOriginal) {
   const auto golden = testing::read_safetensors(FAIRWAY_GOLDEN_DIR "/gptq.safetensors");
   const auto e = golden.floats("lqer/E"), a = golden.floats("lqer/A"), b = golden.floats("lqer/B");
