@@ -51,6 +51,14 @@ std::uint64_t sum(const std::vector<std::uint16_t>& counts) {
   return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
 }
 
+TEST(MarkerFusion, ADonorCountsWhatItsPairDid) {
+  const MarkerFusion fusion{.space = 9, .pairs = {{{4, 20}, {5, 21}, {6, 22}}}};
+  std::vector<std::uint16_t> ids = {9, 7, 9, 5, 9, 6, 4, 9}, counts = {1, 2, 3, 4, 65000, 1000, 6, 7};
+  fusion.fuse(ids, 0, &counts);
+  EXPECT_EQ(ids, (std::vector<std::uint16_t>{9, 7, 21, 22, 4, 9}));
+  EXPECT_EQ(counts, (std::vector<std::uint16_t>{1, 2, 7, 65535, 6, 7}));
+}
+
 TEST(MarkerFusion, IsTheOriginals) {
   const auto golden = testing::read_safetensors(FAIRWAY_GOLDEN_DIR "/marker_fusion.safetensors");
   const auto& fusion = *fused().marker_fusion();
