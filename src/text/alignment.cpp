@@ -83,6 +83,7 @@ std::vector<std::uint16_t> Tokenizer::surface_bytes(std::string_view document,
   std::string_view spelled;
   auto apart = impl_->apart<std::uint16_t>(ids);
   std::vector<std::size_t> ends;  // of what lies before each piece and of the piece
+  auto known = std::numeric_limits<std::uint64_t>::max();  // as far as the pieces give the document back
   if (keeps_all(impl_->transform)) {
     spelled = buffer = pieces_text(ids);
     std::size_t end = 0;
@@ -90,13 +91,15 @@ std::vector<std::uint16_t> Tokenizer::surface_bytes(std::string_view document,
       ends.push_back(end);
       ends.push_back(end += impl_->spelling(id).size());
     }
+    known = source_bytes(document, ids);  // all of it, but for a model that only says that it is lossless
   } else {
     spelled = impl_->spelled(document, buffer);
     const auto slices = aligned(impl_->processor, spelled, apart);
     base::check(slices.has_value(), "the bytes of tokens that are not the document's");
     for (const auto& slice : *slices) ends.insert(ends.end(), {slice.begin, slice.end});
   }
-  const auto bytes = impl_->text_bytes(spelled, ends);
+  auto bytes = impl_->text_bytes(spelled, ends);
+  for (auto& end : bytes) end = std::min(end, known);
   std::vector<std::uint16_t> counts;
   counts.reserve(apart.size());
   for (std::size_t i = 0; i < bytes.size(); i += 2)
