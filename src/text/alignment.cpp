@@ -82,7 +82,7 @@ std::vector<std::uint16_t> Tokenizer::surface_bytes(std::string_view document,
   std::string buffer;
   std::string_view spelled;
   auto apart = impl_->apart<std::uint16_t>(ids);
-  std::vector<std::size_t> ends;  // of what lies before each piece and of the piece
+  std::vector<std::size_t> ends;                           // of what lies before each piece and of the piece
   auto known = std::numeric_limits<std::uint64_t>::max();  // as far as the pieces give the document back
   if (keeps_all(impl_->transform)) {
     spelled = buffer = pieces_text(ids);
